@@ -1,0 +1,50 @@
+use std::fmt::Write;
+
+/// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls and
+/// bytes that are not UTF-8 are written out as `\x1b`, `\u{202e}`, `\xff`.
+pub(crate) fn escaped(bytes: &[u8]) -> String {
+    let mut shown = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\t' => shown.push(character),
+                '\0'..'\x20' | '\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
+                '\u{80}'..'\u{a0}'
+                | '\u{61c}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2066}'..='\u{2069}' => {
+                    shown.extend(character.escape_unicode());
+                }
+                _ => shown.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            _ = write!(shown, "\\x{byte:02x}");
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_comes_through() {
+        let controls = (0..0xa0).chain(0x2028..=0x202e).chain(0x2066..=0x2069).filter_map(char::from_u32);
+        for character in controls.filter(|c| !(' '..='~').contains(c) && *c != '\t') {
+            let shown = escaped(character.to_string().as_bytes());
+            assert!(shown.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{shown:?}");
+        }
+        for byte in 0x80..=0xff {
+            assert_eq!(escaped(&[b'a', byte, b'z']), format!("a\\x{byte:02x}z"));
+        }
+    }
+
+    #[test]
+    fn text_stays_text() {
+        assert_eq!(escaped("HéLLO 世界\t~".as_bytes()), "HéLLO 世界\t~");
+    }
+}

@@ -1,0 +1,246 @@
+use std::io;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::room::Room;
+use super::walk::{Item, Step, Walk};
+use super::{CodecCounters, LineCodecBuilder};
+use crate::error::{EncodeError, LineError, TooManyBytes};
+use crate::scan::Delimiter;
+
+/// Lines out of a byte stream as [`Bytes`], and back.
+///
+/// An item is `Result<Bytes, LineError>`: a line that is too long, cut, or badly terminated is an item too, and the next
+/// line comes behind it. The decoder itself never fails, so what [`Framed`](tokio_util::codec::Framed) gives as an error
+/// is the stream's own.
+///
+/// ```
+/// use futures::{SinkExt, TryStreamExt};
+/// use lineframe::LineCodec;
+/// use tokio_util::codec::Framed;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let (mut peer, io) = tokio::io::duplex(4096);
+/// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"hello\r\nfar too long a line\nworld\n").await?;
+/// # drop(peer);
+/// let mut lines = Framed::new(io, LineCodec::builder().max_length(10).build());
+/// # let mut seen = Vec::new();
+/// while let Some(line) = lines.try_next().await? {
+///     # seen.push(line.is_ok());
+///     match line {
+///         Ok(line) => println!("{line:?}"),        // b"hello", b"world"
+///         Err(bad) => println!("{}", bad.reply()), // error: line of more than 10 bytes, the limit (max_length)
+///     }
+/// }
+/// # assert_eq!(seen, [true, false, true]);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `while let Some(Ok(line)) = ..` compiles and ends at the first bad line: match the inner result, or let it end the
+/// stream with `??`.
+///
+/// Lines are cut from the read buffer without a copy or an allocation. One that is kept keeps that buffer (8 to 64 KiB)
+/// in memory; `Bytes::copy_from_slice(&line)` lets go of it.
+///
+/// # Where other line readers answer differently
+///
+#[doc = include_str!("../../docs/decisions.md")]
+#[derive(Clone, Debug)]
+pub struct LineCodec {
+    pub(super) walk: Walk,
+    pub(super) room: Room,
+    max_encoded_length: Option<usize>,
+    write_crlf: bool,
+}
+
+impl LineCodec {
+    /// [`Delimiter::Newline`], lines of at most 64 KiB, a cut last line reported.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Another delimiter, another limit, and the rest.
+    pub fn builder() -> LineCodecBuilder {
+        LineCodecBuilder::new()
+    }
+
+    pub(super) fn from_builder(builder: LineCodecBuilder) -> Self {
+        let LineCodecBuilder {
+            delimiter,
+            max_length,
+            max_encoded_length,
+            write_crlf,
+            max_block_length,
+            unterminated,
+        } = builder;
+        Self {
+            walk: Walk::new(delimiter, max_length, unterminated, max_block_length),
+            room: Room::new(),
+            max_encoded_length,
+            write_crlf,
+        }
+    }
+
+    /// Appends `line` and its terminator to `dst`: what the [`Encoder`] does, from a slice.
+    ///
+    /// What is accepted is read back as it is by a decoder of the same configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] where the line is over the limit, else [`EncodeError::ContainsTerminator`] where it
+    /// would not be read back as this one line. `dst` is then as it was.
+    pub fn encode_line(&mut self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let max_length = self.max_encoded_length.unwrap_or(self.max_length());
+        if line.len() > max_length {
+            return Err(EncodeError::TooLong { length: line.len(), max_length });
+        }
+        let start = dst.len();
+        let delimiter = self.delimiter();
+        let terminator = self.terminator();
+        dst.reserve(line.len() + terminator.len());
+        dst.extend_from_slice(line);
+        dst.extend_from_slice(terminator);
+        // Judged as it will be read.
+        let conflict = delimiter.conflict(line, &dst[start..]);
+        match conflict {
+            None => Ok(()),
+            Some(at) => {
+                dst.truncate(start);
+                Err(EncodeError::ContainsTerminator { at })
+            }
+        }
+    }
+
+    /// The next item is exactly the `count` bytes behind the last item's line, whatever is in them; behind a `TooLong`
+    /// line those after its terminator. Bytes that are already buffered are part of them, nothing beyond is consumed. A
+    /// `count` of 0 is an empty item at once. Then come lines again: what memcached, NATS and RESP put behind a block
+    /// arrives as an empty line; check that it is one.
+    ///
+    /// Between items only: with [`Framed`](tokio_util::codec::Framed), through `codec_mut()`, before it is polled again.
+    /// Where the stream ends before the last of them, the item is [`LineError::Incomplete`].
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyBytes`] where `count` is over
+    /// [`max_block_length`](LineCodecBuilder::max_block_length), or a block is still outstanding. Nothing has changed then,
+    /// and no memory was reserved: nothing ever is for what a peer merely announces. To go on behind a block that is too
+    /// large, [`skip_bytes`](Self::skip_bytes).
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut codec = LineCodec::new();
+    /// let mut buffer = BytesMut::from("set key 4\r\na\r\nb\r\nget key\r\n");
+    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, "set key 4");
+    /// codec.expect_bytes(4)?;
+    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, "a\r\nb");
+    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, ""); // what ends the block
+    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, "get key");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn expect_bytes(&mut self, count: usize) -> Result<(), TooManyBytes> {
+        self.walk.expect_bytes(count)
+    }
+
+    /// The next `count` bytes are dropped as they come, in constant memory, and then there are lines again. Called again
+    /// before they have come, it adds up; called while a block is outstanding, they are those behind the block. A stream
+    /// that ends before they have all come ends without an item for them.
+    ///
+    /// Between items only, as [`expect_bytes`](Self::expect_bytes), which it may precede.
+    pub fn skip_bytes(&mut self, count: u64) {
+        self.walk.skip_bytes(count);
+    }
+
+    /// A new limit for lines, in bytes of content: small before a login, larger after. It applies to the line under way
+    /// too, and to lines written unless
+    /// [`max_encoded_length`](LineCodecBuilder::max_encoded_length) was set.
+    pub fn set_max_length(&mut self, content_bytes: usize) {
+        self.walk.set_max_length(content_bytes);
+    }
+
+    /// The limit for lines, in bytes of content.
+    pub fn max_length(&self) -> usize {
+        self.walk.scanner().max_length()
+    }
+
+    /// What ends a line.
+    pub fn delimiter(&self) -> &Delimiter {
+        self.walk.scanner().delimiter()
+    }
+
+    /// What has become of the bytes read so far.
+    pub fn counters(&self) -> CodecCounters {
+        self.walk.counters()
+    }
+
+    /// Forgets the stream and what was counted and keeps the configuration: for a stream that is given up in its middle.
+    /// At a stream's end `decode_eof` leaves nothing behind that would need it.
+    pub fn reset(&mut self) {
+        self.walk.reset();
+        self.room = Room::new();
+    }
+
+    /// What is written behind a line.
+    pub(super) fn terminator(&self) -> &[u8] {
+        match self.delimiter() {
+            Delimiter::Newline if self.write_crlf => b"\r\n",
+            delimiter => delimiter.written(),
+        }
+    }
+
+    /// The next item at the front of `buffer`, which is left as it is but for bytes that belong to no item.
+    #[inline]
+    pub(super) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
+        self.room.look(buffer);
+        loop {
+            match self.walk.step(buffer, eof) {
+                Some(Step::Item(item)) => return Some(item),
+                Some(Step::Drop(count)) => buffer.advance(count),
+                None => {
+                    if !eof {
+                        self.room.make(buffer);
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl Default for LineCodec {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder for LineCodec {
+    type Item = Result<Bytes, LineError>;
+    /// Never given by this decoder.
+    type Error = io::Error;
+
+    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        Ok(self.next_item(src, false).map(|item| item.kind.with(item.cut(src))))
+    }
+
+    /// What is left at the end of the stream, an item at a time, then `None`, however often it is asked. The codec is then
+    /// at the start of another stream.
+    fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
+        Ok(self.next_item(src, true).map(|item| item.kind.with(item.cut(src))))
+    }
+}
+
+/// One `Encoder` and not a generic one, so that `framed.flush()` and `framed.close()` need no type annotation.
+impl Encoder<Bytes> for LineCodec {
+    type Error = EncodeError;
+
+    fn encode(&mut self, line: Bytes, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        self.encode_line(&line, dst)
+    }
+}

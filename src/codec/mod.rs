@@ -1,0 +1,19 @@
+//! The codecs for tokio-util: thin, over one scanner ([`crate::scan`]) and one walk over what it finds.
+
+mod batch;
+mod builder;
+mod counters;
+mod fragment;
+mod line;
+mod room;
+#[cfg(feature = "text")]
+mod text;
+mod walk;
+
+pub use batch::{Batch, BatchCodec, BatchIter};
+pub use builder::LineCodecBuilder;
+pub use counters::CodecCounters;
+pub use fragment::{Fragment, FragmentCodec};
+pub use line::LineCodec;
+#[cfg(feature = "text")]
+pub use text::TextCodec;

@@ -1,0 +1,282 @@
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::CodecCounters;
+use crate::error::{LineError, TooManyBytes};
+use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
+
+/// The one walk over a stream that all codecs take: lines, counted blocks and skipped bytes in their order, each byte
+/// counted once.
+#[derive(Clone, Debug)]
+pub(super) struct Walk {
+    scanner: Scanner,
+    counted: Counted,
+    max_block_length: usize,
+    counters: CodecCounters,
+    /// [`Walk::step_piece`] is within a line.
+    within_line: bool,
+}
+
+/// What the caller has asked for behind the last item's line: `skip` bytes to be dropped, then a block, then
+/// `then_skip` more to be dropped, then lines again.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    skip: u64,
+    block: Option<usize>,
+    /// Always 0 while no block is outstanding.
+    then_skip: u64,
+}
+
+/// What the bytes shown begin with.
+pub(super) enum Step {
+    /// So many bytes that belong to no item. Take them off, ask again.
+    Drop(usize),
+    Item(Item),
+}
+
+/// An item and where it lies at the front of the bytes shown.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Item {
+    pub(super) kind: ItemKind,
+    pub(super) content: usize,
+    /// Content, terminator and, in `TooLong`, what was skipped so far.
+    pub(super) consumed: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ItemKind {
+    /// A good line, or a counted block.
+    Good,
+    TooLong {
+        max_length: usize,
+    },
+    Unterminated,
+    BareTerminator,
+    Incomplete {
+        expected: usize,
+    },
+    Piece {
+        is_last: bool,
+    },
+}
+
+impl Walk {
+    pub(super) fn new(
+        delimiter: Delimiter,
+        max_length: usize,
+        unterminated: Unterminated,
+        max_block_length: usize,
+    ) -> Self {
+        Self {
+            scanner: Scanner::new(delimiter, max_length, unterminated),
+            counted: Counted::default(),
+            max_block_length,
+            counters: CodecCounters::default(),
+            within_line: false,
+        }
+    }
+
+    /// The next step over whole lines. `None`: more bytes are needed, or, where `eof` says that none will come, the
+    /// stream is at its end and the walk at the start of another.
+    #[inline]
+    pub(super) fn step(&mut self, bytes: &[u8], eof: bool) -> Option<Step> {
+        if self.is_ahead() {
+            if let Some(step) = self.step_ahead(bytes, eof) {
+                return step;
+            }
+        }
+        let verdict = self.scan(bytes, eof)?;
+        Some(Step::Item(self.line(verdict)))
+    }
+
+    /// The same over pieces of at most `limit` bytes of lines of any length.
+    pub(super) fn step_piece(&mut self, bytes: &[u8], eof: bool, limit: usize) -> Option<Step> {
+        if self.is_ahead() {
+            if let Some(step) = self.step_ahead(bytes, eof) {
+                return step;
+            }
+        }
+        let verdict = match eof {
+            false => self.scanner.scan_piece(bytes, limit),
+            true => self.scanner.scan_piece_eof(bytes, limit),
+        };
+        let Some(verdict) = verdict else {
+            if eof && core::mem::take(&mut self.within_line) {
+                self.counters.unterminated += 1;
+            }
+            return None;
+        };
+        let is_last = verdict.terminator.is_some();
+        self.within_line = !is_last;
+        self.counters.lines += u64::from(is_last);
+        Some(Step::Item(self.taken(ItemKind::Piece { is_last }, verdict.content.end, verdict.consumed)))
+    }
+
+    pub(super) fn expect_bytes(&mut self, count: usize) -> Result<(), TooManyBytes> {
+        if self.counted.block.is_some() {
+            return Err(TooManyBytes { asked: count, max: 0 });
+        }
+        if count > self.max_block_length {
+            return Err(TooManyBytes { asked: count, max: self.max_block_length });
+        }
+        self.counted.block = Some(count);
+        Ok(())
+    }
+
+    pub(super) fn skip_bytes(&mut self, count: u64) {
+        let Counted { skip, block, then_skip } = &mut self.counted;
+        let skip = if block.is_some() { then_skip } else { skip };
+        *skip = skip.saturating_add(count);
+    }
+
+    /// A good line turned out not to be UTF-8.
+    #[cfg(feature = "text")]
+    pub(super) fn count_not_utf8(&mut self) {
+        self.counters.lines -= 1;
+        self.counters.not_utf8 += 1;
+    }
+
+    /// To the start of a stream, with the same configuration and nothing counted.
+    pub(super) fn reset(&mut self) {
+        self.scanner.reset();
+        self.counted = Counted::default();
+        self.counters = CodecCounters::default();
+        self.within_line = false;
+    }
+
+    pub(super) fn set_max_length(&mut self, max_length: usize) {
+        self.scanner.set_max_length(max_length);
+    }
+
+    pub(super) fn scanner(&self) -> &Scanner {
+        &self.scanner
+    }
+
+    pub(super) fn counters(&self) -> CodecCounters {
+        self.counters
+    }
+
+    #[inline]
+    fn scan(&mut self, bytes: &[u8], eof: bool) -> Option<Verdict> {
+        if eof { self.scanner.scan_eof(bytes) } else { self.scanner.scan(bytes) }
+    }
+
+    /// Whether something stands between here and the next line.
+    #[inline]
+    fn is_ahead(&self) -> bool {
+        self.scanner.is_skipping() | (self.counted.skip > 0) | self.counted.block.is_some()
+    }
+
+    /// What stands there, in its order: the rest of a `TooLong` line, bytes to be dropped, a block. `None`: nothing any
+    /// more. `Some(None)`: more bytes are needed.
+    #[cold]
+    fn step_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<Option<Step>> {
+        if self.counted.block == Some(0) {
+            return Some(Some(self.block(0)));
+        }
+        if self.scanner.is_skipping() {
+            match self.scan(bytes, eof) {
+                Some(rest) => return Some(Some(self.dropped(rest.consumed))),
+                None if eof => {}
+                None => return Some(None),
+            }
+        }
+        if self.counted.skip > 0 {
+            if !bytes.is_empty() {
+                let count =
+                    usize::try_from(self.counted.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+                self.counted.skip -= count as u64;
+                self.scanner.take(count);
+                return Some(Some(self.dropped(count)));
+            }
+            if !eof {
+                return Some(None);
+            }
+            self.counted.skip = 0;
+        }
+        let expected = self.counted.block?;
+        if bytes.len() >= expected {
+            return Some(Some(self.block(expected)));
+        }
+        if !eof {
+            return Some(None);
+        }
+        self.end_block(bytes.len());
+        self.counters.incomplete += 1;
+        Some(Some(Step::Item(self.taken(ItemKind::Incomplete { expected }, bytes.len(), bytes.len()))))
+    }
+
+    fn dropped(&mut self, count: usize) -> Step {
+        self.counters.skipped_bytes += count as u64;
+        Step::Drop(count)
+    }
+
+    fn block(&mut self, length: usize) -> Step {
+        self.end_block(length);
+        self.counters.blocks += 1;
+        Step::Item(self.taken(ItemKind::Good, length, length))
+    }
+
+    fn end_block(&mut self, taken: usize) {
+        // A block of 0 bytes may come while a line is still being skipped.
+        if taken > 0 {
+            self.scanner.take(taken);
+        }
+        let Counted { skip, block, then_skip } = &mut self.counted;
+        *block = None;
+        *skip = skip.saturating_add(core::mem::take(then_skip));
+    }
+
+    #[inline]
+    fn line(&mut self, verdict: Verdict) -> Item {
+        let (kind, counter) = match verdict.kind {
+            Kind::TooLong => {
+                (ItemKind::TooLong { max_length: self.scanner.max_length() }, &mut self.counters.too_long)
+            }
+            Kind::BareTerminator => (ItemKind::BareTerminator, &mut self.counters.bare_terminator),
+            Kind::Unterminated => (ItemKind::Unterminated, &mut self.counters.unterminated),
+            Kind::Line | Kind::Piece => (ItemKind::Good, &mut self.counters.lines),
+        };
+        *counter += 1;
+        self.taken(kind, verdict.content.end, verdict.consumed)
+    }
+
+    #[inline]
+    fn taken(&mut self, kind: ItemKind, content: usize, consumed: usize) -> Item {
+        self.counters.content_bytes += content as u64;
+        let behind = match kind {
+            ItemKind::TooLong { .. } => &mut self.counters.skipped_bytes,
+            _ => &mut self.counters.terminator_bytes,
+        };
+        *behind += (consumed - content) as u64;
+        Item { kind, content, consumed }
+    }
+}
+
+impl Item {
+    /// Takes the item off the front of `buffer`, without a copy.
+    #[inline]
+    pub(super) fn cut(self, buffer: &mut BytesMut) -> Bytes {
+        if self.content == 0 {
+            // An empty slice would keep the whole buffer alive.
+            buffer.advance(self.consumed);
+            return Bytes::new();
+        }
+        let mut bytes = buffer.split_to(self.consumed).freeze();
+        bytes.truncate(self.content);
+        bytes
+    }
+}
+
+impl ItemKind {
+    /// The item with its content in it.
+    #[inline]
+    pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {
+        Err(match self {
+            Self::Good | Self::Piece { .. } => return Ok(bytes),
+            Self::TooLong { max_length } => LineError::TooLong { prefix: bytes, max_length },
+            Self::Unterminated => LineError::Unterminated { line: bytes },
+            Self::BareTerminator => LineError::BareTerminator { line: bytes },
+            Self::Incomplete { expected } => LineError::Incomplete { bytes, expected },
+        })
+    }
+}

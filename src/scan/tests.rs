@@ -1,0 +1,122 @@
+//! How often each byte is searched. Which lines come out is for `tests/`, through the public API.
+
+extern crate std;
+
+use alloc::vec::Vec;
+use alloc::{format, vec};
+
+use super::delimiter::looks;
+use super::{Delimiter, Kind, Scanner, Unterminated, Verdict};
+
+/// What a scanner is asked for at each step.
+type Ask = fn(&mut Scanner, &[u8]) -> Option<Verdict>;
+
+/// Shows `stream` in pieces of `size` bytes and counts how often each of its bytes was searched.
+fn looks_at_each(stream: &[u8], size: usize, mut scanner: Scanner, ask: Ask) -> (Vec<usize>, Vec<Verdict>) {
+    let mut looks = vec![0; stream.len()];
+    let mut verdicts = Vec::new();
+    looks::take();
+    for end in (0..=stream.len()).step_by(size) {
+        loop {
+            let start = scanner.offset() as usize;
+            let verdict = ask(&mut scanner, &stream[start..end]);
+            for searched in looks::take() {
+                looks[start + searched.start..start + searched.end].iter_mut().for_each(|looks| *looks += 1);
+            }
+            match verdict {
+                Some(verdict) => verdicts.push(verdict),
+                None => break,
+            }
+        }
+    }
+    (looks, verdicts)
+}
+
+fn delimiters() -> Vec<Delimiter> {
+    vec![
+        Delimiter::Newline,
+        Delimiter::Lf,
+        Delimiter::CrLf,
+        Delimiter::Byte(b'a'),
+        Delimiter::any_of(b"\r\n").unwrap(),
+        Delimiter::any_of(b"abc\n").unwrap(),
+        Delimiter::sequence(b"\n").unwrap(),
+        Delimiter::sequence(b"aab").unwrap(),
+        Delimiter::sequence(&[b'a'; 64]).unwrap(),
+    ]
+}
+
+/// One line without a terminator, lines full of what may begin one, and many short lines.
+fn streams() -> Vec<Vec<u8>> {
+    [&b"x"[..], b"\rx", b"\r", b"aax", b"aab", b"ab\r\r\n", b"\n", b"line\r\n"]
+        .into_iter()
+        .map(|repeated| repeated.iter().copied().cycle().take(64 * 63).collect())
+        .collect()
+}
+
+#[test]
+fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
+    let whole: Ask = Scanner::scan;
+    let pieces: Ask = |scanner, bytes| scanner.scan_piece(bytes, 100);
+    for delimiter in delimiters() {
+        for stream in streams() {
+            // Limits: never over it, soon skipping, always skipping.
+            for (limit, ask) in [(usize::MAX, whole), (10, whole), (0, whole), (0, pieces)] {
+                for size in [1, 3, 64] {
+                    let scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Report);
+                    let (looks, _) = looks_at_each(&stream, size, scanner, ask);
+                    let most = looks.iter().max().unwrap();
+                    let case = format!("{delimiter:?}, limit {limit}, pieces of {size}, {:?}", &stream[..6]);
+                    assert!(*most <= delimiter.max_terminator_length(), "{most} looks, {case}");
+                    assert!(
+                        looks.iter().all(|looks| *looks > 0) || size == 3,
+                        "a byte never searched, {case}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_a_line_over_the_limit_is_given_up_as_it_comes() {
+    let scanner = Scanner::new(Delimiter::Newline, 2, Unterminated::Report);
+    let (_, verdicts) = looks_at_each(b"abcdefgh\r\nz\n", 1, scanner, Scanner::scan);
+    let kinds: Vec<_> =
+        verdicts.iter().map(|verdict| (verdict.kind, verdict.offset, verdict.consumed)).collect();
+    assert_eq!(kinds[0], (Kind::TooLong, 0, 4));
+    // One byte each, but for the CR, which waits for its LF.
+    assert!(
+        kinds[1..5].iter().all(|(kind, _, consumed)| *kind == Kind::Piece && *consumed == 1),
+        "{kinds:?}"
+    );
+    assert_eq!(kinds[5..], [(Kind::Piece, 8, 2), (Kind::Line, 10, 2)]);
+}
+
+#[test]
+fn no_number_of_bytes_searched_makes_another_slice_panic() {
+    // All states that a short stream leads to, shown every other short slice.
+    for delimiter in delimiters() {
+        for limit in [0, 1, 3, usize::MAX] {
+            for first in [&b""[..], b"a", b"aa", b"ab\r", b"xxxxxxxx", b"\r\r\r\r\r\r", b"a\nb\r"] {
+                for second in [&b""[..], b"\n", b"\r", b"\r\n", b"aab", b"x\n", b"xxxx"] {
+                    for ask in [
+                        Scanner::scan as Ask,
+                        Scanner::scan_eof,
+                        |s, b| s.scan_piece(b, 2),
+                        |s, b| s.scan_piece_eof(b, 0),
+                    ] {
+                        let mut scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Deliver);
+                        _ = scanner.scan(first);
+                        let mut left = second;
+                        while let Some(verdict) = ask(&mut scanner, left) {
+                            assert!((1..=left.len()).contains(&verdict.consumed), "{verdict:?}");
+                            assert!(verdict.content.end <= verdict.consumed, "{verdict:?}");
+                            left = &left[verdict.consumed..];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
