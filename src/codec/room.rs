@@ -19,7 +19,7 @@ pub(super) struct Room {
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self { wanted: MIN, full: None, allocated: 0 }
+        Self { wanted: MIN, full: Some(MIN), allocated: 0 }
     }
 
     /// At the start of a decode: did the last read fill the room that it was given?

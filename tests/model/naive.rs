@@ -104,7 +104,6 @@ impl Model {
                     Ask::Expect(count) => {
                         items.push(Err(Bad::Incomplete(bytes.to_vec(), count)));
                         bytes = &[];
-                        break;
                     }
                 }
             }

@@ -1,0 +1,285 @@
+//! The codecs in tokio-util's `Framed`, over an in-memory pipe whose other end stays open and silent.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures::{FutureExt, SinkExt, StreamExt, TryStreamExt};
+use lineframe::{
+    BatchCodec, Delimiter, EncodeError, FragmentCodec, LineCodec, LineError, TextCodec, Unterminated,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio_util::codec::{Decoder, Framed, FramedRead, FramedWrite};
+
+/// A `Framed` whose peer has sent `bytes` and says nothing more, but stays.
+async fn sent<C: Decoder>(bytes: &[u8], codec: C) -> (DuplexStream, Framed<DuplexStream, C>) {
+    let (mut peer, io) = duplex(1 << 20);
+    peer.write_all(bytes).await.unwrap();
+    (peer, Framed::new(io, codec))
+}
+
+/// What is there without waiting.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("an answer without further input")
+}
+
+/// The whole content of a line, or what was kept of a bad one.
+fn shown(line: Result<Bytes, LineError>) -> String {
+    match line {
+        Ok(line) => line.escape_ascii().to_string(),
+        Err(bad) => format!("bad {}", bad.bytes().escape_ascii()),
+    }
+}
+
+#[tokio::test]
+async fn good_lines_behind_a_bad_one_arrive_although_the_peer_stays_silent() {
+    let codec = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(5).build();
+    let (_peer, mut lines) = sent(b"far too long\r\none\r\nt\nwo\r\nthree\r\n\r\n1234567", codec).await;
+    let mut seen = Vec::new();
+    while let Some(line) = lines.try_next().now_or_never() {
+        seen.push(shown(line.unwrap().unwrap()));
+    }
+    assert_eq!(seen, ["bad far t", "one", "bad t\\nwo", "three", "", "bad 12345"]);
+}
+
+#[tokio::test]
+async fn text_behind_a_line_that_is_not_utf8_arrives_although_the_peer_stays_silent() {
+    let (_peer, mut lines) = sent("a\n\u{e9}\n".as_bytes(), TextCodec::new()).await;
+    assert_eq!(now(lines.next()).unwrap().unwrap().unwrap(), "a");
+    assert_eq!(now(lines.next()).unwrap().unwrap().unwrap(), "\u{e9}");
+    let (_peer, mut lines) = sent(b"ab\xff\nb\n\xc3\nc\n", TextCodec::new()).await;
+    let bad = now(lines.next()).unwrap().unwrap().unwrap_err();
+    assert!(matches!(&bad, LineError::NotUtf8 { line, valid_up_to: 2, .. } if line == &b"ab\xff"[..]));
+    assert_eq!(now(lines.next()).unwrap().unwrap().unwrap(), "b");
+    let bad = now(lines.next()).unwrap().unwrap().unwrap_err();
+    assert!(matches!(bad, LineError::NotUtf8 { valid_up_to: 0, .. }));
+    assert_eq!(now(lines.next()).unwrap().unwrap().unwrap(), "c");
+    assert_eq!(lines.codec().counters().not_utf8, 2);
+    assert_eq!(lines.codec().counters().lines, 2);
+}
+
+#[tokio::test]
+async fn a_refused_line_leaves_the_sink_usable() {
+    let (mut peer, io) = duplex(1024);
+    let mut lines = Framed::new(io, LineCodec::builder().max_length(5).build());
+    lines.feed("one".into()).await.unwrap();
+    let refused = lines.feed("a\nb".into()).await.unwrap_err();
+    assert!(matches!(refused, EncodeError::ContainsTerminator { at: 1, .. }));
+    let refused = lines.feed("123456".into()).await.unwrap_err();
+    assert!(matches!(refused, EncodeError::TooLong { length: 6, max_length: 5, .. }));
+    lines.feed("two".into()).await.unwrap();
+    // No type annotation: with a generic `Encoder` these do not compile.
+    lines.flush().await.unwrap();
+    lines.close().await.unwrap();
+    drop(lines);
+    let mut written = String::new();
+    peer.read_to_string(&mut written).await.unwrap();
+    assert_eq!(written, "one\ntwo\n");
+}
+
+#[tokio::test]
+async fn a_bad_line_ends_a_strict_stream_with_two_question_marks() {
+    async fn strict(lines: &mut Framed<DuplexStream, LineCodec>) -> io::Result<Bytes> {
+        Ok(lines.try_next().await?.ok_or(io::ErrorKind::UnexpectedEof)??)
+    }
+    let (_peer, mut lines) = sent(b"ok\ntoo long\n", LineCodec::builder().max_length(5).build()).await;
+    assert_eq!(strict(&mut lines).await.unwrap(), "ok");
+    let error = strict(&mut lines).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(matches!(
+        error.get_ref().unwrap().downcast_ref(),
+        Some(LineError::TooLong { max_length: 5, .. })
+    ));
+}
+
+#[tokio::test]
+async fn lines_and_counted_bytes_alternate() {
+    let (mut peer, mut framed) = sent(b"put 6\na\r\nb\nc\nget\n", LineCodec::new()).await;
+    assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "put 6");
+    framed.codec_mut().expect_bytes(6).unwrap();
+    let block = now(framed.next()).unwrap().unwrap().unwrap();
+    assert_eq!(block, "a\r\nb\nc");
+    assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "");
+    assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "get");
+    // Nothing more has to come for a block of 0 bytes: `BDAT 0 LAST`.
+    framed.codec_mut().expect_bytes(0).unwrap();
+    assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "");
+
+    // The encoder refuses the block; raw bytes go through the write buffer.
+    assert!(framed.feed(block.clone()).await.is_err());
+    framed.write_buffer_mut().extend_from_slice(&block);
+    framed.feed("".into()).await.unwrap();
+    framed.send("end".into()).await.unwrap();
+    let mut written = [0; 11];
+    peer.read_exact(&mut written).await.unwrap();
+    assert_eq!(&written, b"a\r\nb\nc\nend\n");
+}
+
+#[tokio::test]
+async fn a_block_announced_by_the_peer_reserves_nothing() {
+    let builder = LineCodec::builder().max_block_length(usize::MAX);
+    let (_peer, mut framed) = sent(b"put\nabc", builder.build()).await;
+    now(framed.next()).unwrap().unwrap().unwrap();
+    framed.codec_mut().expect_bytes(usize::MAX).unwrap();
+    assert!(framed.next().now_or_never().is_none());
+    assert!(framed.read_buffer().capacity() <= 2 * 8192, "{}", framed.read_buffer().capacity());
+
+    let refused = LineCodec::new().expect_bytes(usize::MAX).unwrap_err();
+    assert_eq!((refused.asked, refused.max), (usize::MAX, 1024 * 1024));
+}
+
+#[tokio::test]
+async fn the_codec_of_a_stream_changes_in_its_middle_and_nothing_is_lost() {
+    let stream = b"first\nfar too long a line\n\xffsecond\nthird\nfourth\nfif".as_slice();
+    let (mut peer, lines) = sent(stream, LineCodec::builder().max_length(10).build()).await;
+    let mut lines = lines;
+    assert_eq!(shown(now(lines.next()).unwrap().unwrap()), "first");
+
+    let mut text = lines.map_codec(TextCodec::from);
+    let bad = now(text.next()).unwrap().unwrap().unwrap_err();
+    assert!(matches!(bad, LineError::TooLong { .. }));
+    assert!(matches!(now(text.next()).unwrap().unwrap(), Err(LineError::NotUtf8 { .. })));
+    assert_eq!(now(text.next()).unwrap().unwrap().unwrap(), "third");
+
+    let mut lines = text.map_codec(LineCodec::from);
+    assert_eq!(shown(now(lines.next()).unwrap().unwrap()), "fourth");
+    assert!(lines.next().now_or_never().is_none());
+
+    let mut batches = lines.map_codec(BatchCodec::from);
+    peer.write_all(b"th\nsixth\nsev").await.unwrap();
+    let batch = now(batches.next()).unwrap().unwrap();
+    assert_eq!(batch.map(shown).collect::<Vec<_>>(), ["fifth", "sixth"]);
+
+    let mut fragments = batches.map_codec(LineCodec::from).map_codec(FragmentCodec::from);
+    let fragment = now(fragments.next()).unwrap().unwrap();
+    assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"sev"[..], false));
+    peer.write_all(b"enth\n").await.unwrap();
+    let fragment = now(fragments.next()).unwrap().unwrap();
+    assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"enth"[..], true));
+}
+
+#[tokio::test]
+async fn a_line_over_the_limit_stays_skipped_when_the_codec_changes() {
+    let (mut peer, mut lines) = sent(b"far too long", LineCodec::builder().max_length(5).build()).await;
+    assert_eq!(shown(now(lines.next()).unwrap().unwrap()), "bad far t");
+    let mut fragments = lines.map_codec(FragmentCodec::from);
+    peer.write_all(b" as it is\nok\n").await.unwrap();
+    let fragment = now(fragments.next()).unwrap().unwrap();
+    assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"ok"[..], true));
+}
+
+#[tokio::test]
+async fn a_block_outstanding_survives_the_change_of_codec() {
+    for eof in [false, true] {
+        let asked = || async {
+            let (peer, mut lines) =
+                sent(if eof { b"put\na\n" } else { b"put\na\nbc\n" }, LineCodec::new()).await;
+            now(lines.next()).unwrap().unwrap().unwrap();
+            lines.codec_mut().expect_bytes(4).unwrap();
+            drop(peer);
+            lines
+        };
+        let mut batches = asked().await.map_codec(BatchCodec::from);
+        let mut fragments = asked().await.map_codec(FragmentCodec::from);
+        let mut batch = batches.next().await.unwrap().unwrap();
+        let fragment = fragments.next().await.unwrap().unwrap();
+        if eof {
+            let cut = LineError::clone(&batch.next().unwrap().unwrap_err());
+            assert!(matches!(cut, LineError::Incomplete { expected: 4, .. }));
+            assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"a\n"[..], false));
+        } else {
+            assert_eq!(batch.map(shown).collect::<Vec<_>>(), ["a\\nbc", ""]);
+            assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"a\nbc"[..], true));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_relay_of_fragments_adds_nothing() {
+    let codec =
+        || FragmentCodec::from(LineCodec::builder().delimiter(Delimiter::Lf).max_length(1000).build());
+    let input = [&vec![b'x'; 100_000][..], b"\r\n\n\nshort\ncut"].concat();
+    let mut output = Vec::new();
+    FramedRead::new(&input[..], codec()).forward(FramedWrite::new(&mut output, codec())).await.unwrap();
+    assert_eq!(output, input);
+}
+
+#[tokio::test]
+async fn a_batch_has_at_most_4096_lines_and_the_next_one_comes_at_once() {
+    let (_peer, batches) = sent(&b"\n".repeat(10_000), BatchCodec::new()).await;
+    let mut batches = batches;
+    let mut sizes = Vec::new();
+    while let Some(batch) = batches.next().now_or_never() {
+        sizes.push(batch.unwrap().unwrap().len());
+    }
+    assert_eq!(sizes.iter().sum::<usize>(), 10_000);
+    assert!(sizes.iter().all(|size| *size <= 4096) && sizes.contains(&4096), "{sizes:?}");
+}
+
+/// Gives out what it has, as much as there is room for, and notes the room.
+struct Noted {
+    left: usize,
+    most_at_once: usize,
+    rooms: Vec<usize>,
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.rooms.push(buf.remaining());
+        let length = self.left.min(self.most_at_once).min(buf.remaining());
+        buf.put_slice(&[b'x', b'\n'].repeat(length.div_ceil(2))[..length]);
+        self.left -= length;
+        Poll::Ready(Ok(()))
+    }
+}
+
+async fn rooms(left: usize, most_at_once: usize) -> Vec<usize> {
+    let codec = LineCodec::builder().unterminated(Unterminated::Deliver).build();
+    let mut lines = FramedRead::new(Noted { left, most_at_once, rooms: Vec::new() }, codec);
+    while let Some(line) = lines.try_next().await.unwrap() {
+        line.unwrap();
+    }
+    lines.into_inner().rooms
+}
+
+#[tokio::test]
+async fn the_room_for_a_read_doubles_while_reads_fill_it() {
+    let mut full = rooms(1 << 20, usize::MAX).await;
+    // The last one was not filled before the end was read.
+    full.pop();
+    assert_eq!(full[0], 8 * 1024);
+    for (at, room) in full.iter().enumerate() {
+        assert!(*room >= (8 * 1024 << at.min(3)), "{full:?}");
+        assert!(*room <= 130 * 1024, "{full:?}");
+    }
+    // Reads that do not fill it leave it small, and it is never used up to a rest.
+    let small = rooms(1 << 20, 3000).await;
+    assert!(small.iter().all(|room| (4 * 1024..=8 * 1024).contains(room)), "{small:?}");
+}
+
+#[test]
+fn an_idle_framed_keeps_at_most_8_kib() {
+    let mut codec = LineCodec::builder().without_max_length().build();
+    let mut buffer = BytesMut::with_capacity(8 * 1024);
+    for size in [1, 1000, 8 * 1024, 100_000, 4 << 20, 100, 9000, 1] {
+        // Reads that fill the room, as from a busy peer, and one that does not.
+        let mut left = size;
+        while left > 0 {
+            let room = (buffer.capacity() - buffer.len()).max(1);
+            let read = left.min(room);
+            buffer.resize(buffer.len() + read, b'x');
+            left -= read;
+            assert!(codec.decode(&mut buffer).unwrap().is_none());
+        }
+        buffer.extend_from_slice(b"\n");
+        assert_eq!(codec.decode(&mut buffer).unwrap().unwrap().unwrap().len(), size);
+        assert!(codec.decode(&mut buffer).unwrap().is_none());
+        assert!(buffer.is_empty() && buffer.capacity() <= 8 * 1024, "{} after {size}", buffer.capacity());
+        assert!(buffer.capacity() >= 4 * 1024, "{} after {size}", buffer.capacity());
+    }
+}

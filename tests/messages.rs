@@ -1,0 +1,149 @@
+//! What errors say: one line of printable ASCII, at most 200 bytes of it, and never a byte that came over the wire.
+
+use std::error::Error;
+use std::fmt::{Debug, Display};
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use lineframe::{Delimiter, EncodeError, LineCodec, LineError, TextCodec, TooManyBytes};
+use tokio_util::codec::Decoder;
+
+/// Everything that the error says.
+fn said(error: &(impl Display + Debug)) -> [String; 3] {
+    [format!("{error}"), format!("{error:?}"), format!("{error:#?}")]
+}
+
+fn check(said: &[String]) {
+    for said in said {
+        assert!(said.len() <= 200, "{} bytes: {said}", said.len());
+        assert!(!said.is_empty() && said.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{said:?}");
+    }
+}
+
+/// One of each kind, with `content` in it.
+fn line_errors(content: &[u8]) -> Vec<LineError> {
+    let mut errors = Vec::new();
+    let mut add = |codec: LineCodec, stream: &[u8], expect: Option<usize>| {
+        let mut codec = TextCodec::from({
+            let mut codec = codec;
+            if let Some(count) = expect {
+                codec.expect_bytes(count).unwrap();
+            }
+            codec
+        });
+        errors.push(codec.decode_eof(&mut BytesMut::from(stream)).unwrap().unwrap().unwrap_err());
+    };
+    let builder = || LineCodec::builder().delimiter(Delimiter::CrLf);
+    let terminated = [content, b"\r\n"].concat();
+    add(builder().max_length(0).build(), &[content, b"x\r\n"].concat(), None);
+    add(builder().build(), content, None);
+    add(builder().build(), &[content, b"x\n", &terminated].concat(), None);
+    add(
+        builder().delimiter(Delimiter::sequence(b"end").unwrap()).build(),
+        &[content, b"\xffend"].concat(),
+        None,
+    );
+    add(builder().build(), content, Some(content.len() + 1));
+    errors
+}
+
+#[test]
+fn no_byte_of_a_line_is_in_what_its_error_says() {
+    // Marks that would show: no error says `z` or `~` of its own.
+    let marks = (0..=255_u8).flat_map(|byte| [vec![byte; 40], vec![b'z', byte, b'~']]);
+    for content in marks {
+        let errors = line_errors(&content);
+        let kinds: Vec<_> = errors.iter().map(std::mem::discriminant).collect();
+        assert_eq!(kinds.len(), 5);
+        assert!((1..5).all(|at| !kinds[..at].contains(&kinds[at])), "five kinds: {errors:?}");
+        for error in errors {
+            let mut said = said(&error).to_vec();
+            said.push(error.reply());
+            check(&said);
+            assert!(said.iter().all(|said| !said.contains(['z', '~'])), "{said:?}");
+            // The bytes are there for who asks for them.
+            assert!(matches!(error, LineError::TooLong { .. }) || error.bytes().starts_with(&content));
+        }
+    }
+}
+
+#[test]
+fn lengths_and_limits_are_named() {
+    let [too_long, unterminated, bare, not_utf8, incomplete]: [LineError; 5] =
+        line_errors(b"abc").try_into().unwrap();
+    assert_eq!(too_long.reply(), "error: line of more than 0 bytes, the limit (max_length)");
+    assert_eq!(unterminated.reply(), "error: line of 3 bytes cut before its terminator");
+    assert_eq!(bare.reply(), "error: line of 8 bytes with a CR or LF that is not part of a CRLF");
+    assert_eq!(not_utf8.reply(), "error: line of 4 bytes that is not UTF-8 from byte 3 on");
+    assert_eq!(incomplete.reply(), "error: block of 4 bytes cut after 3 bytes");
+    assert_eq!(format!("{incomplete:#?}"), "Incomplete(block of 4 bytes cut after 3 bytes)");
+}
+
+#[test]
+fn the_longest_numbers_fit() {
+    let mut codec = LineCodec::builder().max_block_length(usize::MAX - 1).build();
+    check(&said(&codec.expect_bytes(usize::MAX).unwrap_err()));
+    codec.expect_bytes(usize::MAX - 1).unwrap();
+    check(&said(&codec.expect_bytes(usize::MAX).unwrap_err()));
+    let cut = codec.decode_eof(&mut BytesMut::from("x")).unwrap().unwrap().unwrap_err();
+    check(&said(&cut));
+    check(&[cut.reply()]);
+}
+
+#[test]
+fn a_refused_line_is_not_in_what_its_error_says() {
+    let mut codec = LineCodec::builder().max_length(100).build();
+    for byte in 0..=255_u8 {
+        for line in [vec![b'z', byte, b'\n', byte], vec![byte; 101]] {
+            let refused = codec.encode_line(&line, &mut BytesMut::new()).unwrap_err();
+            let said = said(&refused);
+            check(&said);
+            assert!(said.iter().all(|said| !said.contains('z')), "{said:?}");
+            let error = io::Error::from(refused);
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.get_ref().is_some_and(|inner| inner.is::<EncodeError>()));
+        }
+    }
+}
+
+#[test]
+fn what_the_system_said_is_shown_escaped_and_cut() {
+    let long = "\u{1b}]0;x\u{7}\r\n\u{202e}é".repeat(1000);
+    let error = EncodeError::from(io::Error::other(long));
+    check(&said(&error));
+    assert!(error.to_string().starts_with("\\u{1b}]0;x\\u{7}\\r\\n\\u{202e}"), "{error}");
+    assert!(error.source().is_some());
+    // It goes back out as it came in.
+    let error = io::Error::from(EncodeError::from(io::Error::from(io::ErrorKind::BrokenPipe)));
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}
+
+#[test]
+fn errors_become_io_errors_of_the_right_kind() {
+    let line = line_errors(b"abc").remove(0);
+    assert_eq!(io::Error::from(line).kind(), io::ErrorKind::InvalidData);
+    let many: TooManyBytes = LineCodec::new().expect_bytes(usize::MAX).unwrap_err();
+    assert_eq!(io::Error::from(many).kind(), io::ErrorKind::InvalidInput);
+    let empty = Delimiter::any_of(b"").unwrap_err();
+    assert_eq!(empty.to_string(), "a delimiter needs at least one byte");
+    let long = Delimiter::sequence(&[0; 65]).unwrap_err();
+    assert_eq!(long.to_string(), "a delimiter of 65 bytes is longer than 64 bytes");
+}
+
+#[test]
+fn configurations_are_shown_without_what_passed_through() {
+    // Of the codecs, these two keep bytes of the stream.
+    let mut text = TextCodec::new();
+    let mut buffer = BytesMut::from("secret\nsecret\nsec");
+    _ = text.decode(&mut buffer);
+    assert!(!format!("{text:?}").contains("secret"));
+    let mut fragments = lineframe::FragmentCodec::from(
+        LineCodec::builder().delimiter(Delimiter::sequence(b"secreter").unwrap()).build(),
+    );
+    let bytes = Bytes::from("a secret");
+    let fragment = lineframe::Fragment { bytes, is_last: false };
+    tokio_util::codec::Encoder::encode(&mut fragments, fragment, &mut BytesMut::new()).unwrap();
+    assert!(!format!("{fragments:?}").contains("a secret"));
+    let batch = lineframe::BatchCodec::new().decode(&mut BytesMut::from("secret\n")).unwrap().unwrap();
+    assert_eq!(format!("{batch:?}"), "Batch { lines: 1, bytes: 7 }");
+}
