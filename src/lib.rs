@@ -1,7 +1,70 @@
 //! Whole lines out of a byte stream, and back.
 //!
 //! A stream has no messages in it: a read hands over whatever has arrived, half a line or seven of them. This crate cuts
-//! it into lines exactly, for [tokio-util](tokio_util::codec)'s `Framed`, `FramedRead` and `FramedWrite`.
+//! it into lines exactly, for the `Framed`, `FramedRead` and `FramedWrite` of tokio-util.
+//!
+#![cfg_attr(
+    feature = "codec",
+    doc = r#"
+```
+use futures::{SinkExt, TryStreamExt};
+use lineframe::LineCodec;
+use tokio::net::TcpStream;
+use tokio_util::codec::Framed;
+
+/// Answers each line with its upper case, and a bad one with what is wrong with it.
+async fn serve(stream: TcpStream) -> std::io::Result<()> {
+    let mut lines = Framed::new(stream, LineCodec::new());
+    while let Some(line) = lines.try_next().await? {
+        match line {
+            Ok(line) => lines.send(line.to_ascii_uppercase().into()).await?,
+            Err(bad) => lines.send(bad.reply().into()).await?, // this line only; the next one still comes
+        }
+    }
+    Ok(())
+}
+```
+"#
+)]
+//! # What it promises
+//!
+//! - **The same lines, however the bytes arrive**, and each as soon as its last byte is there.
+//! - **A bad line is an item**, with the limit, the length and the bytes in it; the stream goes on behind it.
+//! - **One limit**, 64 KiB unless told otherwise, that counts content only and holds on every path. A line over it is
+//!   skipped in constant memory.
+//! - **A line whose terminator never came is not a line**, unless you say so.
+//! - **The encoder refuses what would not be read back**: nobody writes a second line into yours.
+//! - **No copy and no allocation per line**, each byte looked at once, every byte counted.
+//!
+//! The whole contract, rule by rule with the tests that hold it, is in `docs/framing.md`. What ends a line is for
+//! [`Delimiter`] to say: newline with or without CR, strict CRLF, a byte, a set, a sequence.
+//!
+#![cfg_attr(
+    feature = "codec",
+    doc = r"
+# Which codec
+
+| codec | item | for |
+|---|---|---|
+| [`LineCodec`] | `Result<Bytes, LineError>` | most protocols; lines and counted bytes mixed |
+| [`BatchCodec`] | [`Batch`]: all whole lines of a read | many short lines; one write for all the replies |
+| `TextCodec` (feature `text`) | `Result<ByteString, LineError>` | lines that have to be UTF-8 |
+| [`FragmentCodec`] | [`Fragment`]: a piece of a line | lines longer than memory, relays |
+
+One configuration serves all of them, and they convert into each other in the middle of a stream: `framed.map_codec(BatchCodec::from)`.
+"
+)]
+//! [`scan`] is the core below them: where lines end in a `&[u8]`, without tokio.
+//!
+//! # Features
+//!
+//! | feature | brings | crates beside this one |
+//! |---|---|---|
+//! | `codec` (default) | the codecs for tokio-util | 8 |
+//! | `text` | `TextCodec`, `Batch::text` | 10 |
+//! | none | [`scan`], with `core` and `alloc` only | 1 |
+//!
+//! Rust 1.85 or later. No `unsafe`.
 
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -254,7 +254,7 @@ async fn the_room_for_a_read_doubles_while_reads_fill_it() {
     full.pop();
     assert_eq!(full[0], 8 * 1024);
     for (at, room) in full.iter().enumerate() {
-        assert!(*room >= (8 * 1024 << at.min(3)), "{full:?}");
+        assert!(*room >= (8 * 1024) << at.min(3), "{full:?}");
         assert!(*room <= 130 * 1024, "{full:?}");
     }
     // Reads that do not fill it leave it small, and it is never used up to a rest.

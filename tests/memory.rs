@@ -13,7 +13,9 @@ const READ: usize = 64 * 1024;
 /// Puts `length` bytes of `stream`, as many as there is room for, into the buffer: a read, as `Framed` does it.
 fn read(buffer: &mut BytesMut, stream: &mut &[u8]) {
     let length = stream.len().min(buffer.capacity() - buffer.len());
-    buffer.extend_from_slice(stream.split_off(..length).unwrap());
+    let (read, rest) = stream.split_at(length);
+    buffer.extend_from_slice(read);
+    *stream = rest;
 }
 
 /// Decodes a stream of `lines` short lines, `per_read` in a read at the most, and drops each item.
