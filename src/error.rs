@@ -63,8 +63,11 @@ pub enum LineError {
 }
 
 impl LineError {
-    /// A line to answer the peer with: `error: ` and what `Display` gives. It holds no line terminator and none of the
-    /// peer's bytes.
+    /// A line to answer the peer with: `error: ` and what `Display` gives. It holds no CR, LF or other control character
+    /// and none of the peer's bytes.
+    ///
+    /// It has up to 200 bytes. A codec whose `max_length` is smaller refuses to write it, as any other long line, unless
+    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length) leaves room for it.
     pub fn reply(&self) -> String {
         format!("error: {self}")
     }

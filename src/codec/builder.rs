@@ -56,7 +56,8 @@ impl LineCodecBuilder {
     }
 
     /// The limit for the content of a line written, in bytes, where it is not to be `max_length`: replies that may be
-    /// longer than requests. A line over it is an [`EncodeError::TooLong`](crate::EncodeError::TooLong). The same codec
+    /// longer than requests, such as error lines (200 bytes, [`LineError::reply`](crate::LineError::reply)) under a small
+    /// limit. A line over it is an [`EncodeError::TooLong`](crate::EncodeError::TooLong). The same codec
     /// at the other end refuses what is over its own `max_length`.
     pub fn max_encoded_length(self, content_bytes: usize) -> Self {
         Self { max_encoded_length: Some(content_bytes), ..self }

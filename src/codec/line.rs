@@ -129,19 +129,37 @@ impl LineCodec {
     /// and no memory was reserved: nothing ever is for what a peer merely announces. To go on behind a block that is too
     /// large, [`skip_bytes`](Self::skip_bytes).
     ///
-    /// ```
-    /// use bytes::BytesMut;
-    /// use lineframe::LineCodec;
-    /// use tokio_util::codec::Decoder;
+    /// A block that is to be written goes past the encoder, which would refuse the line ends in it, into
+    /// `framed.write_buffer_mut()`; the next `feed` or `flush` sees to the rest.
     ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let mut codec = LineCodec::new();
-    /// let mut buffer = BytesMut::from("set key 4\r\na\r\nb\r\nget key\r\n");
-    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, "set key 4");
-    /// codec.expect_bytes(4)?;
-    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, "a\r\nb");
-    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, ""); // what ends the block
-    /// assert_eq!(codec.decode(&mut buffer)?.unwrap()?, "get key");
+    /// ```
+    /// use bytes::Bytes;
+    /// use futures::{SinkExt, TryStreamExt};
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Framed;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// # let (mut peer, io) = tokio::io::duplex(4096);
+    /// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"set key 4\r\na\r\nb\r\nget key\r\n").await?;
+    /// let mut framed = Framed::new(io, LineCodec::new());
+    /// /// For where an item has to come, and a good one.
+    /// async fn next<T: tokio::io::AsyncRead + Unpin>(lines: &mut Framed<T, LineCodec>) -> std::io::Result<Bytes> {
+    ///     Ok(lines.try_next().await?.ok_or(std::io::ErrorKind::UnexpectedEof)??)
+    /// }
+    /// assert_eq!(next(&mut framed).await?, "set key 4");
+    /// framed.codec_mut().expect_bytes(4)?;
+    /// let value = next(&mut framed).await?;
+    /// assert_eq!(value, "a\r\nb");
+    /// assert_eq!(next(&mut framed).await?, ""); // what ends the block
+    /// assert_eq!(next(&mut framed).await?, "get key");
+    /// framed.feed(format!("value {}", value.len()).into()).await?;
+    /// framed.write_buffer_mut().extend_from_slice(&value);
+    /// framed.feed("".into()).await?;
+    /// framed.flush().await?;
+    /// # let mut written = [0; 13];
+    /// # tokio::io::AsyncReadExt::read_exact(&mut peer, &mut written).await?;
+    /// # assert_eq!(&written, b"value 4\na\r\nb\n");
     /// # Ok(())
     /// # }
     /// ```
@@ -226,13 +244,16 @@ impl Decoder for LineCodec {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.next_item(src, false).map(|item| item.kind.with(item.cut(src))))
+        match self.next_item(src, false) {
+            Some(item) => Ok(Some(item.cut(src))),
+            None => Ok(None),
+        }
     }
 
     /// What is left at the end of the stream, an item at a time, then `None`, however often it is asked. The codec is then
     /// at the start of another stream.
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.next_item(src, true).map(|item| item.kind.with(item.cut(src))))
+        Ok(self.next_item(src, true).map(|item| item.cut(src)))
     }
 }
 

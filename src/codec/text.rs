@@ -60,7 +60,7 @@ impl TextCodec {
             ItemKind::Good => self.text(src, &item),
             bad => {
                 self.pass(item.consumed);
-                return bad.with(item.cut(src)).err().map(Err);
+                return bad.with(item.cut_bytes(src)).err().map(Err);
             }
         };
         self.pass(item.consumed);
@@ -71,7 +71,7 @@ impl TextCodec {
             }
             Err(valid_up_to) => {
                 self.line.walk.count_not_utf8();
-                Err(LineError::NotUtf8 { line: item.cut(src), valid_up_to })
+                Err(LineError::NotUtf8 { line: item.cut_bytes(src), valid_up_to })
             }
         })
     }

@@ -254,15 +254,23 @@ impl Walk {
 
 impl Item {
     /// Takes the item off the front of `buffer`, without a copy.
-    #[inline]
-    pub(super) fn cut(self, buffer: &mut BytesMut) -> Bytes {
+    #[inline(always)]
+    pub(super) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
+        match self.kind {
+            ItemKind::Good => Ok(self.cut_bytes(buffer)),
+            bad => bad.with(self.cut_bytes(buffer)),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
         if self.content == 0 {
             // An empty slice would keep the whole buffer alive.
             buffer.advance(self.consumed);
             return Bytes::new();
         }
-        let mut bytes = buffer.split_to(self.consumed).freeze();
-        bytes.truncate(self.content);
+        let bytes = buffer.split_to(self.content).freeze();
+        buffer.advance(self.consumed - self.content);
         bytes
     }
 }

@@ -1,0 +1,148 @@
+//! The codec in a `Framed` of one's own: a small cache that speaks a protocol like memcached's, where lines and counted
+//! bytes take turns in one stream. Its client prints the dialogue and checks every answer.
+//!
+//! ```sh
+//! cargo run --example embed
+//! ```
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{SinkExt, TryStreamExt};
+use lineframe::{Delimiter, EncodeError, LineCodec};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_util::codec::Framed;
+
+type Lines = Framed<TcpStream, LineCodec>;
+type Values = HashMap<Bytes, Bytes>;
+
+async fn serve(io: TcpStream) -> io::Result<()> {
+    let codec = LineCodec::builder()
+        .delimiter(Delimiter::CrLf)
+        .max_length(80)
+        .max_encoded_length(200) // room for the error lines
+        .max_block_length(1000);
+    let mut lines = Framed::new(io, codec.build());
+    let mut values = Values::new();
+    while let Some(line) = lines.try_next().await? {
+        match line {
+            Ok(line) => answer(&mut lines, &mut values, &line).await?,
+            Err(bad) => lines.feed(bad.reply().into()).await?, // this line only: the next one still comes
+        }
+        lines.flush().await?;
+    }
+    Ok(lines.close().await?)
+}
+
+async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Result<()> {
+    let words: Vec<_> = line.split(|byte| *byte == b' ').collect();
+    match words[..] {
+        [b"set", key, length] => match number(length) {
+            Some(length) => match block(lines, length).await? {
+                Ok(value) => {
+                    // Copied, because a slice of the read buffer would keep all of that buffer in memory.
+                    values.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(&value));
+                    lines.feed("STORED".into()).await?;
+                }
+                Err(refused) => lines.feed(refused.into()).await?,
+            },
+            None => lines.feed("CLIENT_ERROR bad length".into()).await?,
+        },
+        [b"get", key] => {
+            if let Some(value) = values.get(key) {
+                lines.feed(format!("VALUE {}", value.len()).into()).await?;
+                // Past the encoder: it refuses bytes with a line end in them, which may well stand in a value.
+                lines.write_buffer_mut().extend_from_slice(value);
+                lines.feed(Bytes::new()).await?;
+            }
+            lines.feed("END".into()).await?;
+        }
+        [b"show", key] => match lines.feed(values.get(key).cloned().unwrap_or_default()).await {
+            Ok(()) => {}
+            Err(EncodeError::Io(gone)) => return Err(gone),
+            // Nothing of it was written, and the client waits for a line.
+            Err(refused) => lines.feed(format!("SERVER_ERROR {refused}").into()).await?,
+        },
+        _ => lines.feed("ERROR".into()).await?,
+    }
+    Ok(())
+}
+
+/// The counted bytes behind the line, or what to answer instead. Either way they have been read.
+async fn block(lines: &mut Lines, length: usize) -> io::Result<Result<Bytes, String>> {
+    let block = match lines.codec_mut().expect_bytes(length) {
+        Ok(()) => Ok(next(lines).await?),
+        Err(too_many) => {
+            lines.codec_mut().skip_bytes(length as u64);
+            Err(format!("SERVER_ERROR {too_many}"))
+        }
+    };
+    // What ends a block arrives as an empty line. If it is not empty, the length was wrong.
+    match lines.try_next().await? {
+        Some(Ok(end)) if end.is_empty() => Ok(block),
+        _ => Ok(Err("CLIENT_ERROR bad data chunk".into())),
+    }
+}
+
+/// For where an item has to come, and a good one.
+async fn next(lines: &mut Lines) -> io::Result<Bytes> {
+    Ok(lines.try_next().await?.ok_or(io::ErrorKind::UnexpectedEof)??)
+}
+
+fn number(digits: &[u8]) -> Option<usize> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+async fn talk(io: TcpStream) -> io::Result<()> {
+    let long = "x".repeat(2000);
+    let too_large = format!("set big 2000\r\n{long}");
+    let value: &[&str] = &["VALUE 5", "a\r\nbc", "", "END"];
+    let dialogue: [(&str, &[&str]); 9] = [
+        ("set k 5\r\na\r\nbc", &["STORED"]),
+        ("get k", value),
+        (
+            "show k",
+            &["SERVER_ERROR line would not be read back as one: \
+               it holds a terminator, or part of one, at byte 1"],
+        ),
+        (
+            &too_large,
+            &["SERVER_ERROR block of 2000 bytes is longer than the limit of 1000 bytes (max_block_length)"],
+        ),
+        ("set k 3\r\nabcdef", &["CLIENT_ERROR bad data chunk"]),
+        (&long, &["error: line of more than 80 bytes, the limit (max_length)"]),
+        ("get\nk", &["error: line of 5 bytes with a CR or LF that is not part of a CRLF"]),
+        ("hello?", &["ERROR"]),
+        ("get k", value),
+    ];
+
+    let mut lines = Framed::new(io, LineCodec::builder().delimiter(Delimiter::CrLf).build());
+    for (request, replies) in dialogue {
+        let shown = request.escape_default().to_string();
+        println!("> {shown:.40}{}", if shown.len() > 40 { "..." } else { "" });
+        lines.write_buffer_mut().extend_from_slice(format!("{request}\r\n").as_bytes());
+        lines.flush().await?;
+        for expected in replies {
+            let reply = next(&mut lines).await?;
+            println!("< {}", reply.escape_ascii());
+            assert_eq!(reply, expected);
+            if let Some(length) = reply.strip_prefix(b"VALUE ").and_then(number) {
+                lines.codec_mut().expect_bytes(length)?;
+            }
+        }
+    }
+    Ok(lines.close().await?)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let client = TcpStream::connect(listener.local_addr()?).await?;
+    let (server, _) = listener.accept().await?;
+    // An answer that does not come is a wrong one.
+    timeout(Duration::from_secs(10), async { tokio::try_join!(serve(server), talk(client)) }).await??;
+    Ok(())
+}

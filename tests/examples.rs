@@ -1,0 +1,145 @@
+//! The examples run, and show what they are there to show.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde::Deserialize;
+
+/// What an example prints. It has to succeed.
+fn run(example: &str, arguments: &[&str]) -> String {
+    let program = path(example);
+    assert!(
+        program.exists(),
+        "{program:?} is missing: `cargo test` builds it, with `--test examples` it has to be there"
+    );
+    let output = Command::new(program).args(arguments).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{example}: {}\n{printed}{complaint}", output.status);
+    printed
+}
+
+/// Cargo builds the examples along with the tests, into a directory beside theirs.
+fn path(example: &str) -> PathBuf {
+    let this_test = std::env::current_exe().unwrap();
+    let target = this_test.ancestors().nth(2).unwrap();
+    target.join("examples").join(format!("{example}{}", std::env::consts::EXE_SUFFIX))
+}
+
+#[derive(Deserialize)]
+struct Recv {
+    sends: Vec<Vec<String>>,
+    reads: Vec<Read>,
+    frames: Vec<Frame>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    pieces: Vec<Piece>,
+    verdict: String,
+    right: bool,
+}
+
+#[derive(Deserialize)]
+struct Piece {
+    message: usize,
+    length: usize,
+    start: usize,
+    end: usize,
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    line: String,
+    first_read: usize,
+    last_read: usize,
+}
+
+#[test]
+fn recv_1024_shows_messages_merged_cut_and_right_by_luck() {
+    let Recv { sends, reads, frames } = serde_json::from_str(&run("recv_1024", &["--json"])).unwrap();
+    let sent = sends.concat();
+
+    // No read holds more than asked for, and together they hold the stream, newlines included.
+    let held = |read: &Read| read.pieces.iter().map(|piece| piece.end - piece.start).sum::<usize>();
+    assert!(reads.iter().all(|read| (1..=1024).contains(&held(read))));
+    let pieces = || reads.iter().flat_map(|read| &read.pieces);
+    let mut rest = pieces();
+    for (number, message) in (1..).zip(&sent) {
+        let mut at = 0;
+        while at <= message.len() {
+            let piece = rest.next().unwrap();
+            assert_eq!((piece.message, piece.length, piece.start), (number, message.len(), at));
+            at = piece.end;
+        }
+        assert_eq!(at, message.len() + 1);
+    }
+    assert!(rest.next().is_none());
+
+    let merged = reads.iter().filter(|read| read.pieces.len() > 1).count();
+    let cut = pieces().filter(|piece| piece.end - piece.start <= piece.length).count();
+    let verdicts: Vec<_> = reads.iter().map(|read| read.verdict.as_str()).collect();
+    assert_eq!((sent.len(), reads.len(), merged, cut), (8, 9, 2, 6), "{verdicts:#?}");
+    assert_eq!(
+        verdicts,
+        [
+            "right, by luck",
+            "messages 2-4 merged",
+            "message 5 + first 79 of 2480 bytes of 6",
+            "1024 bytes out of message 6",
+            "1024 bytes out of message 6",
+            "the end of message 6",
+            "first 1024 of 1500 bytes of message 7",
+            "the end of message 7",
+            "right, by luck",
+        ]
+    );
+    for Read { pieces, right, verdict } in &reads {
+        assert_eq!(*right, verdict == "right, by luck");
+        assert_eq!(*right, pieces.len() == 1 && pieces[0].end - pieces[0].start == pieces[0].length + 1);
+    }
+
+    assert!(frames.iter().map(|frame| &frame.line).eq(&sent));
+    for (number, frame) in (1..).zip(&frames) {
+        let read_holds = |read: &Read| read.pieces.iter().any(|piece| piece.message == number);
+        let first = reads.iter().position(read_holds).unwrap() + 1;
+        let last = reads.iter().rposition(read_holds).unwrap() + 1;
+        assert_eq!((frame.first_read, frame.last_read), (first, last), "frame {number}");
+    }
+}
+
+#[test]
+fn recv_1024_fits_a_terminal_and_a_file() {
+    let picture = run("recv_1024", &[]);
+    assert_eq!(
+        picture.lines().last(),
+        Some("8 messages sent; recv(1024) made 9, 2 right by luck; LineCodec 8, all right"),
+        "{picture}"
+    );
+    for line in [
+        "  read 2      63 |234|                  messages 2-4 merged",
+        "  read 3    1024 |55555555555555555566> message 5 + first 79 of 2480 bytes of 6",
+        "  read 6     354 <6666666|              the end of message 6",
+    ] {
+        assert!(picture.lines().any(|shown| shown == line), "{line:?} is not in\n{picture}");
+    }
+    assert!(picture.lines().all(|line| line.chars().count() <= 80), "{picture}");
+    assert!(!picture.contains('\x1b'), "colours in a pipe");
+}
+
+#[test]
+fn embed_answers() {
+    // The example checks every answer itself; this checks that it came to its end.
+    let dialogue = run("embed", &[]);
+    for exchange in [
+        "> set k 5\\r\\na\\r\\nbc\n< STORED\n> get k\n< VALUE 5\n< a\\r\\nbc\n< \n< END\n",
+        "\n> show k\n< SERVER_ERROR line would not be read back as one: ",
+        "...\n< SERVER_ERROR block of 2000 bytes is longer than the limit of 1000 bytes (max_block_length)\n",
+        "\n> set k 3\\r\\nabcdef\n< CLIENT_ERROR bad data chunk\n",
+        "...\n< error: line of more than 80 bytes, the limit (max_length)\n",
+        "\n> get\\nk\n< error: line of 5 bytes with a CR or LF that is not part of a CRLF\n",
+    ] {
+        assert!(dialogue.contains(exchange), "{exchange:?} is not in\n{dialogue}");
+    }
+    assert!(dialogue.ends_with("> get k\n< VALUE 5\n< a\\r\\nbc\n< \n< END\n"), "{dialogue}");
+}
