@@ -210,14 +210,16 @@ impl From<EncodeError> for io::Error {
 pub struct TooManyBytes {
     /// How many bytes were asked for.
     pub asked: usize,
-    /// How many could have been: `max_block_length`, or 0 while a block is still to come.
+    /// How many could have been: `max_block_length`, and 0 while a block is still to come.
     pub max: usize,
 }
 
 impl fmt::Display for TooManyBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self { asked, max: 0 } => write!(f, "block of {asked} bytes while another is still to come"),
+            Self { asked, max: 0 } => {
+                write!(f, "block of {asked} bytes while another is still to come, or none may come")
+            }
             Self { asked, max } => {
                 write!(f, "block of {asked} bytes is longer than the limit of {max} bytes (max_block_length)")
             }

@@ -196,6 +196,18 @@ async fn a_block_outstanding_survives_the_change_of_codec() {
 }
 
 #[tokio::test]
+async fn a_block_that_is_not_text_is_no_line() {
+    let (_peer, mut lines) = sent(b"put\n\xff\xff\nend\n", LineCodec::new()).await;
+    now(lines.next()).unwrap().unwrap().unwrap();
+    lines.codec_mut().expect_bytes(2).unwrap();
+    let mut text = lines.map_codec(TextCodec::from);
+    assert!(matches!(now(text.next()).unwrap().unwrap(), Err(LineError::NotUtf8 { valid_up_to: 0, .. })));
+    assert_eq!(now(text.next()).unwrap().unwrap().unwrap(), "");
+    let counters = text.codec().counters();
+    assert_eq!((counters.lines, counters.blocks, counters.not_utf8), (2, 0, 1));
+}
+
+#[tokio::test]
 async fn a_relay_of_fragments_adds_nothing() {
     let codec =
         || FragmentCodec::from(LineCodec::builder().delimiter(Delimiter::Lf).max_length(1000).build());

@@ -166,7 +166,7 @@ impl Batch {
 
     pub(super) fn item(&self, line: &Line) -> Result<&[u8], LineError> {
         match line.kind {
-            ItemKind::Good => Ok(&self.bytes[line.start..line.end]),
+            ItemKind::Line | ItemKind::Block => Ok(&self.bytes[line.start..line.end]),
             bad => {
                 bad.with(self.bytes.slice(line.start..line.end)).map(|_| &self.bytes[line.start..line.end])
             }

@@ -68,7 +68,7 @@ impl FragmentCodec {
         loop {
             match walk.step_piece(src, eof, limit) {
                 Some(Step::Item(item)) => {
-                    let is_last = matches!(item.kind, ItemKind::Good | ItemKind::Piece { is_last: true });
+                    let is_last = matches!(item.kind, ItemKind::Block | ItemKind::Piece { is_last: true });
                     return Some(Fragment { bytes: item.cut_bytes(src), is_last });
                 }
                 Some(Step::Drop(count)) => src.advance(count),

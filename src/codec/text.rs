@@ -57,7 +57,7 @@ impl TextCodec {
             return None;
         };
         let text = match item.kind {
-            ItemKind::Good => self.text(src, &item),
+            ItemKind::Line | ItemKind::Block => self.text(src, &item),
             bad => {
                 self.pass(item.consumed);
                 return bad.with(item.cut_bytes(src)).err().map(Err);
@@ -70,7 +70,7 @@ impl TextCodec {
                 Ok(text)
             }
             Err(valid_up_to) => {
-                self.line.walk.count_not_utf8();
+                self.line.walk.count_not_utf8(item.kind);
                 Err(LineError::NotUtf8 { line: item.cut_bytes(src), valid_up_to })
             }
         })

@@ -44,8 +44,9 @@ pub(super) struct Item {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ItemKind {
-    /// A good line, or a counted block.
-    Good,
+    Line,
+    /// Counted bytes, all of them.
+    Block,
     TooLong {
         max_length: usize,
     },
@@ -128,10 +129,13 @@ impl Walk {
         *skip = skip.saturating_add(count);
     }
 
-    /// A good line turned out not to be UTF-8.
+    /// A good line or block turned out not to be UTF-8.
     #[cfg(feature = "text")]
-    pub(super) fn count_not_utf8(&mut self) {
-        self.counters.lines -= 1;
+    pub(super) fn count_not_utf8(&mut self, kind: ItemKind) {
+        match kind {
+            ItemKind::Block => self.counters.blocks -= 1,
+            _ => self.counters.lines -= 1,
+        }
         self.counters.not_utf8 += 1;
     }
 
@@ -213,7 +217,7 @@ impl Walk {
     fn block(&mut self, length: usize) -> Step {
         self.end_block(length);
         self.counters.blocks += 1;
-        Step::Item(self.taken(ItemKind::Good, length, length))
+        Step::Item(self.taken(ItemKind::Block, length, length))
     }
 
     fn end_block(&mut self, taken: usize) {
@@ -234,7 +238,7 @@ impl Walk {
             }
             Kind::BareTerminator => (ItemKind::BareTerminator, &mut self.counters.bare_terminator),
             Kind::Unterminated => (ItemKind::Unterminated, &mut self.counters.unterminated),
-            Kind::Line | Kind::Piece => (ItemKind::Good, &mut self.counters.lines),
+            Kind::Line | Kind::Piece => (ItemKind::Line, &mut self.counters.lines),
         };
         *counter += 1;
         self.taken(kind, verdict.content.end, verdict.consumed)
@@ -257,7 +261,7 @@ impl Item {
     #[inline(always)]
     pub(super) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
         match self.kind {
-            ItemKind::Good => Ok(self.cut_bytes(buffer)),
+            ItemKind::Line => Ok(self.cut_bytes(buffer)),
             bad => bad.with(self.cut_bytes(buffer)),
         }
     }
@@ -280,7 +284,7 @@ impl ItemKind {
     #[inline]
     pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {
         Err(match self {
-            Self::Good | Self::Piece { .. } => return Ok(bytes),
+            Self::Line | Self::Block | Self::Piece { .. } => return Ok(bytes),
             Self::TooLong { max_length } => LineError::TooLong { prefix: bytes, max_length },
             Self::Unterminated => LineError::Unterminated { line: bytes },
             Self::BareTerminator => LineError::BareTerminator { line: bytes },
