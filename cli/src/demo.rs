@@ -8,6 +8,6 @@ pub(crate) async fn run() -> Result<(), Failure> {
     let listener = Listener::bind(&Address::Tcp("127.0.0.1:0".into())).await?;
     let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
     tokio::spawn(serve::accept(listener));
-    eprintln!("a server on {address}, and a client connected to it");
-    connect::run(stream::connect(&address).await?).await
+    let greeting = format!("A server listens on {address}, and you are connected to it.");
+    connect::run(stream::connect(&address).await?, greeting).await
 }

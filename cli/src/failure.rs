@@ -40,7 +40,7 @@ impl Failure {
 
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {
-            eprintln!("lineframe: {}", show::escaped(self.message.as_bytes()));
+            show::note(format_args!("lineframe: {}", show::escaped(self.message.as_bytes())));
         }
         ExitCode::from(self.code)
     }

@@ -18,16 +18,15 @@ pub(crate) async fn run(server: Stream) -> Result<(), Failure> {
     let mut replies = FramedRead::new(from_server, codec()).ready_chunks(1024);
     let mut stdout = FramedWrite::new(tokio::io::stdout(), codec());
 
-    let sent = Cell::new(0_u64);
-    let mut lines = pin!(whole_lines(tokio::io::stdin()).inspect(|piece| {
-        sent.set(sent.get() + u64::from(piece.as_ref().is_ok_and(|piece| piece.is_last)));
-    }));
+    let input = Input::default();
+    let mut lines = pin!(whole_lines(tokio::io::stdin(), &input));
     let mut sending = pin!(to_server.send_all(&mut lines));
     let mut is_sending = true;
+    let mut has_left = false;
     let mut received = 0;
     // Of a reply whose terminator has not come.
     let mut begun = 0;
-    while is_sending || received < sent.get() {
+    while !has_left && (is_sending || received < input.lines.get()) {
         tokio::select! {
             biased;
             done = &mut sending, if is_sending => {
@@ -39,8 +38,9 @@ pub(crate) async fn run(server: Stream) -> Result<(), Failure> {
                 }
             }
             pieces = replies.next() => {
-                let Some(pieces) = pieces else { break };
-                for piece in pieces {
+                has_left = pieces.is_none();
+                let mut failed = None;
+                for piece in pieces.into_iter().flatten() {
                     match piece {
                         Ok(piece) => {
                             received += u64::from(piece.is_last);
@@ -48,22 +48,32 @@ pub(crate) async fn run(server: Stream) -> Result<(), Failure> {
                             stdout.feed(piece).await.map_err(Failure::stdout)?;
                         }
                         Err(error) if is_gone(&error) => {}
-                        Err(error) => return Err(Failure::other("cannot receive", error)),
+                        Err(error) => failed = Some(error),
+                    }
+                    // What comes unasked goes with the rest while lines are sent, and is not waited for after them.
+                    if !is_sending && received == input.lines.get() {
+                        break;
                     }
                 }
                 stdout.flush().await.map_err(Failure::stdout)?;
+                if let Some(error) = failed {
+                    return Err(Failure::other("cannot receive", error));
+                }
             }
         }
     }
-    match received {
-        _ if begun > 0 => Err(Failure::cut(begun)),
-        received if received < sent.get() => Err(Failure::missing(received, sent.get())),
-        _ => Ok(()),
+    match (input.failed.take(), input.lines.get()) {
+        _ if has_left && begun > 0 => Err(Failure::cut(begun)),
+        (_, lines) if received < lines => Err(Failure::missing(received, lines)),
+        (Some(error), _) => Err(Failure::other("cannot read stdin", error)),
+        (None, _) => Ok(()),
     }
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
 }
 
 /// CR is content here: what comes in goes out.
@@ -71,17 +81,29 @@ fn codec() -> FragmentCodec {
     LineCodec::builder().delimiter(Delimiter::Lf).build().into()
 }
 
-/// The lines of `input` in pieces. The last one is a whole line, with or without its terminator.
-fn whole_lines(input: impl AsyncRead) -> impl stream::Stream<Item = io::Result<Fragment>> {
-    let pieces = Box::pin(FramedRead::new(input, codec()));
-    stream::unfold((pieces, true), |(mut pieces, at_start)| async move {
-        match pieces.next().await {
-            Some(piece) => {
-                let is_last = piece.as_ref().is_ok_and(|piece| piece.is_last);
-                Some((piece, (pieces, is_last)))
+/// What has become of stdin so far.
+#[derive(Default)]
+struct Input {
+    lines: Cell<u64>,
+    /// Why there are no more, if not for their end.
+    failed: Cell<Option<io::Error>>,
+}
+
+/// The lines of `from` in pieces. The last one is a whole line, with or without its terminator.
+fn whole_lines(from: impl AsyncRead, input: &Input) -> impl stream::Stream<Item = io::Result<Fragment>> {
+    let pieces = Box::pin(FramedRead::new(from, codec()));
+    stream::unfold((pieces, true), move |(mut pieces, at_start)| async move {
+        let piece = match pieces.next().await {
+            Some(Ok(piece)) => piece,
+            Some(Err(error)) => {
+                input.failed.set(Some(error));
+                return None;
             }
-            None if at_start => None,
-            None => Some((Ok(Fragment { bytes: Default::default(), is_last: true }), (pieces, true))),
-        }
+            None if at_start => return None,
+            None => Fragment { bytes: Default::default(), is_last: true },
+        };
+        let is_last = piece.is_last;
+        input.lines.set(input.lines.get() + u64::from(is_last));
+        Some((Ok(piece), (pieces, is_last)))
     })
 }

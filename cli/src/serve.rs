@@ -10,10 +10,13 @@ use tokio_util::codec::Framed;
 
 use crate::address::Address;
 use crate::failure::Failure;
+use crate::show;
 use crate::stream::{Listener, Stream, print};
 
 /// Serves until SIGINT or SIGTERM.
 pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
+    // Before anybody can know that there is something to stop.
+    let stopped = stopped().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut listeners = Vec::new();
     for address in addresses {
         listeners.push(Listener::bind(address).await?);
@@ -23,10 +26,13 @@ pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
         print(format_args!("listening {address}"))?;
     }
     let mut accepting: JoinSet<_> = listeners.into_iter().map(accept).collect();
-    tokio::select! {
-        stop = stopped() => stop.map_err(|error| Failure::other("cannot wait for signals", error)),
-        _ = accepting.join_next() => Ok(()),
-    }
+    let done = tokio::select! {
+        () = stopped => Ok(()),
+        Some(Err(error)) = accepting.join_next() => Err(Failure::other("cannot go on accepting", error)),
+    };
+    // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
+    accepting.shutdown().await;
+    done
 }
 
 /// Answers the connections of one listener, each in a task of its own.
@@ -36,7 +42,7 @@ pub(crate) async fn accept(listener: Listener) -> Infallible {
             Ok(stream) => _ = tokio::spawn(answer(stream)),
             Err(error) => {
                 // Most likely out of file descriptors: accepting again at once would spin.
-                eprintln!("lineframe: cannot accept: {error}");
+                show::note(format_args!("lineframe: cannot accept: {error}"));
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -55,7 +61,7 @@ async fn answer(stream: Stream) -> io::Result<()> {
             };
             match framed.feed(reply).await {
                 Err(EncodeError::Io(error)) => return Err(error),
-                Err(refused) => framed.feed(format!("error: the reply is a {refused}").into()).await?,
+                Err(refused) => framed.feed(format!("error: reply not sent: {refused}").into()).await?,
                 Ok(()) => {}
             }
         }
@@ -64,18 +70,22 @@ async fn answer(stream: Stream) -> io::Result<()> {
     Ok(framed.close().await?)
 }
 
+/// Ready at the first SIGINT or SIGTERM from now on.
 #[cfg(unix)]
-async fn stopped() -> io::Result<()> {
+fn stopped() -> io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
 
+    let mut interrupted = signal(SignalKind::interrupt())?;
     let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminated.recv() => Ok(()),
-    }
+    Ok(async move {
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+    })
 }
 
 #[cfg(not(unix))]
-async fn stopped() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
+fn stopped() -> io::Result<impl Future<Output = ()>> {
+    Ok(async { _ = tokio::signal::ctrl_c().await })
 }

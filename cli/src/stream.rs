@@ -20,7 +20,7 @@ impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
 
 pub(crate) async fn connect(address: &Address) -> Result<Stream, Failure> {
     match address {
-        Address::Tcp(to) => TcpStream::connect(to).await.and_then(tcp),
+        Address::Tcp(to) => TcpStream::connect(to).await.map(tcp),
         #[cfg(unix)]
         Address::Unix(path) => UnixStream::connect(path).await.map(|io| Box::pin(io) as Stream),
         #[cfg(not(unix))]
@@ -52,7 +52,7 @@ impl Listener {
 
     pub(crate) async fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.and_then(|(io, _)| tcp(io)),
+            Self::Tcp(listener) => listener.accept().await.map(|(io, _)| tcp(io)),
             #[cfg(unix)]
             Self::Unix { listener, .. } => listener.accept().await.map(|(io, _)| Box::pin(io) as Stream),
         }
@@ -69,9 +69,10 @@ impl Listener {
 }
 
 /// One line, one packet: without this a line waits up to 40 ms for the acknowledgement of the one before.
-fn tcp(io: TcpStream) -> io::Result<Stream> {
-    io.set_nodelay(true)?;
-    Ok(Box::pin(io))
+fn tcp(io: TcpStream) -> Stream {
+    // It fails where the peer has gone already, which the first read tells better.
+    _ = io.set_nodelay(true);
+    Box::pin(io)
 }
 
 /// The file of a listening Unix socket, removed with it.
@@ -92,9 +93,11 @@ async fn bind_unix(path: &Path) -> io::Result<Listener> {
 
     let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let is_socket = std::fs::symlink_metadata(path)?.file_type().is_socket();
+            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                return Err(io::Error::new(error.kind(), "it exists and is not a socket"));
+            }
             match UnixStream::connect(path).await {
-                Err(refused) if is_socket && refused.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
                     std::fs::remove_file(path)?;
                     UnixListener::bind(path)?
                 }

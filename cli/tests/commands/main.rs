@@ -1,0 +1,16 @@
+//! The command as its users meet it: as a process, through pipes, terminals and sockets.
+//!
+//! Nothing here knows how it is built, every test has a world of its own (a free port, a temporary directory), and every
+//! wait has an end, at which the test fails with what it has seen until then.
+
+// Unix sockets, signals and pseudo-terminals are part of nearly all of it.
+#![cfg(unix)]
+
+mod connect;
+mod demo;
+mod other_clients;
+mod send;
+mod serve;
+mod socket_file;
+mod support;
+mod usage;

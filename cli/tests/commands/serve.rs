@@ -1,0 +1,159 @@
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use bytes::Bytes;
+
+use crate::support::{Client, Server, run};
+
+fn is_error(reply: &[u8]) -> bool {
+    let printable = reply.strip_suffix(b"\n").unwrap_or_default();
+    printable.starts_with(b"error: ") && printable.iter().all(|byte| (b' '..=b'~').contains(byte))
+}
+
+/// Sends `lines` to each listener and says that no more come. The replies, to the end: `None` for an error line.
+#[track_caller]
+fn assert_replies(lines: &[u8], expected: &[Option<&[u8]>]) {
+    let server = Server::start();
+    for mut client in server.clients() {
+        client.feed_all(lines);
+        let replies: Vec<_> =
+            client.rest().split_inclusive(|byte| *byte == b'\n').map(Bytes::copy_from_slice).collect();
+        let seen: Vec<_> = replies.iter().map(|reply| (!is_error(reply)).then_some(&reply[..])).collect();
+        assert_eq!(seen, expected, "{replies:?}");
+    }
+}
+
+#[test]
+fn it_says_where_it_listens() {
+    let server = Server::start();
+    let (host, port) = server.tcp.split_once(':').unwrap();
+    assert_eq!(host, "127.0.0.1");
+    assert_ne!(port.parse::<u16>().unwrap(), 0);
+    for mut client in server.clients() {
+        client.write("there\n");
+        assert_eq!(client.line(), "THERE\n");
+    }
+}
+
+#[test]
+fn sixty_four_clients_at_once_on_each_listener_get_their_own_replies_in_order() {
+    const CLIENTS: usize = 64;
+
+    let server = Server::start();
+    let connected: Vec<_> = (0..CLIENTS).flat_map(|_| server.clients()).collect();
+    let start = Arc::new(Barrier::new(connected.len()));
+    let sessions = connected.into_iter().enumerate().map(|(number, client)| {
+        let start = start.clone();
+        thread::spawn(move || {
+            start.wait();
+            session(number, client)
+        })
+    });
+    let sessions: Vec<_> = sessions.collect();
+    // Nobody leaves before everybody was answered.
+    let answered: Vec<_> = sessions.into_iter().filter_map(|session| session.join().ok()).collect();
+    assert_eq!(answered.len(), 2 * CLIENTS);
+    for mut client in answered {
+        client.finish();
+        assert_eq!(client.rest(), "");
+    }
+}
+
+/// Pipelined lines, one of them too long, all of them sent before a reply is read.
+fn session(number: usize, mut client: Client) -> Client {
+    let before: String = (0..50).map(|n| format!("before {number} {n}\n")).collect();
+    let after: String = (0..50).map(|n| format!("after {number} {n}\n")).collect();
+    client.feed([before.as_bytes(), &[b'x'; 70_000], b"\n", after.as_bytes()].concat());
+    assert_eq!(client.lines(50).concat(), before.to_ascii_uppercase().as_bytes());
+    let reply = client.line();
+    assert!(is_error(&reply), "{reply:?}");
+    assert_eq!(client.lines(50).concat(), after.to_ascii_uppercase().as_bytes());
+    client
+}
+
+#[test]
+fn ascii_letters_are_upper_cased_and_nothing_else() {
+    assert_replies("héllo 世界\n".as_bytes(), &[Some("HéLLO 世界\n".as_bytes())]);
+}
+
+#[test]
+fn every_byte_may_stand_in_a_line() {
+    let mut line: Vec<_> = (0..=255).filter(|byte| *byte != b'\n').collect();
+    line.push(b'\n');
+    assert_replies(&line, &[Some(&line.to_ascii_uppercase())]);
+}
+
+#[test]
+fn an_empty_line_is_answered_with_one() {
+    assert_replies(b"\n\r\na\n\n", &[Some(b"\n"), Some(b"\n"), Some(b"A\n"), Some(b"\n")]);
+}
+
+#[test]
+fn a_line_whose_reply_cannot_be_framed_gets_an_error_line_and_the_next_one_its_reply() {
+    let server = Server::start();
+    for mut client in server.clients() {
+        client.write("a\r\r\n");
+        let reply = client.line();
+        assert!(is_error(&reply), "{reply:?}");
+        client.write("b\n");
+        assert_eq!(client.line(), "B\n");
+    }
+}
+
+#[test]
+fn a_cut_last_line_gets_an_error_line() {
+    assert_replies(b"whole\ncut", &[Some(b"WHOLE\n"), None]);
+}
+
+#[test]
+fn a_line_of_the_limit_is_answered_and_one_byte_more_is_an_error() {
+    let line = [&[b'A'; 65_536][..], b"\n"].concat();
+    let long = [&[b'A'; 65_537][..], b"\n"].concat();
+    assert_replies(
+        &[&line[..], &long, &line, &long, &line].concat(),
+        &[Some(&line), None, Some(&line), None, Some(&line)],
+    );
+}
+
+#[test]
+fn who_has_said_that_no_more_comes_gets_every_reply() {
+    let lines: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
+    let server = Server::start();
+    for mut client in server.clients() {
+        client.feed_all(lines.clone());
+        assert!(client.rest() == lines.to_ascii_uppercase(), "not all of them");
+    }
+}
+
+#[test]
+fn all_whole_lines_are_answered_while_the_peer_stays_silent() {
+    let server = Server::start();
+    for mut client in server.clients() {
+        client.feed(["a\n".repeat(10_000).as_bytes(), &[b'x'; 70_000], b"\nb\nno terminator yet"].concat());
+        assert!(client.lines(10_000).iter().all(|reply| reply == "A\n"));
+        assert!(is_error(&client.line()));
+        assert_eq!(client.line(), "B\n");
+        client.write("\n");
+        assert_eq!(client.line(), "NO TERMINATOR YET\n");
+    }
+}
+
+#[test]
+fn a_client_that_reads_nothing_holds_up_no_other() {
+    let server = Server::start();
+    let deaf = server.clients();
+    for client in &deaf {
+        client.feed("x\n".repeat(1_000_000));
+    }
+    for mut client in server.clients() {
+        client.write("a\n");
+        assert_eq!(client.line(), "A\n");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_refused() {
+    let server = Server::start();
+    let ended = run(["serve", &server.tcp], "");
+    ended.assert_failed(1, "", &format!("cannot listen on {}", server.tcp));
+}

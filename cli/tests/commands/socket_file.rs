@@ -1,0 +1,118 @@
+use std::fs::{self, FileType};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::path::Path;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Client, Ended, Process, Server, lineframe};
+
+fn file_type(path: &Path) -> Option<FileType> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Some(metadata.file_type()),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => panic!("{}: {error}", path.display()),
+    }
+}
+
+fn serve_in(directory: &Path) -> Process {
+    Process::start(lineframe(["serve", "./some.sock"]).current_dir(directory))
+}
+
+fn assert_refused_in(directory: &Path) {
+    serve_in(directory).end().assert_failed(1, "", "cannot listen on ./some.sock");
+}
+
+fn assert_answers(path: &Path) {
+    let mut client = Client::unix(path);
+    client.write("a\n");
+    assert_eq!(client.line(), "A\n");
+}
+
+#[test]
+fn it_goes_with_the_server_that_is_asked_to_end() {
+    for signal in [Signal::TERM, Signal::INT].repeat(10) {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("some.sock");
+        let server = serve_in(directory.path());
+        // Asked as soon as anybody can know that it is there.
+        server.out.until("listening", |out| out.ends_with(b"sock\n"));
+        assert!(file_type(&path).unwrap().is_socket());
+        server.signal(signal);
+        assert_eq!(server.end(), Ended::well("listening ./some.sock\n"));
+        assert!(file_type(&path).is_none(), "{signal:?}");
+    }
+}
+
+#[test]
+fn it_goes_where_another_listener_cannot_be_had() {
+    let other = Server::start();
+    let directory = TempDir::new().unwrap();
+    let ended = Process::start(lineframe(["serve", "./some.sock", &other.tcp]).current_dir(&directory)).end();
+    ended.assert_failed(1, "", "cannot listen on 127.0.0.1:");
+    assert!(file_type(&directory.path().join("some.sock")).is_none());
+}
+
+#[test]
+fn one_that_a_killed_server_left_behind_is_replaced() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("some.sock");
+    let killed = serve_in(directory.path());
+    killed.out.until("listening", |out| out.ends_with(b"sock\n"));
+    killed.signal(Signal::KILL);
+    assert_eq!(killed.end().code, None);
+    assert!(file_type(&path).unwrap().is_socket());
+
+    let server = serve_in(directory.path());
+    server.out.until("listening", |out| out.ends_with(b"sock\n"));
+    assert_answers(&path);
+}
+
+#[test]
+fn that_of_a_live_server_stays() {
+    let server = Server::start();
+    let path = server.path();
+    assert_refused_in(path.parent().unwrap());
+    assert_answers(&path);
+}
+
+#[test]
+fn a_regular_file_stays() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("some.sock");
+    fs::write(&path, "kept").unwrap();
+    assert_refused_in(directory.path());
+    assert_eq!(fs::read(&path).unwrap(), b"kept");
+}
+
+#[test]
+fn a_directory_stays() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("some.sock");
+    fs::create_dir(&path).unwrap();
+    assert_refused_in(directory.path());
+    assert!(file_type(&path).unwrap().is_dir());
+}
+
+#[test]
+fn a_symlink_stays_wherever_it_leads() {
+    let stale = TempDir::new().unwrap();
+    let killed = serve_in(stale.path());
+    killed.out.until("listening", |out| out.ends_with(b"sock\n"));
+    killed.signal(Signal::KILL);
+    killed.end();
+    let live = Server::start();
+    let nowhere = stale.path().join("nowhere");
+
+    for target in [stale.path().join("some.sock"), live.path(), nowhere] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("some.sock");
+        let target_type = file_type(&target);
+        symlink(&target, &path).unwrap();
+        assert_refused_in(directory.path());
+        assert_eq!(fs::read_link(&path).unwrap(), target);
+        assert_eq!(file_type(&target), target_type);
+    }
+    assert_answers(&live.path());
+}

@@ -1,0 +1,38 @@
+use std::path::PathBuf;
+
+use tempfile::TempDir;
+
+use super::{Client, Process, lineframe};
+
+/// `lineframe serve` on a TCP port and on a Unix socket.
+pub(crate) struct Server {
+    _process: Process,
+    pub(crate) tcp: String,
+    directory: TempDir,
+}
+
+impl Server {
+    pub(crate) fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        let arguments = ["serve", "127.0.0.1:0", "./some.sock"];
+        let process = Process::start(lineframe(arguments).current_dir(&directory));
+        let mut said = String::new();
+        process.out.until("line for each listener", |out| {
+            said = String::from_utf8_lossy(out).into_owned();
+            out.ends_with(b"sock\n")
+        });
+        let tcp =
+            said.strip_prefix("listening ").and_then(|said| said.strip_suffix("\nlistening ./some.sock\n"));
+        let tcp = tcp.unwrap_or_else(|| panic!("{said:?}")).to_owned();
+        Self { _process: process, tcp, directory }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("some.sock")
+    }
+
+    /// A client over TCP and one over the Unix socket.
+    pub(crate) fn clients(&self) -> [Client; 2] {
+        [Client::tcp(&self.tcp), Client::unix(&self.path())]
+    }
+}

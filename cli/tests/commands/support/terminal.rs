@@ -1,0 +1,80 @@
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+
+use pty_process::Size;
+use vt100::Parser;
+
+use super::Watch;
+
+/// A command on a terminal of 24 rows and 80 columns.
+pub(crate) struct Terminal {
+    child: Child,
+    keys: File,
+    pub(crate) shown: Watch,
+    /// Where stdout is not the terminal.
+    pub(crate) piped: Option<Watch>,
+}
+
+impl Terminal {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::open(pty_process::blocking::Command::from(command))
+    }
+
+    pub(crate) fn with_piped_stdout(command: Command) -> Self {
+        Self::open(pty_process::blocking::Command::from(command).stdout(Stdio::piped()))
+    }
+
+    fn open(command: pty_process::blocking::Command) -> Self {
+        let (pty, pts) = pty_process::blocking::open().unwrap();
+        pty.resize(Size::new(24, 80)).unwrap();
+        let mut child = command.spawn(pts).unwrap();
+        let keys = File::from(OwnedFd::from(pty));
+        let shown = Watch::of(keys.try_clone().unwrap());
+        Self { keys, shown, piped: child.stdout.take().map(Watch::of), child }
+    }
+
+    pub(crate) fn type_keys(&self, keys: &str) {
+        (&self.keys).write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Types all of it sooner or later, as the command reads it.
+    pub(crate) fn paste(&self, keys: String) {
+        let mut terminal = self.keys.try_clone().unwrap();
+        thread::spawn(move || _ = terminal.write_all(keys.as_bytes()));
+    }
+
+    /// Waits until exactly this stands on the screen from the first prompt on, `_` where the cursor is.
+    pub(crate) fn until(&self, expected: &str) {
+        self.shown.until(&format!("screen with\n{expected}\n"), |bytes| dialogue(bytes) == expected);
+    }
+
+    pub(crate) fn end(mut self) -> ExitStatus {
+        self.shown.to_end();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("terminal, {}", self.shown.so_far());
+        }
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+fn dialogue(bytes: &[u8]) -> String {
+    let mut parser = Parser::default();
+    parser.process(bytes);
+    let screen = parser.screen();
+    let (cursor_row, cursor_column) = screen.cursor_position();
+    let mut rows: Vec<_> = screen.rows(0, 80).map(|row| row.trim_end().to_owned()).collect();
+    let row = &mut rows[usize::from(cursor_row)];
+    *row = format!("{row:<0$}_", usize::from(cursor_column));
+    let from_prompt = rows.iter().skip_while(|row| !row.starts_with("> ") && *row != ">");
+    from_prompt.map(String::as_str).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+}

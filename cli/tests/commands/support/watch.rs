@@ -1,0 +1,82 @@
+use std::io::{self, ErrorKind, Read};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread;
+
+use bytes::Bytes;
+
+use super::PATIENCE;
+
+/// What a reader gives, read by a thread of its own, so that each wait for it has an end.
+pub(crate) struct Watch(Arc<(Mutex<Seen>, Condvar)>);
+
+#[derive(Default)]
+struct Seen {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Watch {
+    pub(crate) fn of(mut reader: impl Read + Send + 'static) -> Self {
+        let shared = Arc::<(Mutex<Seen>, Condvar)>::default();
+        let theirs = shared.clone();
+        thread::spawn(move || {
+            let (seen, changed) = &*theirs;
+            let mut buffer = vec![0; 64 * 1024];
+            loop {
+                let count = match reader.read(&mut buffer) {
+                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                    // A terminal's end is an error on Linux.
+                    read => read.unwrap_or(0),
+                };
+                let mut seen = seen.lock().unwrap();
+                seen.bytes.extend_from_slice(&buffer[..count]);
+                seen.ended = count == 0;
+                changed.notify_all();
+                if seen.ended {
+                    break;
+                }
+            }
+        });
+        Self(shared)
+    }
+
+    pub(crate) fn nothing() -> Self {
+        Self::of(io::empty())
+    }
+
+    /// Waits until `found` is satisfied with what has come so far.
+    pub(crate) fn until(&self, what: &str, mut found: impl FnMut(&[u8]) -> bool) {
+        let mut is_there = false;
+        let seen = self.wait_while(|seen| {
+            is_there = found(&seen.bytes);
+            !is_there
+        });
+        // Not with the lock held: what is left to say while the test ends is behind it.
+        let ended = seen.ended;
+        drop(seen);
+        assert!(is_there, "no {what}, ended: {ended}, {}", self.so_far());
+    }
+
+    /// Waits for the end and takes everything.
+    pub(crate) fn to_end(&self) -> Bytes {
+        let mut seen = self.wait_while(|_| true);
+        if seen.ended {
+            return std::mem::take(&mut seen.bytes).into();
+        }
+        drop(seen);
+        panic!("no end, {}", self.so_far());
+    }
+
+    /// The end of it, if it is long.
+    pub(crate) fn so_far(&self) -> String {
+        let bytes = &self.0.0.lock().unwrap().bytes;
+        let end = &bytes[bytes.len().saturating_sub(2000)..];
+        format!("so far {} bytes: {}", bytes.len(), end.escape_ascii())
+    }
+
+    fn wait_while(&self, mut is_waiting: impl FnMut(&mut Seen) -> bool) -> MutexGuard<'_, Seen> {
+        let (seen, changed) = &*self.0;
+        let is_waiting = |seen: &mut Seen| is_waiting(seen) && !seen.ended;
+        changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, is_waiting).unwrap().0
+    }
+}

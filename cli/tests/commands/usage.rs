@@ -1,0 +1,89 @@
+use crate::support::{Terminal, lineframe, run};
+
+#[test]
+fn help_and_version_are_on_stdout() {
+    for (arguments, said) in [(["--help"], "Usage: lineframe"), (["--version"], "lineframe ")] {
+        let ended = run(arguments, "");
+        let out = String::from_utf8_lossy(&ended.out);
+        assert!(ended.code == Some(0) && ended.err.is_empty() && out.contains(said), "{ended:?}");
+    }
+}
+
+#[test]
+fn every_help_fits_a_terminal_of_80_columns() {
+    for arguments in [
+        &["--help"][..],
+        &["demo", "--help"],
+        &["serve", "--help"],
+        &["connect", "--help"],
+        &["send", "--help"],
+    ] {
+        let terminal = Terminal::start(lineframe(arguments));
+        let shown = terminal.shown.to_end();
+        let shown = String::from_utf8_lossy(&shown)
+            .replace("\x1b[0m", "")
+            .replace("\x1b[1m", "")
+            .replace("\x1b[4m", "");
+        let rows: Vec<_> = shown.lines().collect();
+        assert!(shown.contains("Usage: lineframe") && rows.len() < 24, "{} rows:\n{shown}", rows.len());
+        assert!(rows.iter().all(|row| row.trim_end().chars().count() <= 80), "{shown}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_exit_2() {
+    for arguments in [
+        &[][..],
+        &["sned"],
+        &["send"],
+        &["send", "nowhere"],
+        &["send", "localhost:65536"],
+        &["send", "::1:80"],
+        &["connect", ":80"],
+        &["serve", "localhost"],
+        &["demo", "127.0.0.1:0"],
+    ] {
+        let ended = run(arguments, "");
+        assert!(
+            ended.code == Some(2) && ended.out.is_empty() && !ended.err.is_empty(),
+            "{arguments:?}: {ended:?}"
+        );
+    }
+}
+
+#[test]
+fn what_steers_a_terminal_comes_out_of_no_message() {
+    const STEERING: &str = "\x1b]0;x\x07\u{9b}31m\u{202e}";
+    const SHOWN: &str = r"\x1b]0;x\x07\u{9b}31m\u{202e}";
+
+    // What it looks like on a terminal, with the colours that are meant to be there.
+    for arguments in [&[STEERING][..], &["send", STEERING]] {
+        let shown = Terminal::start(lineframe(arguments)).shown.to_end();
+        let shown = std::str::from_utf8(&shown).unwrap();
+        assert!(
+            shown.contains(SHOWN)
+                && !shown.contains("\x1b]")
+                && !shown.contains(['\x07', '\u{9b}', '\u{202e}']),
+            "{shown:?}"
+        );
+    }
+
+    let path = format!("./{STEERING}/none");
+    for (arguments, code) in [
+        (vec![STEERING], 2),
+        (vec!["send", STEERING], 2),
+        (vec!["serve", STEERING], 2),
+        (vec!["send", &path], 3),
+        (vec!["connect", &path], 3),
+        (vec!["serve", &path], 1),
+    ] {
+        let ended = run(&arguments, "");
+        let err = std::str::from_utf8(&ended.err).unwrap();
+        assert_eq!(ended.code, Some(code), "{arguments:?}: {err:?}");
+        assert!(err.contains(SHOWN), "{arguments:?}: {err:?}");
+        assert!(
+            !err.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'),
+            "{arguments:?}: {err:?}"
+        );
+    }
+}
