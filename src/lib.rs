@@ -62,6 +62,9 @@ One configuration serves all of them, and they convert into each other in the mi
 //! |---|---|---|
 //! | `codec` (default) | the codecs for tokio-util | 8 |
 //! | `text` | `TextCodec`, `Batch::text` | 10 |
+//! | `net` | `Connection`, and its halves: lines over any Tokio stream, with flushing and deadlines | 10 |
+//! | `client` | `Client`: host names, Unix paths, retries | 10 |
+//! | `server` | `Server`: limits, deadlines, drain | 10 |
 //! | none | [`scan`], with `core` and `alloc` only | 1 |
 //!
 //! Rust 1.85 or later. No `unsafe`.
@@ -73,18 +76,33 @@ extern crate alloc;
 #[cfg(feature = "codec")]
 extern crate std;
 
+#[cfg(feature = "client")]
+mod client;
 #[cfg(feature = "codec")]
 mod codec;
+#[cfg(feature = "net")]
+mod connection;
 #[cfg(feature = "codec")]
 mod error;
 pub mod scan;
+#[cfg(feature = "server")]
+mod server;
 
+#[cfg(feature = "client")]
+pub use client::{Client, ClientBuilder, ConnectError};
 #[cfg(feature = "text")]
 pub use codec::TextCodec;
 #[cfg(feature = "codec")]
 pub use codec::{
     Batch, BatchCodec, BatchIter, CodecCounters, Fragment, FragmentCodec, LineCodec, LineCodecBuilder,
 };
+#[cfg(feature = "net")]
+pub use connection::{
+    AnyIo, Body, Connection, ConnectionCounters, Draining, Error, LineReader, LineWriter, Parts, Peer,
+    Timeout,
+};
 #[cfg(feature = "codec")]
 pub use error::{EncodeError, LineError, TooManyBytes};
 pub use scan::{Delimiter, InvalidDelimiter, Unterminated};
+#[cfg(feature = "server")]
+pub use server::{Accepted, Counters, Listener, Server, ServerBuilder, reply, reply_into};

@@ -5,7 +5,7 @@ use std::{fmt, io};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::walk::{ItemKind, Step};
+use super::walk::{Item, ItemKind, Step};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 
@@ -59,14 +59,16 @@ impl BatchCodec {
     pub fn counters(&self) -> CodecCounters {
         self.line.counters()
     }
+}
 
-    fn next_batch(&mut self, src: &mut BytesMut, eof: bool) -> Option<Batch> {
-        let first = self.line.next_item(src, eof)?;
+impl LineCodec {
+    /// All whole lines at the front of `buffer`, of which `first` is one.
+    pub(crate) fn batch_from(&mut self, first: Item, buffer: &mut BytesMut, eof: bool) -> Batch {
         let mut lines = Vec::with_capacity(4);
         lines.push(Line { start: 0, end: first.content, kind: first.kind });
         let mut end = first.consumed;
-        while lines.len() < MAX_LINES && end < src.len() {
-            match self.line.walk.step(&src[end..], eof) {
+        while lines.len() < MAX_LINES && end < buffer.len() {
+            match self.walk.step(&buffer[end..], eof) {
                 Some(Step::Item(item)) => {
                     lines.push(Line { start: end, end: end + item.content, kind: item.kind });
                     end += item.consumed;
@@ -75,7 +77,25 @@ impl BatchCodec {
                 None => break,
             }
         }
-        Some(Batch { bytes: src.split_to(end).freeze(), lines, next: 0 })
+        Batch { bytes: buffer.split_to(end).freeze(), lines, next: 0 }
+    }
+}
+
+#[cfg(feature = "net")]
+impl LineCodec {
+    /// Takes the lines of `batch` that were not taken as not read. They are what was read last, and their bytes are given
+    /// back to be read again.
+    pub(crate) fn put_back(&mut self, batch: Batch) -> Bytes {
+        let lines = &batch.lines[batch.next..];
+        let starts = lines.iter().skip(1).map(|line| line.start).chain([batch.bytes.len()]);
+        for (line, next) in lines.iter().zip(starts) {
+            self.walk.untake(line.kind, line.end - line.start, next - line.end);
+        }
+        let rest = batch.into_rest();
+        if !rest.is_empty() {
+            self.walk.put_back(rest.len());
+        }
+        rest
     }
 }
 
@@ -100,11 +120,13 @@ impl Decoder for BatchCodec {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
-        Ok(self.next_batch(src, false))
+        let first = self.line.next_item_read(src, false);
+        Ok(first.map(|first| self.line.batch_from(first, src, false)))
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
-        Ok(self.next_batch(src, true))
+        let first = self.line.next_item_read(src, true);
+        Ok(first.map(|first| self.line.batch_from(first, src, true)))
     }
 }
 

@@ -215,20 +215,45 @@ impl LineCodec {
 
     /// The next item at the front of `buffer`, which is left as it is but for bytes that belong to no item.
     #[inline]
-    pub(super) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
-        self.room.look(buffer);
+    pub(crate) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
         loop {
             match self.walk.step(buffer, eof) {
                 Some(Step::Item(item)) => return Some(item),
                 Some(Step::Drop(count)) => buffer.advance(count),
-                None => {
-                    if !eof {
-                        self.room.make(buffer);
-                    }
-                    return None;
-                }
+                None => return None,
             }
         }
+    }
+
+    /// The same, with room made for the next read where one is needed.
+    #[inline]
+    pub(super) fn next_item_read(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
+        self.room.look(buffer);
+        let item = self.next_item(buffer, eof);
+        if item.is_none() && !eof {
+            self.room.make(buffer);
+        }
+        item
+    }
+}
+
+/// What a connection does between lines.
+#[cfg(feature = "net")]
+impl LineCodec {
+    pub(crate) fn is_skipping(&self) -> bool {
+        self.walk.is_skipping()
+    }
+
+    pub(crate) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
+        self.walk.skip_ahead(bytes, eof)
+    }
+
+    pub(crate) fn take_raw(&mut self, count: usize) {
+        self.walk.take_raw(count);
+    }
+
+    pub(crate) fn max_block_length(&self) -> usize {
+        self.walk.max_block_length()
     }
 }
 
@@ -244,7 +269,7 @@ impl Decoder for LineCodec {
     type Error = io::Error;
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        match self.next_item(src, false) {
+        match self.next_item_read(src, false) {
             Some(item) => Ok(Some(item.cut(src))),
             None => Ok(None),
         }
@@ -253,7 +278,7 @@ impl Decoder for LineCodec {
     /// What is left at the end of the stream, an item at a time, then `None`, however often it is asked. The codec is then
     /// at the start of another stream.
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
-        Ok(self.next_item(src, true).map(|item| item.cut(src)))
+        Ok(self.next_item_read(src, true).map(|item| item.cut(src)))
     }
 }
 

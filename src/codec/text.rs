@@ -52,7 +52,7 @@ impl TextCodec {
     }
 
     fn next_text(&mut self, src: &mut BytesMut, eof: bool) -> Option<Result<ByteString, LineError>> {
-        let Some(item) = self.line.next_item(src, eof) else {
+        let Some(item) = self.line.next_item_read(src, eof) else {
             self.checked = ByteString::new();
             return None;
         };
@@ -103,6 +103,22 @@ impl TextCodec {
         if self.passed >= self.checked.len() {
             self.checked = ByteString::new();
             self.passed = 0;
+        }
+    }
+}
+
+#[cfg(feature = "net")]
+impl LineCodec {
+    /// Takes one item off the front of `buffer` as text, checked and copied by itself.
+    pub(crate) fn cut_text(&mut self, item: Item, buffer: &mut BytesMut) -> Result<ByteString, LineError> {
+        let line = item.cut(buffer)?;
+        match compat::from_utf8(&line) {
+            Ok(text) => Ok(ByteString::from(text)),
+            Err(error) => {
+                self.walk.count_not_utf8(item.kind);
+                let valid_up_to = error.valid_up_to();
+                Err(LineError::NotUtf8 { line, valid_up_to })
+            }
         }
     }
 }

@@ -35,7 +35,7 @@ pub(super) enum Step {
 
 /// An item and where it lies at the front of the bytes shown.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Item {
+pub(crate) struct Item {
     pub(super) kind: ItemKind,
     pub(super) content: usize,
     /// Content, terminator and, in `TooLong`, what was skipped so far.
@@ -43,7 +43,7 @@ pub(super) struct Item {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ItemKind {
+pub(crate) enum ItemKind {
     Line,
     /// Counted bytes, all of them.
     Block,
@@ -137,6 +137,59 @@ impl Walk {
             _ => self.counters.lines -= 1,
         }
         self.counters.not_utf8 += 1;
+    }
+
+    /// Whether bytes that belong to no item come before the next one.
+    #[cfg(feature = "net")]
+    pub(super) fn is_skipping(&self) -> bool {
+        self.scanner.is_skipping() | (self.counted.skip > 0)
+    }
+
+    /// How many of `bytes` are of those. `None`: none, or none that is there.
+    #[cfg(feature = "net")]
+    pub(super) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
+        if bytes.is_empty() || !self.is_skipping() {
+            return None;
+        }
+        match self.step_ahead(bytes, eof) {
+            Some(Some(Step::Drop(count))) => Some(count),
+            _ => None,
+        }
+    }
+
+    /// The caller hands over `count` bytes that are no lines.
+    #[cfg(feature = "net")]
+    pub(super) fn take_raw(&mut self, count: usize) {
+        self.scanner.take(count);
+        self.counters.content_bytes += count as u64;
+    }
+
+    /// As if this item, of `content` bytes with `behind` behind them, had not been taken; `start_line_at` ends it.
+    #[cfg(feature = "net")]
+    pub(super) fn untake(&mut self, kind: ItemKind, content: usize, behind: usize) {
+        let counters = &mut self.counters;
+        let (counter, behind_counter) = match kind {
+            ItemKind::TooLong { .. } => (&mut counters.too_long, &mut counters.skipped_bytes),
+            ItemKind::Unterminated => (&mut counters.unterminated, &mut counters.terminator_bytes),
+            ItemKind::BareTerminator => (&mut counters.bare_terminator, &mut counters.terminator_bytes),
+            ItemKind::Incomplete { .. } => (&mut counters.incomplete, &mut counters.terminator_bytes),
+            ItemKind::Block => (&mut counters.blocks, &mut counters.terminator_bytes),
+            ItemKind::Line | ItemKind::Piece { .. } => (&mut counters.lines, &mut counters.terminator_bytes),
+        };
+        *counter -= 1;
+        *behind_counter -= behind as u64;
+        counters.content_bytes -= content as u64;
+    }
+
+    /// `count` bytes, from a line's start on, are there to be read again.
+    #[cfg(feature = "net")]
+    pub(super) fn put_back(&mut self, count: usize) {
+        self.scanner.put_back(count);
+    }
+
+    #[cfg(feature = "net")]
+    pub(super) fn max_block_length(&self) -> usize {
+        self.max_block_length
     }
 
     /// To the start of a stream, with the same configuration and nothing counted.
@@ -259,7 +312,7 @@ impl Walk {
 impl Item {
     /// Takes the item off the front of `buffer`, without a copy.
     #[inline(always)]
-    pub(super) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
+    pub(crate) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
         match self.kind {
             ItemKind::Line => Ok(self.cut_bytes(buffer)),
             bad => bad.with(self.cut_bytes(buffer)),

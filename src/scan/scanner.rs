@@ -204,6 +204,13 @@ impl Scanner {
         self.start_line(count);
     }
 
+    /// `count` bytes that were taken are shown again, from a line's start on.
+    #[cfg(feature = "net")]
+    pub(crate) fn put_back(&mut self, count: usize) {
+        self.start_line(0);
+        self.offset = self.offset.saturating_sub(count as u64);
+    }
+
     /// Back to the start of a stream, with the same configuration.
     pub fn reset(&mut self) {
         self.start_line(0);

@@ -1,0 +1,227 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::deadline::Deadline;
+use super::error::{Error, Timeout};
+use super::input::Unsent;
+use crate::codec::LineCodec;
+
+/// Bytes are queued in pieces of so many.
+const PIECE: usize = 64 * 1024;
+
+/// The writing side of a connection: what has been written to it and not been sent, and how long the peer may take over it.
+#[derive(Debug)]
+pub(super) struct Output {
+    pub(super) codec: LineCodec,
+    unsent: BytesMut,
+    /// All was handed to the stream, which has not been told to pass it on.
+    is_flush_due: bool,
+    pub(super) max_unsent: usize,
+    pub(super) write_timeout: Option<Duration>,
+    /// Begins when output first waits for the peer.
+    deadline: Deadline,
+    is_waiting: bool,
+    pub(super) has_timed_out: bool,
+    pub(super) lines: u64,
+    pub(super) bytes: u64,
+}
+
+impl Output {
+    pub(super) fn new(codec: LineCodec) -> Self {
+        Self {
+            codec,
+            unsent: BytesMut::new(),
+            is_flush_due: false,
+            max_unsent: 64 * 1024,
+            write_timeout: None,
+            deadline: Deadline::default(),
+            is_waiting: false,
+            has_timed_out: false,
+            lines: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Queues a line, once no more than `max_unsent` bytes are unsent.
+    pub(super) fn poll_line<Io: AsyncWrite + Unpin>(
+        &mut self,
+        line: &[u8],
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_room(io, cx))?;
+        self.codec.encode_line(line, &mut self.unsent).map_err(Error::Encode)?;
+        self.lines += 1;
+        Poll::Ready(self.send_some(io, cx))
+    }
+
+    /// Queues a line, which is then `None`, and sends everything.
+    pub(super) fn poll_line_sent<Io: AsyncWrite + Unpin>(
+        &mut self,
+        line: &mut Option<impl AsRef<[u8]>>,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Some(unqueued) = line {
+            ready!(self.poll_line(unqueued.as_ref(), io, cx))?;
+            *line = None;
+        }
+        self.poll_send(0, io, cx)
+    }
+
+    /// Queues bytes as they are, of which `queued` have been.
+    pub(super) fn poll_bytes<Io: AsyncWrite + Unpin>(
+        &mut self,
+        bytes: &[u8],
+        queued: &mut usize,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        while *queued < bytes.len() {
+            ready!(self.poll_room(io, cx))?;
+            let end = bytes.len().min(*queued + PIECE);
+            self.unsent.extend_from_slice(&bytes[*queued..end]);
+            *queued = end;
+        }
+        Poll::Ready(self.send_some(io, cx))
+    }
+
+    /// Ready where no more than `max_unsent` bytes are unsent.
+    fn poll_room<Io: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        match self.unsent.len() > self.max_unsent {
+            true => self.poll_send(self.max_unsent, io, cx),
+            false => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Past `max_unsent`, sends what goes out without waiting.
+    fn send_some<Io: AsyncWrite + Unpin>(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Result<(), Error> {
+        match self.unsent.len() > self.max_unsent {
+            true => self.send_now(io, cx),
+            false => Ok(()),
+        }
+    }
+
+    /// Sends what goes out without waiting. What does not goes out later.
+    pub(super) fn send_now<Io: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Error> {
+        match self.poll_write(0, io, cx) {
+            Poll::Ready(Err(error)) => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends until no more than `left` bytes are unsent, within the deadline.
+    pub(super) fn poll_send<Io: AsyncWrite + Unpin>(
+        &mut self,
+        left: usize,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        if let Poll::Ready(sent) = self.poll_write(left, io, cx) {
+            return Poll::Ready(sent.map_err(Error::from));
+        }
+        if !self.is_waiting {
+            self.is_waiting = true;
+            self.deadline.start(Instant::now());
+        }
+        self.poll_late(cx)
+    }
+
+    fn poll_late<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        ready!(self.deadline.poll(self.write_timeout, cx));
+        self.has_timed_out = true;
+        Poll::Ready(Err(Error::Timeout(Timeout::Write)))
+    }
+
+    fn poll_write<Io: AsyncWrite + Unpin>(
+        &mut self,
+        left: usize,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.unsent.len() > left {
+            match ready!(Pin::new(&mut *io).poll_write(cx, &self.unsent)) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    self.unsent.advance(written);
+                    self.bytes += written as u64;
+                    self.is_flush_due = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        if self.unsent.is_empty() {
+            // An idle connection keeps no buffer.
+            self.unsent = BytesMut::new();
+            if self.is_flush_due {
+                ready!(Pin::new(io).poll_flush(cx))?;
+                self.is_flush_due = false;
+            }
+        }
+        self.is_waiting = false;
+        self.deadline.stop();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends everything, then the end of the stream.
+    pub(super) fn poll_shutdown<Io: AsyncWrite + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_send(0, io, cx))?;
+        if let Poll::Ready(shut) = Pin::new(io).poll_shutdown(cx) {
+            return Poll::Ready(shut.map_err(Error::from));
+        }
+        self.poll_late(cx)
+    }
+
+    fn is_sent(&self) -> bool {
+        self.unsent.is_empty() && !self.is_flush_due
+    }
+
+    pub(super) fn into_unsent(self) -> BytesMut {
+        self.unsent
+    }
+}
+
+impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
+    fn say(&mut self, error: &str) {
+        // What cannot be framed stays unsaid.
+        self.lines += u64::from(self.codec.encode_line(error.as_bytes(), &mut self.unsent).is_ok());
+    }
+
+    fn poll_before_wait(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.is_sent() {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_write(0, io, cx) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
+            // A peer that does not take its replies is not read any further.
+            Poll::Pending if self.unsent.len() > self.max_unsent => self.poll_send(self.max_unsent, io, cx),
+            Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_before_end(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        match self.is_sent() {
+            true => Poll::Ready(Ok(())),
+            false => self.poll_send(0, io, cx),
+        }
+    }
+}
