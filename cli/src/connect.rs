@@ -3,16 +3,16 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use lineframe::{EncodeError, LineCodec, LineError};
+use lineframe::{AnyIo, EncodeError, LineCodec, LineError};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use crate::failure::Failure;
-use crate::stream::Stream;
+
 use crate::{send, show};
 
 /// Talks to a server by hand; where nobody is there to type, sends what stdin holds.
-pub(crate) async fn run(server: Stream, greeting: impl Display) -> Result<(), Failure> {
+pub(crate) async fn run(server: AnyIo, greeting: impl Display) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
         return send::run(server).await;
     }

@@ -16,8 +16,9 @@ impl Failure {
         Self { code: 1, message: format!("{what}: {why}") }
     }
 
-    pub(crate) fn cannot_connect(to: impl Display, why: impl Display) -> Self {
-        Self { code: 3, message: format!("cannot connect to {to}: {why}") }
+    /// `why` names the target and every attempt.
+    pub(crate) fn cannot_connect(why: impl Display) -> Self {
+        Self { code: 3, message: why.to_string() }
     }
 
     /// The peer's last line came without its terminator.

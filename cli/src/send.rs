@@ -3,16 +3,15 @@ use std::io;
 use std::pin::pin;
 
 use futures_util::{SinkExt, StreamExt, stream};
-use lineframe::{Delimiter, Fragment, FragmentCodec, LineCodec};
+use lineframe::{AnyIo, Delimiter, Fragment, FragmentCodec, LineCodec};
 use tokio::io::AsyncRead;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
 use crate::failure::Failure;
-use crate::stream::Stream;
 
 /// Sends the lines of stdin and prints the replies, both at once, until as many replies as lines have come. Lines and
 /// replies may be of any length: they pass in pieces, as they come, to the byte.
-pub(crate) async fn run(server: Stream) -> Result<(), Failure> {
+pub(crate) async fn run(server: AnyIo) -> Result<(), Failure> {
     let (from_server, to_server) = tokio::io::split(server);
     let mut to_server = FramedWrite::new(to_server, codec());
     let mut replies = FramedRead::new(from_server, codec()).ready_chunks(1024);

@@ -1,22 +1,18 @@
-use std::convert::Infallible;
 use std::io;
-use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt, TryStreamExt};
-use lineframe::{BatchCodec, EncodeError};
+use lineframe::{Counters, Server, reply_into};
 use tokio::task::JoinSet;
-use tokio_util::codec::Framed;
+use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::failure::Failure;
-use crate::show;
-use crate::stream::{Listener, Stream, print};
+use crate::stream::{Listener, print};
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM, and then until what has come by then is answered, for 10 s at the most. A second signal
+/// ends it at once.
 pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
     // Before anybody can know that there is something to stop.
-    let stopped = stopped().map_err(|error| Failure::other("cannot wait for signals", error))?;
+    let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut listeners = Vec::new();
     for address in addresses {
         listeners.push(Listener::bind(address).await?);
@@ -25,67 +21,74 @@ pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
         let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
         print(format_args!("listening {address}"))?;
     }
-    let mut accepting: JoinSet<_> = listeners.into_iter().map(accept).collect();
-    let done = tokio::select! {
-        () = stopped => Ok(()),
-        Some(Err(error)) = accepting.join_next() => Err(Failure::other("cannot go on accepting", error)),
-    };
+    let server = Server::builder().refuse_http_and_tls(true).build();
+    let stop = CancellationToken::new();
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(serve(&server, listener, stop.clone().cancelled_owned()));
+    }
+    signals.next().await;
+    stop.cancel();
+    tokio::select! {
+        () = async { while serving.join_next().await.is_some() {} } => {}
+        () = signals.next() => {}
+    }
     // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
-    accepting.shutdown().await;
-    done
-}
-
-/// Answers the connections of one listener, each in a task of its own.
-pub(crate) async fn accept(listener: Listener) -> Infallible {
-    loop {
-        match listener.accept().await {
-            Ok(stream) => _ = tokio::spawn(answer(stream)),
-            Err(error) => {
-                // Most likely out of file descriptors: accepting again at once would spin.
-                show::note(format_args!("lineframe: cannot accept: {error}"));
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
+    serving.shutdown().await;
+    match server.counters().aborted {
+        0 => Ok(()),
+        aborted => Err(Failure::other("stopped", format_args!("{aborted} connections were cut"))),
     }
 }
 
-/// Answers each line with its ASCII upper case, as Python's `bytes.upper` does, and all whole lines of a read with one
-/// write. A line that cannot be taken or answered gets an error line; the next one still comes.
-async fn answer(stream: Stream) -> io::Result<()> {
-    let mut framed = Framed::new(stream, BatchCodec::new());
-    while let Some(batch) = framed.try_next().await? {
-        for line in &batch {
-            let reply = match line {
-                Ok(line) => Bytes::from(line.to_ascii_uppercase()),
-                Err(bad) => bad.reply().into(),
-            };
-            match framed.feed(reply).await {
-                Err(EncodeError::Io(error)) => return Err(error),
-                Err(refused) => framed.feed(format!("error: reply not sent: {refused}").into()).await?,
-                Ok(()) => {}
-            }
-        }
-        framed.flush().await?;
-    }
-    Ok(framed.close().await?)
+/// Answers each line with its ASCII upper case, as Python's `bytes.upper` does. A line that cannot be taken or answered gets an
+/// error line; the next one still comes.
+pub(crate) fn serve<S: Future + Send + 'static>(
+    server: &Server,
+    listener: Listener,
+    stop: S,
+) -> impl Future<Output = Counters> + Send + use<S> {
+    let upper = reply_into(|line, reply| {
+        reply.extend_from_slice(line);
+        reply.make_ascii_uppercase();
+    });
+    server.serve(listener, upper, stop)
 }
 
-/// Ready at the first SIGINT or SIGTERM from now on.
+/// SIGINT and SIGTERM, from when it is made.
 #[cfg(unix)]
-fn stopped() -> io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
+struct Signals {
+    interrupted: tokio::signal::unix::Signal,
+    terminated: tokio::signal::unix::Signal,
+}
 
-    let mut interrupted = signal(SignalKind::interrupt())?;
-    let mut terminated = signal(SignalKind::terminate())?;
-    Ok(async move {
+#[cfg(unix)]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let (interrupted, terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupted, terminated })
+    }
+
+    async fn next(&mut self) {
         tokio::select! {
-            _ = interrupted.recv() => {}
-            _ = terminated.recv() => {}
+            _ = self.interrupted.recv() => {}
+            _ = self.terminated.recv() => {}
         }
-    })
+    }
 }
 
 #[cfg(not(unix))]
-fn stopped() -> io::Result<impl Future<Output = ()>> {
-    Ok(async { _ = tokio::signal::ctrl_c().await })
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        _ = tokio::signal::ctrl_c().await;
+    }
 }

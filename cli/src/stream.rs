@@ -1,32 +1,29 @@
 use std::fmt::Display;
 use std::io;
+#[cfg(unix)]
 use std::path::Path;
-use std::pin::Pin;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use lineframe::{Accepted, AnyIo, Client};
+use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::address::Address;
 use crate::failure::Failure;
 
-/// A connection, over TCP or a Unix socket.
-pub(crate) type Stream = Pin<Box<dyn Io>>;
-
-pub(crate) trait Io: AsyncRead + AsyncWrite + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
-
-pub(crate) async fn connect(address: &Address) -> Result<Stream, Failure> {
-    match address {
-        Address::Tcp(to) => TcpStream::connect(to).await.map(tcp),
+pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
+    let connected = match address {
+        Address::Tcp(to) => Client::new().connect(to.as_str()).await,
         #[cfg(unix)]
-        Address::Unix(path) => UnixStream::connect(path).await.map(|io| Box::pin(io) as Stream),
+        Address::Unix(path) => Client::new().connect_unix(path).await,
         #[cfg(not(unix))]
-        Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
-    }
-    .map_err(|error| Failure::cannot_connect(address, error))
+        Address::Unix(_) => {
+            return Err(Failure::cannot_connect(format_args!(
+                "cannot connect to {address}: no Unix sockets here"
+            )));
+        }
+    };
+    connected.map(|connection| connection.into_parts().io).map_err(Failure::cannot_connect)
 }
 
 pub(crate) enum Listener {
@@ -50,14 +47,6 @@ impl Listener {
         .map_err(|error| Failure::other(format_args!("cannot listen on {address}"), error))
     }
 
-    pub(crate) async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => listener.accept().await.map(|(io, _)| tcp(io)),
-            #[cfg(unix)]
-            Self::Unix { listener, .. } => listener.accept().await.map(|(io, _)| Box::pin(io) as Stream),
-        }
-    }
-
     /// The address as a client may be given it.
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
@@ -68,11 +57,14 @@ impl Listener {
     }
 }
 
-/// One line, one packet: without this a line waits up to 40 ms for the acknowledgement of the one before.
-fn tcp(io: TcpStream) -> Stream {
-    // It fails where the peer has gone already, which the first read tells better.
-    _ = io.set_nodelay(true);
-    Box::pin(io)
+impl lineframe::Listener for Listener {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => lineframe::Listener::accept(listener).await,
+            #[cfg(unix)]
+            Self::Unix { listener, .. } => lineframe::Listener::accept(listener).await,
+        }
+    }
 }
 
 /// The file of a listening Unix socket, removed with it.

@@ -195,7 +195,7 @@ fn no_server_is_exit_3() {
     let absent = directory.path().join("absent.sock");
     let address = bound.local_addr().unwrap().to_string();
     for to in [address.as_str(), stale.to_str().unwrap(), absent.to_str().unwrap()] {
-        run(["send", to], "a\n").assert_failed(3, "", &format!("cannot connect to {to}"));
+        run(["send", to], "a\n").assert_failed(3, "", &format!("cannot connect to {to:?}"));
     }
 }
 
