@@ -1,5 +1,6 @@
 //! Connections to a server: host names with all their addresses, Unix paths, a timeout, further attempts.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -67,7 +68,7 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// How lines are read and written. Default: [`LineCodec::new`]. Each connection starts with a copy at the start of a
+    /// How lines are read and written. Default: [`LineCodec::new`]. Each connection gets a copy, at the start of a
     /// stream.
     pub fn codec(mut self, codec: LineCodec) -> Self {
         self.client.codec = codec;
@@ -84,8 +85,8 @@ impl ClientBuilder {
         self
     }
 
-    /// How many further rounds of attempts follow a failed one. Default: 0. Before the first of them there is a pause of
-    /// 100 ms, twice as long before each further one, and at most 5 s. The name is looked up anew and each round has a
+    /// How many further rounds of attempts follow a failed one. Default: 0. Before the first of them there is a pause
+    /// of 100 ms, twice as long before each further one, and at most 5 s. The name is looked up anew and each round has a
     /// [`connect_timeout`](Self::connect_timeout) of its own.
     ///
     /// Only what may pass is tried again: refused, reset, timed out, unreachable, a name not found, a Unix path where
@@ -118,7 +119,8 @@ impl Client {
     /// of a name are tried in the order in which the system gives them, until one answers.
     ///
     /// Lines go out at once (`TCP_NODELAY`). The connection has no deadlines of its own:
-    /// [`set_idle_timeout`](Connection::set_idle_timeout) and the like set them. When this future is dropped, so is the attempt.
+    /// [`set_idle_timeout`](Connection::set_idle_timeout) and the like set them. When this future is dropped, so is the
+    /// attempt.
     ///
     /// # Errors
     ///
@@ -128,15 +130,19 @@ impl Client {
     ///
     /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn connect(&self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Connection, ConnectError> {
-        let mut attempts = Attempts::new(self);
-        loop {
-            if let Some(io) = attempts.over_tcp(&addr).await {
-                return Ok(self.connection(AnyIo::new(io)));
+        // In a box, here as below: whoever connects once does not carry 900 bytes for it in its own future.
+        Box::pin(async {
+            let mut attempts = Attempts::new(self);
+            loop {
+                if let Some(io) = attempts.over_tcp(&addr).await {
+                    return Ok(self.connection(AnyIo::new(io)));
+                }
+                if !attempts.go_on().await {
+                    return Err(attempts.failed(format!("{addr:?}")));
+                }
             }
-            if !attempts.go_on().await {
-                return Err(attempts.failed(format!("{addr:?}")));
-            }
-        }
+        })
+        .await
     }
 
     /// Connects to the Unix socket at `path`; on Linux a path that begins with a NUL is an abstract name. Where the
@@ -153,15 +159,18 @@ impl Client {
     #[cfg(unix)]
     pub async fn connect_unix(&self, path: impl AsRef<Path>) -> Result<Connection, ConnectError> {
         let path = path.as_ref();
-        let mut attempts = Attempts::new(self);
-        loop {
-            if let Some(io) = attempts.over_unix(path).await {
-                return Ok(self.connection(AnyIo::new(io)));
+        Box::pin(async {
+            let mut attempts = Attempts::new(self);
+            loop {
+                if let Some(io) = attempts.over_unix(path).await {
+                    return Ok(self.connection(AnyIo::new(io)));
+                }
+                if !attempts.go_on().await {
+                    return Err(attempts.failed(format!("{path:?}")));
+                }
             }
-            if !attempts.go_on().await {
-                return Err(attempts.failed(format!("{path:?}")));
-            }
-        }
+        })
+        .await
     }
 
     fn connection(&self, io: AnyIo) -> Connection {
@@ -308,8 +317,8 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(io)
 }
 
-/// Whether the socket has been connected to itself. The system may choose the very port that is to be reached as the one to
-/// come from, where nobody listens on it; the two meet, and would hold the port against the server that is to come.
+/// Whether the socket has been connected to itself. Where nobody listens, the system may choose the very port that is to
+/// be reached as the one to come from; the two meet, and would hold the port against the server that is to come.
 fn is_itself(io: &TcpStream) -> bool {
     matches!((io.local_addr(), io.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
 }

@@ -40,8 +40,8 @@ use self::output::Output;
 use crate::codec::{Batch, CodecCounters, LineCodec};
 use crate::error::LineError;
 
-/// A stream of bytes as lines, on either side of it: what handlers of a [`Server`](crate::Server) are given, what a
-/// [`Client`](crate::Client) connects to, and what any stream becomes by [`Connection::new`].
+/// A stream of bytes as lines, on either side of it: what handlers of a `Server` are given, what a
+/// `Client` connects to, and what any stream becomes by [`Connection::new`].
 ///
 /// ```
 /// # use lineframe::Connection;

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-/// A stream of any kind, as one type: what [`Connection`](crate::Connection) names, so that one handler serves TCP, Unix
-/// sockets, TLS over either, and a test's pipe.
+/// A stream of any kind, as one type: what [`Connection`](crate::Connection) names, so that one handler serves TCP,
+/// Unix sockets, TLS over either, and a test's pipe.
 ///
 /// TCP and Unix streams are held as they are; any other stream is in a box, one, however often it goes through
 /// [`new`](Self::new). It reads and writes as the stream in it does, and drops it when dropped.
@@ -71,8 +71,8 @@ impl AnyIo {
         }
     }
 
-    /// The stream, where it is a `T`: a [`TcpStream`] for its options, a TLS stream for its session. Of one with a prefix,
-    /// it is the stream behind that, whether the prefix has been read or not; so read through [`AnyIo`] and not
+    /// The stream, where it is a `T`: a [`TcpStream`] for its options, a TLS stream for its session. Of one with a
+    /// prefix, it is the stream behind that, whether the prefix has been read or not; so read through [`AnyIo`] and not
     /// through this.
     pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
         let io: &dyn Any = match &self.0 {

@@ -68,7 +68,7 @@ pub enum Timeout {
     Write,
     /// `handshake_timeout`: what stands between accept and handler was not over in time.
     Handshake,
-    /// [`connect_timeout`](crate::ClientBuilder::connect_timeout): no connection came about in time.
+    /// `connect_timeout`: no connection came about in time.
     Connect,
 }
 
@@ -133,8 +133,8 @@ impl StdError for Error {
     }
 }
 
-/// Finds an [`Error`], [`LineError`], [`EncodeError`] or [`TooManyBytes`] that went into the [`io::Error`]; any other is
-/// [`Error::Io`] as it is.
+/// Finds an [`Error`], [`LineError`], [`EncodeError`] or [`TooManyBytes`] that went into the [`io::Error`]; any other
+/// is [`Error::Io`] as it is.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         error

@@ -6,7 +6,16 @@ use super::AnyIo;
 
 /// Who is at the other end of a connection, as far as the system says.
 ///
-/// `Display` is one word or a few, for a log: `10.0.0.7:51514`, `unix pid 12 uid 0`, `other`.
+/// `Display` is one word or a few, for a log:
+///
+/// ```
+/// use lineframe::Peer;
+///
+/// assert_eq!(Peer::Tcp(([10, 0, 0, 7], 51514).into()).to_string(), "10.0.0.7:51514");
+/// assert_eq!(Peer::Unix { pid: Some(12), uid: 0, gid: 0 }.to_string(), "unix pid 12 uid 0");
+/// assert_eq!(Peer::Unix { pid: None, uid: 1000, gid: 0 }.to_string(), "unix uid 1000");
+/// assert_eq!(Peer::Other.to_string(), "other");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
@@ -29,6 +38,14 @@ pub enum Peer {
 impl Peer {
     /// The IP address, where the peer has one. An IPv4 address that an IPv6 socket has seen as `::ffff:10.0.0.7` is
     /// given as `10.0.0.7`, so that it compares equal to what is in a list.
+    ///
+    /// ```
+    /// use lineframe::Peer;
+    ///
+    /// let mapped = Peer::Tcp("[::ffff:10.0.0.7]:51514".parse().unwrap());
+    /// assert_eq!(mapped.ip(), Some([10, 0, 0, 7].into()));
+    /// assert_eq!(Peer::Other.ip(), None);
+    /// ```
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip().to_canonical()),

@@ -1,0 +1,289 @@
+//! `AnyIo`: the same stream, with its type forgotten and found again.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use allocation_counter::measure;
+use bytes::Bytes;
+use lineframe::AnyIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Two ends of a TCP connection.
+async fn tcp() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let (here, there) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
+    Ok((here?, there?.0))
+}
+
+/// What is said here is heard there, and the other way round, to the end.
+async fn there_and_back(here: AnyIo, there: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+    let (mut here, mut there) = (pin!(here), pin!(there));
+    let mut heard = [0; 4];
+    here.write_all(b"ping").await?;
+    here.flush().await?;
+    there.read_exact(&mut heard).await?;
+    assert_eq!(&heard, b"ping");
+    there.write_all(b"pong").await?;
+    here.read_exact(&mut heard).await?;
+    assert_eq!(&heard, b"pong");
+
+    // In pieces, as one write where the stream can.
+    let pieces = [IoSlice::new(b"in "), IoSlice::new(b"pieces")];
+    let written = poll_fn(|cx| here.as_mut().poll_write_vectored(cx, &pieces)).await?;
+    assert_eq!(written, if here.is_write_vectored() { 9 } else { 3 });
+    // The end of one direction is not that of the other.
+    here.shutdown().await?;
+    let mut rest = String::new();
+    there.read_to_string(&mut rest).await?;
+    assert_eq!(rest, "in pieces"[..written]);
+    there.write_all(b"still heard").await?;
+    there.shutdown().await?;
+    let mut rest = String::new();
+    here.read_to_string(&mut rest).await?;
+    assert_eq!(rest, "still heard");
+    Ok(())
+}
+
+#[tokio::test]
+async fn bytes_go_there_and_back_over_every_kind_of_stream() -> io::Result<()> {
+    let (here, there) = tcp().await?;
+    there_and_back(AnyIo::new(here), there).await?;
+    let (here, there) = duplex(64);
+    there_and_back(AnyIo::new(here), there).await?;
+    let (here, there) = tcp().await?;
+    there_and_back(AnyIo::new(here), AnyIo::new(there)).await?;
+    #[cfg(unix)]
+    {
+        let (here, there) = tokio::net::UnixStream::pair()?;
+        there_and_back(AnyIo::new(here), there).await?;
+    }
+    let (mut here, there) = duplex(64);
+    here.write_all(b"read already").await?;
+    let mut here = AnyIo::with_prefix("", here);
+    here = AnyIo::with_prefix("gone", here);
+    here.read_exact(&mut [0; 4]).await?;
+    let mut there = AnyIo::new(there);
+    there.read_exact(&mut [0; 12]).await?;
+    there_and_back(here, there).await
+}
+
+#[tokio::test]
+async fn tcp_and_unix_need_no_box_and_any_other_stream_one() -> io::Result<()> {
+    let (tcp, _there) = tcp().await?;
+    let mut held = None;
+    assert_eq!(measure(|| held = Some(AnyIo::new(tcp))).count_total, 0);
+    assert_eq!(measure(|| held = held.take().map(AnyIo::new)).count_total, 0);
+    let held = held.unwrap();
+    assert!(held.is_write_vectored());
+    assert!(held.downcast::<TcpStream>().is_ok());
+    #[cfg(unix)]
+    {
+        let (unix, _there) = tokio::net::UnixStream::pair()?;
+        assert_eq!(measure(|| drop(AnyIo::new(unix))).count_total, 0);
+    }
+    let (memory, _there) = duplex(64);
+    let mut held = None;
+    assert_eq!(measure(|| held = Some(AnyIo::new(memory))).count_total, 1);
+    // What is held already is not put in another box.
+    assert_eq!(measure(|| held = held.take().map(|io| AnyIo::new(AnyIo::new(io)))).count_total, 0);
+    assert_eq!(measure(|| held = held.take().map(|io| AnyIo::with_prefix("", io))).count_total, 0);
+    assert!(held.is_some_and(|io| io.downcast::<DuplexStream>().is_ok()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_stream_is_found_again_as_what_it_was_and_as_nothing_else() -> io::Result<()> {
+    let (here, _there) = tcp().await?;
+    let address = here.local_addr()?;
+    let io = AnyIo::new(here);
+    assert_eq!(io.downcast_ref::<TcpStream>().map(|io| io.local_addr().unwrap()), Some(address));
+    assert!(io.downcast_ref::<DuplexStream>().is_none());
+    let io = io.downcast::<DuplexStream>().unwrap_err();
+    assert_eq!(io.downcast::<TcpStream>().unwrap().local_addr()?, address);
+
+    #[cfg(unix)]
+    {
+        use tokio::net::UnixStream;
+
+        let (here, _there) = UnixStream::pair()?;
+        let io = AnyIo::new(here);
+        assert!(io.downcast_ref::<UnixStream>().is_some());
+        assert!(io.downcast_ref::<TcpStream>().is_none());
+        let io = io.downcast::<TcpStream>().unwrap_err();
+        assert!(io.downcast::<UnixStream>().is_ok());
+    }
+
+    let (here, there) = duplex(64);
+    let io = AnyIo::new(here);
+    assert!(io.downcast_ref::<DuplexStream>().is_some());
+    assert!(io.downcast_ref::<TcpStream>().is_none());
+    // A stream is found by its own type and not by that of its box.
+    assert!(io.downcast_ref::<Box<DuplexStream>>().is_none());
+    let io = io.downcast::<TcpStream>().unwrap_err();
+    let io = io.downcast::<Box<DuplexStream>>().unwrap_err();
+    let here = io.downcast::<DuplexStream>().unwrap();
+    there_and_back(AnyIo::new(here), there).await
+}
+
+#[tokio::test]
+async fn a_prefix_is_read_first_whatever_the_size_of_the_reads() -> io::Result<()> {
+    for size in 1..=12 {
+        let (mut there, here) = duplex(64);
+        there.write_all(b"stream").await?;
+        drop(there);
+        let mut here = AnyIo::with_prefix("two ", AnyIo::with_prefix("pre", here));
+        let (mut all, mut piece) = (Vec::new(), vec![0; size]);
+        loop {
+            // A read into no room takes nothing away.
+            assert_eq!(here.read(&mut []).await?, 0);
+            match here.read(&mut piece).await? {
+                0 => break,
+                count => all.extend_from_slice(&piece[..count]),
+            }
+        }
+        assert_eq!(all, b"two prestream", "{size}");
+        assert_eq!(here.read(&mut piece).await?, 0);
+    }
+    Ok(())
+}
+
+/// A prefix of which it can be told whether it is still in memory.
+struct Watched(Arc<[u8; 3]>);
+
+impl AsRef<[u8]> for Watched {
+    fn as_ref(&self) -> &[u8] {
+        &*self.0
+    }
+}
+
+#[tokio::test]
+async fn a_prefix_is_freed_with_its_last_byte_and_does_not_wait_for_the_stream() -> io::Result<()> {
+    let (_there, here) = duplex(64);
+    let in_memory = Arc::new(*b"abc");
+    let mut here = AnyIo::with_prefix(Bytes::from_owner(Watched(in_memory.clone())), here);
+    here.read_exact(&mut [0; 2]).await?;
+    assert_eq!(Arc::strong_count(&in_memory), 2);
+    // The stream says nothing, and what is left of the prefix comes all the same.
+    let mut room = [0; 9];
+    assert_eq!(here.read(&mut room).await?, 1);
+    assert_eq!(Arc::strong_count(&in_memory), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_is_not_taken_from_behind_bytes_that_are_still_to_be_read() -> io::Result<()> {
+    let (mut there, here) = duplex(64);
+    there.write_all(b"def").await?;
+    drop(there);
+    let mut io = AnyIo::with_prefix("abc", here);
+    for _ in 0..3 {
+        // To look at it is another matter, and does not depend on how far somebody has read.
+        assert!(io.downcast_ref::<DuplexStream>().is_some());
+        io = io.downcast::<DuplexStream>().unwrap_err();
+        assert!(io.read_u8().await?.is_ascii_alphabetic());
+    }
+    assert!(io.downcast_ref::<DuplexStream>().is_some());
+    let mut rest = String::new();
+    io.downcast::<DuplexStream>().unwrap().read_to_string(&mut rest).await?;
+    assert_eq!(rest, "def");
+
+    let (tcp, _there) = tcp().await?;
+    let io = AnyIo::with_prefix("abc", tcp).downcast::<TcpStream>().unwrap_err();
+    let mut io = io.downcast::<DuplexStream>().unwrap_err();
+    io.read_exact(&mut [0; 3]).await?;
+    assert!(io.downcast::<DuplexStream>().unwrap_err().downcast::<TcpStream>().is_ok());
+    Ok(())
+}
+
+/// A stream that notes what it is asked for.
+struct Noted {
+    asked: Arc<Mutex<Vec<&'static str>>>,
+    vectored: bool,
+}
+
+impl Noted {
+    fn note<T>(&self, what: &'static str, answer: T) -> Poll<io::Result<T>> {
+        self.asked.lock().unwrap().push(what);
+        Poll::Ready(Ok(answer))
+    }
+}
+
+impl AsyncRead for Noted {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.note("read", ())
+    }
+}
+
+impl AsyncWrite for Noted {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        self.note("write", 1)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.note("write_vectored", 2)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.vectored
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.note("flush", ())
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.note("shutdown", ())
+    }
+}
+
+#[tokio::test]
+async fn each_call_reaches_the_stream_as_it_is() -> io::Result<()> {
+    for (vectored, prefix) in [(false, ""), (true, ""), (false, "x"), (true, "x")] {
+        let asked = Arc::default();
+        let mut io = AnyIo::with_prefix(prefix, Noted { asked: Arc::clone(&asked), vectored });
+        assert_eq!(io.is_write_vectored(), vectored);
+        io.flush().await?;
+        assert_eq!(io.write(b"ab").await?, 1);
+        let slices = [IoSlice::new(b"ab")];
+        assert_eq!(poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &slices)).await?, 2);
+        assert_eq!(io.read(&mut [0; 9]).await?, prefix.len());
+        assert_eq!(io.read(&mut [0; 9]).await?, 0);
+        io.shutdown().await?;
+        let reads = if prefix.is_empty() { 2 } else { 1 };
+        let mut expected = vec!["flush", "write", "write_vectored"];
+        expected.extend(vec!["read"; reads]);
+        expected.push("shutdown");
+        assert_eq!(*asked.lock().unwrap(), expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn debug_says_which_stream_it_is_and_no_byte_that_was_read() -> io::Result<()> {
+    let (here, _there) = duplex(64);
+    let shown = format!("{:?}", AnyIo::with_prefix("secret", here));
+    assert!(shown.contains("DuplexStream") && shown.contains("6 bytes"), "{shown}");
+    assert!(!shown.contains("secret"), "{shown}");
+    let (here, there) = tcp().await?;
+    let shown = format!("{:?}", AnyIo::new(here));
+    assert!(
+        shown.contains("TcpStream") && shown.contains(&there.local_addr()?.port().to_string()),
+        "{shown}"
+    );
+    Ok(())
+}
+
+#[test]
+fn it_goes_to_other_threads_and_stays_small() {
+    fn anywhere<T: Send + Sync + Unpin + 'static>() {}
+    anywhere::<AnyIo>();
+    assert!(size_of::<AnyIo>() <= size_of::<TcpStream>() + size_of::<usize>());
+}
