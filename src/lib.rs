@@ -106,3 +106,8 @@ pub use error::{EncodeError, LineError, TooManyBytes};
 pub use scan::{Delimiter, InvalidDelimiter, Unterminated};
 #[cfg(feature = "server")]
 pub use server::{Accepted, Counters, Listener, Server, ServerBuilder, reply, reply_into};
+
+/// The programs in README compile and run.
+#[cfg(all(doctest, feature = "client", feature = "server"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
