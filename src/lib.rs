@@ -104,8 +104,10 @@ pub use connection::{
 #[cfg(feature = "codec")]
 pub use error::{EncodeError, LineError, TooManyBytes};
 pub use scan::{Delimiter, InvalidDelimiter, Unterminated};
+#[cfg(all(unix, feature = "server"))]
+pub use server::BoundUnix;
 #[cfg(feature = "server")]
-pub use server::{Accepted, Counters, Listener, Server, ServerBuilder, reply, reply_into};
+pub use server::{Accepted, Bind, Counters, Listener, Server, ServerBuilder, reply, reply_into};
 
 /// The programs in README compile and run.
 #[cfg(all(doctest, feature = "client", feature = "server"))]

@@ -1,5 +1,6 @@
 //! Serves lines to any number of peers, with the limits, deadlines and the drain that a public port needs.
 
+mod bind;
 mod builder;
 mod counters;
 mod listener;
@@ -22,6 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+pub use self::bind::Bind;
+#[cfg(unix)]
+pub use self::bind::BoundUnix;
 pub use self::builder::ServerBuilder;
 pub use self::counters::Counters;
 pub use self::listener::{Accepted, Listener};

@@ -1,12 +1,10 @@
 use std::fmt::Display;
 use std::io;
-#[cfg(unix)]
-use std::path::Path;
 
-use lineframe::{Accepted, AnyIo, Client};
-use tokio::net::TcpListener;
 #[cfg(unix)]
-use tokio::net::{UnixListener, UnixStream};
+use lineframe::BoundUnix;
+use lineframe::{Accepted, AnyIo, Bind, Client};
+use tokio::net::TcpListener;
 
 use crate::address::Address;
 use crate::failure::Failure;
@@ -29,18 +27,15 @@ pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
 pub(crate) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
-    Unix {
-        listener: UnixListener,
-        file: SocketFile,
-    },
+    Unix(BoundUnix),
 }
 
 impl Listener {
     pub(crate) async fn bind(address: &Address) -> Result<Self, Failure> {
         match address {
-            Address::Tcp(at) => TcpListener::bind(at).await.map(Self::Tcp),
+            Address::Tcp(at) => Bind::new().tcp(at).await.map(Self::Tcp),
             #[cfg(unix)]
-            Address::Unix(path) => bind_unix(path).await,
+            Address::Unix(path) => Bind::new().unix(path).await.map(Self::Unix),
             #[cfg(not(unix))]
             Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
@@ -52,7 +47,7 @@ impl Listener {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|at| Address::Tcp(at.to_string())),
             #[cfg(unix)]
-            Self::Unix { file, .. } => Ok(Address::Unix(file.0.clone())),
+            Self::Unix(listener) => Ok(Address::Unix(listener.path().into())),
         }
     }
 }
@@ -62,43 +57,9 @@ impl lineframe::Listener for Listener {
         match self {
             Self::Tcp(listener) => lineframe::Listener::accept(listener).await,
             #[cfg(unix)]
-            Self::Unix { listener, .. } => lineframe::Listener::accept(listener).await,
+            Self::Unix(listener) => lineframe::Listener::accept(listener).await,
         }
     }
-}
-
-/// The file of a listening Unix socket, removed with it.
-#[cfg(unix)]
-pub(crate) struct SocketFile(std::path::PathBuf);
-
-#[cfg(unix)]
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// Binds. A socket file that a server left behind, so that nobody answers on it, is replaced; any other file stays.
-#[cfg(unix)]
-async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    use std::os::unix::fs::FileTypeExt;
-
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
-                return Err(io::Error::new(error.kind(), "it exists and is not a socket"));
-            }
-            match UnixStream::connect(path).await {
-                Err(refused) if refused.kind() == io::ErrorKind::ConnectionRefused => {
-                    std::fs::remove_file(path)?;
-                    UnixListener::bind(path)?
-                }
-                _ => return Err(error),
-            }
-        }
-        bound => bound?,
-    };
-    Ok(Listener::Unix { listener, file: SocketFile(path.into()) })
 }
 
 /// Prints a line of data on stdout, at once.

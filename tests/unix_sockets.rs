@@ -1,0 +1,202 @@
+//! How a Unix socket begins and ends: who may connect, what is replaced, what is left alone, what is removed.
+
+#![cfg(unix)]
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixStream as Blocking;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lineframe::{Bind, BoundUnix, Client, Listener, Server, reply};
+use tempfile::{TempDir, tempdir};
+use tokio::net::UnixStream;
+use tokio::sync::{Barrier, oneshot};
+
+async fn bind(path: &Path) -> io::Result<BoundUnix> {
+    Bind::new().mode(0o600).unix(path).await
+}
+
+/// A socket that a server has left behind: its file is there and nobody listens.
+fn stale(dir: &TempDir) -> std::path::PathBuf {
+    let path = dir.path().join("socket");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert_eq!(Blocking::connect(&path).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    path
+}
+
+fn only(dir: &TempDir) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn lines_are_served_and_the_file_goes_with_the_server() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = bind(&path).await.unwrap();
+    assert_eq!((listener.path(), only(&dir)), (&*path, vec!["socket".to_owned()]));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving =
+        tokio::spawn(Server::new().serve(listener, reply(|line| line.to_ascii_uppercase()), stopped));
+    let mut conn = Client::new().connect_unix(&path).await.unwrap();
+    assert_eq!(conn.request("hello").await.unwrap(), "HELLO");
+    drop((conn, stop));
+    serving.await.unwrap();
+    assert!(only(&dir).is_empty());
+}
+
+#[tokio::test]
+async fn the_peer_is_known_by_its_credentials() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let mut listener = bind(&path).await.unwrap();
+    let (accepted, _client) = tokio::join!(listener.accept(), UnixStream::connect(&path));
+    let own = fs::metadata(&path).unwrap();
+    match accepted.unwrap().peer {
+        lineframe::Peer::Unix { uid, gid, .. } => assert_eq!((uid, gid), (own.uid(), own.gid())),
+        peer => panic!("{peer:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_can_connect_before_the_mode_is_set() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let done = Arc::new(AtomicBool::new(false));
+    let watcher = std::thread::spawn({
+        let (done, dir) = (done.clone(), dir.path().to_owned());
+        move || {
+            // Whatever name it has at the time: a socket that others may write to must refuse connections.
+            let (mut looks, mut sockets) = (0_u32, 0_u32);
+            while !done.load(Ordering::Relaxed) || looks < 1000 {
+                looks += 1;
+                for entry in fs::read_dir(&dir).unwrap().flatten() {
+                    let Ok(metadata) = entry.metadata() else { continue };
+                    if !metadata.file_type().is_socket() {
+                        continue;
+                    }
+                    sockets += 1;
+                    if metadata.mode() & 0o077 != 0 && entry.file_name() == "socket" {
+                        return Err(format!("mode {:o} at its own name", metadata.mode()));
+                    }
+                }
+            }
+            if sockets == 0 { Err("never seen".to_owned()) } else { Ok(()) }
+        }
+    });
+    for _ in 0..300 {
+        let listener = bind(&path).await.unwrap();
+        Blocking::connect(&path).unwrap();
+        drop(listener);
+    }
+    let listener = bind(&path).await.unwrap();
+    done.store(true, Ordering::Relaxed);
+    watcher.join().unwrap().unwrap();
+    drop(listener);
+}
+
+#[tokio::test]
+async fn what_is_not_a_stale_socket_is_left_as_it_is() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("there");
+    let refused = async || bind(&path).await.unwrap_err().kind();
+
+    fs::write(&path, "text").unwrap();
+    assert_eq!(refused().await, ErrorKind::AddrInUse);
+    assert_eq!(fs::read(&path).unwrap(), b"text");
+    fs::remove_file(&path).unwrap();
+
+    fs::create_dir(&path).unwrap();
+    assert_eq!(refused().await, ErrorKind::AddrInUse);
+    fs::remove_dir(&path).unwrap();
+
+    // Even one that leads to a stale socket.
+    let target = stale(&dir);
+    symlink(&target, &path).unwrap();
+    assert_eq!(refused().await, ErrorKind::AddrInUse);
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink() && target.exists());
+    fs::remove_file(&path).unwrap();
+    fs::remove_file(&target).unwrap();
+
+    let live = bind(&path).await.unwrap();
+    assert_eq!(refused().await, ErrorKind::AddrInUse);
+    Blocking::connect(&path).unwrap();
+    drop(live);
+    assert!(only(&dir).is_empty());
+}
+
+#[tokio::test]
+async fn a_socket_left_behind_is_replaced() {
+    let dir = tempdir().unwrap();
+    let path = stale(&dir);
+    let _listener = bind(&path).await.unwrap();
+    Blocking::connect(&path).unwrap();
+    assert_eq!(only(&dir), ["socket"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_that_start_at_once_one_does() {
+    let dir = tempdir().unwrap();
+    for round in 0..300 {
+        let path = if round % 2 == 0 { stale(&dir) } else { dir.path().join("socket") };
+        let barrier = Arc::new(Barrier::new(2));
+        let start = || {
+            let (path, barrier) = (path.clone(), barrier.clone());
+            tokio::spawn(async move {
+                barrier.wait().await;
+                bind(&path).await
+            })
+        };
+        let (one, other) = tokio::join!(start(), start());
+        let mut started = [one.unwrap(), other.unwrap()].into_iter().filter_map(Result::ok);
+        let winner = started.next().expect("one of them");
+        assert!(started.next().is_none(), "both, in round {round}");
+        Blocking::connect(&path).expect("the winner answers");
+        assert_eq!(only(&dir), ["socket"]);
+        drop(winner);
+        assert!(only(&dir).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_longer_ours_is_not_removed() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let first = bind(&path).await.unwrap();
+    fs::remove_file(&path).unwrap();
+    let second = bind(&path).await.unwrap();
+    drop(first);
+    Blocking::connect(&path).expect("the second one's file is still there");
+    drop(second);
+    assert!(only(&dir).is_empty());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_name_in_the_abstract_namespace_is_no_file() {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+
+    let name = format!("lineframe-test-{}", std::process::id());
+    let mut listener = Bind::new().unix_abstract(&name).unwrap();
+    assert_eq!(Bind::new().unix_abstract(&name).unwrap_err().kind(), ErrorKind::AddrInUse);
+    let _client = Blocking::connect_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    Listener::accept(&mut listener).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tcp_port_is_bound_with_its_backlog() {
+    let listener = Bind::new().backlog(1).tcp("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    assert_eq!(Bind::new().tcp(address).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+    Client::new().connect(address).await.unwrap();
+}
