@@ -1,0 +1,381 @@
+//! A stream, cut into reads, through every codec. Each codec goes through a first part of it and then, from the start,
+//! through all of it, so that anything left behind at the end of one stream shows in the next.
+
+use bytes::{Bytes, BytesMut};
+#[cfg(feature = "text")]
+use lineframe::TextCodec;
+use lineframe::{BatchCodec, CodecCounters, Fragment, FragmentCodec, LineCodec, LineError};
+
+use super::model::{self, Bad, Item, Model};
+#[cfg(feature = "text")]
+use super::text_item;
+use super::{Input, accounted, decode, item, longest_terminator};
+
+/// Enough for a buffer to ask for the largest reads.
+const MAX_STREAM: usize = 80 * 1024;
+/// More than a batch holds.
+const MAX_LINES: usize = 5000;
+const SMALLEST_READ: usize = 8 * 1024;
+const LARGEST_READ: usize = 64 * 1024;
+
+pub fn run(data: &[u8]) {
+    let Some(case) = Case::read(&mut Input(data)) else { return };
+    let streams = [&case.stream[..case.cut], &case.stream].map(|bytes| Stream::new(&case.model, bytes));
+    let codec = model::builder(&case.model).build();
+    lines(&case, &streams, codec.clone(), item);
+    lines(&case, &streams, BatchCodec::from(codec.clone()), item);
+    #[cfg(feature = "text")]
+    lines(&case, &streams, BatchText(codec.clone().into()), text_item);
+    #[cfg(feature = "text")]
+    lines(&case, &streams, TextCodec::from(codec.clone()), text_item);
+    fragments(&case, &streams, codec.into());
+}
+
+struct Case {
+    model: Model,
+    stream: Vec<u8>,
+    /// Where the first stream ends.
+    cut: usize,
+    /// Sizes of reads, over and over.
+    reads: Vec<usize>,
+    /// The reader keeps the lines, and with them the buffers that they were cut from.
+    keeps_lines: bool,
+}
+
+impl Case {
+    fn read(input: &mut Input) -> Option<Self> {
+        let model = input.model()?;
+        let flags = input.byte()?;
+        // Giant lines and thousands of lines, out of an input that is small.
+        let stretched = input.byte()?;
+        let factor = match input.byte()? {
+            0..240 => 1,
+            240..250 => 30,
+            250..254 => 300,
+            _ => 5000,
+        };
+        let cut = usize::from(input.byte()?);
+        let reads = (0..1 + (flags >> 1) % 4)
+            .map(|_| {
+                input.byte().map(|byte| match byte {
+                    byte @ 0..200 => byte.into(),
+                    byte => usize::from(byte - 200) * 1500,
+                })
+            })
+            .collect::<Option<Vec<usize>>>()?;
+        let stretch = |&byte: &u8| std::iter::repeat_n(byte, if byte == stretched { factor } else { 1 });
+        let mut stream: Vec<u8> = input.0.iter().flat_map(stretch).take(MAX_STREAM).collect();
+        let mut ends = std::iter::successors(Some(0), |&start| {
+            let (content, terminator) = model.first_line(&stream[start..])?;
+            Some(start + content + terminator)
+        });
+        if let Some(end) = ends.nth(MAX_LINES) {
+            stream.truncate(end);
+        }
+        Some(Self { model, cut: stream.len() * cut / 256, stream, reads, keeps_lines: flags & 1 == 1 })
+    }
+
+    /// The stream as it is read.
+    fn chunks<'a>(&self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
+        // Not more than about a thousand.
+        let smallest = bytes.len() / 1024;
+        let mut chunks = Vec::new();
+        for size in self.reads.iter().cycle() {
+            // A read of nothing too, but not forever.
+            let size = if chunks.len() < 8 { *size } else { (*size).max(smallest).max(1) };
+            let (chunk, rest) = bytes.split_at(size.min(bytes.len()));
+            chunks.push(chunk);
+            bytes = rest;
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        chunks
+    }
+}
+
+struct Stream<'a> {
+    bytes: &'a [u8],
+    lines: Vec<Line>,
+    counters: CodecCounters,
+}
+
+/// A line of the stream, as the model sees it.
+struct Line {
+    item: Item,
+    start: usize,
+    content: usize,
+    is_terminated: bool,
+    /// Behind its terminator.
+    end: usize,
+    /// So many bytes of the stream bring the item. The last line may need its end.
+    due: usize,
+}
+
+impl<'a> Stream<'a> {
+    fn new(model: &Model, bytes: &'a [u8]) -> Self {
+        let mut lines = Vec::new();
+        let mut counters = CodecCounters::default();
+        let mut start = 0;
+        while let Some((item, taken)) = model.first_item(&bytes[start..]) {
+            let rest = &bytes[start..];
+            let (content, is_terminated) =
+                model.first_line(rest).map_or((rest.len(), false), |(content, _)| (content, true));
+            let over = model.max_length.saturating_add(longest_terminator(model));
+            let due = match is_terminated {
+                true => taken.min(over),
+                false => over,
+            };
+            assert_eq!(model.prompt(&rest[..taken.min(due - 1)]), 0);
+            assert!(due > taken || model.prompt(&rest[..due]) == 1);
+            count(&mut counters, &item, content, taken);
+            let due = start.saturating_add(due);
+            lines.push(Line { item, start, content, is_terminated, end: start + taken, due });
+            start += taken;
+        }
+        Self { bytes, lines, counters }
+    }
+}
+
+/// Counts one item.
+fn count(counters: &mut CodecCounters, item: &Item, content: usize, taken: usize) {
+    let (kind, shown) = match item {
+        Ok(line) => (&mut counters.lines, line),
+        Err(Bad::TooLong(prefix)) => (&mut counters.too_long, prefix),
+        Err(Bad::Unterminated(line)) => (&mut counters.unterminated, line),
+        Err(Bad::BareTerminator(line)) => (&mut counters.bare_terminator, line),
+        Err(Bad::Incomplete(..)) => panic!("no block was asked for"),
+    };
+    *kind += 1;
+    counters.content_bytes += shown.len() as u64;
+    let behind =
+        if shown.len() < content { &mut counters.skipped_bytes } else { &mut counters.terminator_bytes };
+    *behind += (taken - shown.len()) as u64;
+}
+
+/// The read buffer of a stream, and how large it may be.
+struct Reader {
+    buffer: BytesMut,
+    /// Over all streams.
+    taken_in: u64,
+    /// The most room that the codec has reason to make for the next read.
+    room: usize,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Self { buffer: BytesMut::new(), taken_in: 0, room: SMALLEST_READ }
+    }
+
+    fn read(&mut self, chunk: &[u8]) {
+        let room = self.buffer.capacity() - self.buffer.len();
+        let has_filled_it = chunk.len() >= room.min(SMALLEST_READ);
+        self.room = if has_filled_it { (2 * self.room).min(LARGEST_READ) } else { SMALLEST_READ };
+        self.buffer.extend_from_slice(chunk);
+        self.taken_in += chunk.len() as u64;
+    }
+
+    /// Every byte is accounted for.
+    fn check_counters(&self, counters: &CodecCounters) {
+        assert_eq!(accounted(counters) + self.buffer.len() as u64, self.taken_in, "{counters:?}");
+    }
+
+    /// When more is needed: no more than `at_most` bytes wait, there is room for a read of a useful size, and the buffer
+    /// is no larger than that, or than twice what is needed while a line is under way.
+    fn check_buffer(&self, at_most: usize) {
+        let (length, capacity) = (self.buffer.len(), self.buffer.capacity());
+        assert!(length <= at_most, "{length} bytes wait, of at most {at_most}");
+        assert!(capacity - length >= SMALLEST_READ / 2, "{length} of {capacity}");
+        let most = if length == 0 { self.room } else { 2 * (length + self.room) };
+        assert!(capacity <= most, "{length} of {capacity}, at most {most}");
+    }
+}
+
+/// A codec whose items are whole lines.
+trait Lines {
+    fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>>;
+    fn counted(&self) -> CodecCounters;
+}
+
+impl Lines for LineCodec {
+    fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
+        Some(vec![decode(self, buffer, eof)?])
+    }
+
+    fn counted(&self) -> CodecCounters {
+        self.counters()
+    }
+}
+
+impl Lines for BatchCodec {
+    fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
+        let batch = decode(self, buffer, eof)?;
+        let lent: Vec<_> = batch.iter().map(|line| line.map(Bytes::copy_from_slice)).collect();
+        let given: Vec<_> = batch.collect();
+        assert_eq!(given, lent);
+        Some(given)
+    }
+
+    fn counted(&self) -> CodecCounters {
+        self.counters()
+    }
+}
+
+#[cfg(feature = "text")]
+impl Lines for TextCodec {
+    fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
+        Some(vec![decode(self, buffer, eof)?.map(|text| text.into_bytes())])
+    }
+
+    fn counted(&self) -> CodecCounters {
+        self.counters()
+    }
+}
+
+#[cfg(feature = "text")]
+struct BatchText(BatchCodec);
+
+#[cfg(feature = "text")]
+impl Lines for BatchText {
+    fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
+        let batch = decode(&mut self.0, buffer, eof)?;
+        Some(batch.text().map(|text| text.map(|text| Bytes::copy_from_slice(text.as_bytes()))).collect())
+    }
+
+    fn counted(&self) -> CodecCounters {
+        self.0.counters()
+    }
+}
+
+type ToItem = fn(&Model, &Result<Bytes, LineError>) -> Item;
+
+/// The streams through a codec that gives whole lines: which, when, and what is held and counted meanwhile.
+fn lines(case: &Case, streams: &[Stream], mut codec: impl Lines, to_item: ToItem) {
+    let most_held = case.model.max_length.saturating_add(longest_terminator(&case.model) - 1);
+    let mut reader = Reader::new();
+    for stream in streams {
+        let before = codec.counted();
+        let mut seen = Seen { case, to_item, lines: &stream.lines, done: 0, not_utf8: 0, kept: Vec::new() };
+        let mut fed = 0;
+        for chunk in case.chunks(stream.bytes) {
+            reader.read(chunk);
+            fed += chunk.len();
+            while let Some(items) = codec.next(&mut reader.buffer, false) {
+                seen.check(items);
+                reader.check_counters(&codec.counted());
+            }
+            assert_eq!(seen.done, stream.lines.partition_point(|line| line.due <= fed), "after {fed} bytes");
+            reader.check_counters(&codec.counted());
+            reader.check_buffer(most_held);
+        }
+        while let Some(items) = codec.next(&mut reader.buffer, true) {
+            seen.check(items);
+            reader.check_counters(&codec.counted());
+        }
+        assert_eq!(seen.done, stream.lines.len());
+        for _ in 0..2 {
+            assert!(codec.next(&mut reader.buffer, true).is_none() && reader.buffer.is_empty());
+        }
+        // A batch is counted before it is read as text.
+        let not_utf8 = codec.counted().not_utf8 - before.not_utf8;
+        assert!(not_utf8 == 0 || not_utf8 == seen.not_utf8);
+        let mut expected = stream.counters;
+        (expected.lines, expected.not_utf8) = (expected.lines - not_utf8, not_utf8);
+        assert_eq!(codec.counted(), sum(before, expected));
+        // Nothing that was read later has changed a line.
+        assert!(seen.kept.iter().all(|(given, line)| to_item(&case.model, given) == line.item));
+    }
+}
+
+/// What a stream has given so far.
+struct Seen<'a> {
+    case: &'a Case,
+    to_item: ToItem,
+    lines: &'a [Line],
+    done: usize,
+    not_utf8: u64,
+    kept: Vec<(Result<Bytes, LineError>, &'a Line)>,
+}
+
+impl Seen<'_> {
+    fn check(&mut self, items: Vec<Result<Bytes, LineError>>) {
+        assert!(!items.is_empty());
+        for given in items {
+            let line = self.lines.get(self.done).expect("no item that the model does not have");
+            assert_eq!((self.to_item)(&self.case.model, &given), line.item, "{:?}", self.case.model);
+            self.done += 1;
+            self.not_utf8 += u64::from(matches!(given, Err(LineError::NotUtf8 { .. })));
+            if self.case.keeps_lines {
+                self.kept.push((given, line));
+            }
+        }
+    }
+}
+
+/// The streams in fragments: what they are joined, how large, and that only what may be part of a terminator waits.
+fn fragments(case: &Case, streams: &[Stream], mut codec: FragmentCodec) {
+    let largest = case.model.max_length.max(1);
+    let most_held = longest_terminator(&case.model) - 1;
+    let mut reader = Reader::new();
+    for stream in streams {
+        let before = codec.counters();
+        let content = |line: &Line| &stream.bytes[line.start..line.start + line.content];
+        let mut whole = 0;
+        let mut joined = Vec::new();
+        let mut check = |Fragment { bytes, is_last }: Fragment| {
+            assert!(bytes.len() <= largest, "{} bytes, of at most {largest}", bytes.len());
+            assert!(is_last || !bytes.is_empty());
+            joined.extend_from_slice(&bytes);
+            if is_last {
+                let line = stream.lines.get(whole).expect("no line that the model does not have");
+                assert!(line.is_terminated);
+                assert_eq!(joined, content(line));
+                joined.clear();
+                whole += 1;
+            }
+            whole
+        };
+        let mut fed = 0;
+        let mut done = 0;
+        for chunk in case.chunks(stream.bytes) {
+            reader.read(chunk);
+            fed += chunk.len();
+            while let Some(fragment) = decode(&mut codec, &mut reader.buffer, false) {
+                done = check(fragment);
+                reader.check_counters(&codec.counters());
+            }
+            let due = stream.lines.partition_point(|line| line.is_terminated && line.end <= fed);
+            assert_eq!(done, due, "whole lines after {fed} bytes");
+            reader.check_counters(&codec.counters());
+            reader.check_buffer(most_held);
+        }
+        while let Some(fragment) = decode(&mut codec, &mut reader.buffer, true) {
+            done = check(fragment);
+            reader.check_counters(&codec.counters());
+        }
+        let cut = stream.lines.last().filter(|line| !line.is_terminated);
+        assert_eq!(done, stream.lines.len() - usize::from(cut.is_some()));
+        assert_eq!(joined, cut.map_or(&[][..], content));
+        for _ in 0..2 {
+            assert!(decode(&mut codec, &mut reader.buffer, true).is_none() && reader.buffer.is_empty());
+        }
+        let mut expected = CodecCounters::default();
+        expected.lines = done as u64;
+        expected.unterminated = u64::from(cut.is_some());
+        expected.content_bytes = stream.lines.iter().map(|line| line.content as u64).sum();
+        expected.terminator_bytes = stream.bytes.len() as u64 - expected.content_bytes;
+        assert_eq!(codec.counters(), sum(before, expected));
+    }
+}
+
+fn sum(mut all: CodecCounters, more: CodecCounters) -> CodecCounters {
+    all.lines += more.lines;
+    all.content_bytes += more.content_bytes;
+    all.terminator_bytes += more.terminator_bytes;
+    all.skipped_bytes += more.skipped_bytes;
+    all.too_long += more.too_long;
+    all.unterminated += more.unterminated;
+    all.bare_terminator += more.bare_terminator;
+    all.not_utf8 += more.not_utf8;
+    all
+}
