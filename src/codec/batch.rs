@@ -62,12 +62,19 @@ impl BatchCodec {
 }
 
 impl LineCodec {
-    /// All whole lines at the front of `buffer`, of which `first` is one.
-    pub(crate) fn batch_from(&mut self, first: Item, buffer: &mut BytesMut, eof: bool) -> Batch {
+    /// All whole lines at the front of `buffer`, of which `first` is one. The item with which there have been more than
+    /// `most_bad` bad ones is the last.
+    pub(crate) fn batch_from(
+        &mut self,
+        first: Item,
+        buffer: &mut BytesMut,
+        eof: bool,
+        most_bad: u64,
+    ) -> Batch {
         let mut lines = Vec::with_capacity(4);
         lines.push(Line { start: 0, end: first.content, kind: first.kind });
         let mut end = first.consumed;
-        while lines.len() < MAX_LINES && end < buffer.len() {
+        while lines.len() < MAX_LINES && end < buffer.len() && self.counters().bad_items() <= most_bad {
             match self.walk.step(&buffer[end..], eof) {
                 Some(Step::Item(item)) => {
                     lines.push(Line { start: end, end: end + item.content, kind: item.kind });
@@ -121,12 +128,12 @@ impl Decoder for BatchCodec {
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
         let first = self.line.next_item_read(src, false);
-        Ok(first.map(|first| self.line.batch_from(first, src, false)))
+        Ok(first.map(|first| self.line.batch_from(first, src, false, u64::MAX)))
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
         let first = self.line.next_item_read(src, true);
-        Ok(first.map(|first| self.line.batch_from(first, src, true)))
+        Ok(first.map(|first| self.line.batch_from(first, src, true, u64::MAX)))
     }
 }
 

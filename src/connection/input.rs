@@ -43,7 +43,7 @@ pub(super) struct Input {
     waiting_for: Option<WaitingFor>,
     deadline: Deadline,
     pub(super) draining: Option<Draining>,
-    /// The drain was seen, and what had come by then was read.
+    /// The drain was seen: nothing more is read.
     is_drained: bool,
     /// The lines of the last read may be in a batch that is being answered.
     has_lent_a_batch: bool,
@@ -141,7 +141,8 @@ impl Input {
     ) -> Poll<Result<Option<Batch>, Error>> {
         self.poll_items(io, unsent, cx, |input| {
             let first = input.codec.next_item(&mut input.buffer, input.is_at_eof)?;
-            Some(input.codec.batch_from(first, &mut input.buffer, input.is_at_eof))
+            let most = input.max_bad_lines.unwrap_or(u64::MAX);
+            Some(input.codec.batch_from(first, &mut input.buffer, input.is_at_eof, most))
         })
         .map(|batch| {
             self.has_lent_a_batch = true;
@@ -177,16 +178,21 @@ impl Input {
                 ready!(unsent.poll_before_end(io, cx))?;
                 return Poll::Ready(Ok(None));
             }
-            // What came before the drain is still read and answered.
-            let is_draining =
-                self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready());
-            let phase = if self.is_within_line() { WaitingFor::Rest } else { WaitingFor::Anything };
-            match self.poll_more(io, unsent, cx, phase) {
-                Poll::Ready(more) => more?,
-                Poll::Pending if is_draining => self.is_drained = true,
-                Poll::Pending => return Poll::Pending,
+            if self.is_draining(cx) {
+                // What came before is still read and answered, but not for as long as more comes: one more read.
+                self.is_drained = true;
+                if let Poll::Ready(more) = self.poll_more(io, unsent, cx, WaitingFor::Anything) {
+                    more?;
+                }
+                continue;
             }
+            let phase = if self.is_within_line() { WaitingFor::Rest } else { WaitingFor::Anything };
+            ready!(self.poll_more(io, unsent, cx, phase))?;
         }
+    }
+
+    fn is_draining(&mut self, cx: &mut Context<'_>) -> bool {
+        self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready())
     }
 
     /// Exactly `count` bytes. Until they are all there nothing is taken.
