@@ -27,7 +27,7 @@ use tokio::sync::oneshot;
 pub use self::any_io::AnyIo;
 pub use self::body::Body;
 pub use self::drain::Draining;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use self::error::Escaped;
 pub use self::error::{Error, Timeout};
 pub use self::halves::{LineReader, LineWriter};

@@ -65,6 +65,7 @@ One configuration serves all of them, and they convert into each other in the mi
 //! | `net` | `Connection`, and its halves: lines over any Tokio stream, with flushing and deadlines | 10 |
 //! | `client` | `Client`: host names, Unix paths, retries | 10 |
 //! | `server` | `Server`: limits, deadlines, drain | 10 |
+//! | `tracing` | the server's connections as spans and events | 13 |
 //! | none | [`scan`], with `core` and `alloc` only | 1 |
 //!
 //! Rust 1.85 or later. No `unsafe`.

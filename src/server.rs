@@ -4,6 +4,7 @@ mod bind;
 mod builder;
 mod counters;
 mod listener;
+mod log;
 mod reply;
 mod session;
 
@@ -217,11 +218,13 @@ impl Server {
 
     async fn accept(&self, listener: &mut impl Listener) -> Accepted {
         let mut pause = Duration::from_millis(10);
+        let mut errors = log::AcceptErrors::default();
         loop {
             match listener.accept().await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
                     self.0.totals.accept_failed();
+                    errors.tell(&error);
                     if !is_about_one_connection(&error) {
                         sleep(pause).await;
                         pause = (pause * 2).min(Duration::from_secs(1));

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::session::Ended;
 use crate::codec::CodecCounters;
 use crate::connection::{ConnectionCounters, Timeout};
 
@@ -85,43 +86,34 @@ impl Totals {
         self.accept_errors.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn refused(&self) {
-        self.refused.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn failed(&self) {
-        self.failed.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn panicked(&self) {
-        self.panicked.fetch_add(1, Relaxed);
-    }
-
     pub(super) fn aborted(&self) {
         self.aborted.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn timed_out(&self, timeout: Timeout) {
-        match timeout {
-            Timeout::Idle => &self.idle_timeouts,
-            Timeout::Line => &self.line_timeouts,
-            Timeout::Write => &self.write_timeouts,
+    pub(super) fn ended(&self, ended: &Ended, counters: Option<&ConnectionCounters>) {
+        let total = match ended {
+            Ended::Done => None,
+            Ended::Failed(_) => Some(&self.failed),
+            Ended::Refused => Some(&self.refused),
+            Ended::Panicked => Some(&self.panicked),
+            Ended::TimedOut(Timeout::Idle) => Some(&self.idle_timeouts),
+            Ended::TimedOut(Timeout::Line) => Some(&self.line_timeouts),
+            Ended::TimedOut(Timeout::Write) => Some(&self.write_timeouts),
             // A server connects to nobody.
-            Timeout::Handshake | Timeout::Connect => &self.handshake_timeouts,
+            Ended::TimedOut(Timeout::Handshake | Timeout::Connect) => Some(&self.handshake_timeouts),
+        };
+        if let Some(total) = total {
+            total.fetch_add(1, Relaxed);
         }
-        .fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn ended(&self, connection: ConnectionCounters) {
-        let ConnectionCounters { read, lines_written, bytes_sent, .. } = connection;
-        let CodecCounters { lines, content_bytes, terminator_bytes, skipped_bytes, .. } = read;
+        let Some(ConnectionCounters { read, lines_written, bytes_sent, .. }) = counters else { return };
+        let CodecCounters { lines, content_bytes, terminator_bytes, skipped_bytes, .. } = *read;
         for (total, count) in [
             (&self.lines, lines),
             (&self.bad_lines, read.bad_items()),
             (&self.bytes_read, content_bytes + terminator_bytes + skipped_bytes),
             (&self.skipped_bytes, skipped_bytes),
-            (&self.lines_written, lines_written),
-            (&self.bytes_sent, bytes_sent),
+            (&self.lines_written, *lines_written),
+            (&self.bytes_sent, *bytes_sent),
         ] {
             total.fetch_add(count, Relaxed);
         }

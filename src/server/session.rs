@@ -1,4 +1,5 @@
 use std::collections::hash_map::Entry;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
@@ -12,8 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{Accepted, Server, Shared};
-use crate::connection::{Connection, Draining, Limits, Timeout};
+use super::{Accepted, Server, Shared, log};
+use crate::connection::{Connection, ConnectionCounters, Draining, Error, Escaped, Limits, Timeout};
 
 impl Server {
     /// One connection from accept to close.
@@ -32,10 +33,52 @@ impl Server {
             // Where it fails, the peer is gone, and the first read says so.
             _ = tcp.set_nodelay(config.tcp_nodelay);
         }
-        let Some(accepted) = self.shake_hands(accepted).await else { return };
-        let Some(_place) = Place::take(&self.0, accepted.peer.ip()) else {
-            return totals.refused();
+        let mut peer = accepted.peer;
+        let mut counters = None;
+        let ended = match log::on_connection(peer, self.shake_hands(accepted)).await {
+            Err(ended) => ended,
+            Ok(accepted) => {
+                peer = accepted.peer;
+                match Place::take(&self.0, peer.ip()) {
+                    None => Ended::Refused,
+                    Some(_place) => {
+                        let handled = self.handle(accepted, handler, drain, &mut counters);
+                        log::on_connection(peer, handled).await
+                    }
+                }
+            }
         };
+        totals.ended(&ended, counters.as_ref());
+        log::ended(peer, &ended, counters.as_ref());
+        drop(permit);
+    }
+
+    async fn shake_hands(&self, accepted: Accepted) -> Result<Accepted, Ended> {
+        let config = &self.0.config;
+        let Some(hook) = &config.handshake else { return Ok(accepted) };
+        let shaken = match config.handshake_timeout {
+            None => hook(accepted).await,
+            Some(after) => match timeout(after, hook(accepted)).await {
+                Ok(shaken) => shaken,
+                Err(_) => return Err(Ended::TimedOut(Timeout::Handshake)),
+            },
+        };
+        shaken.map_err(Ended::Failed)
+    }
+
+    /// Runs the handler until it is done and has dropped the connection, and ends that.
+    async fn handle<H, Fut>(
+        &self,
+        accepted: Accepted,
+        handler: H,
+        drain: CancellationToken,
+        counters: &mut Option<ConnectionCounters>,
+    ) -> Ended
+    where
+        H: FnOnce(Connection) -> Fut,
+        Fut: Future<Output = io::Result<()>>,
+    {
+        let config = &self.0.config;
         let limits = Limits {
             idle_timeout: config.idle_timeout,
             line_timeout: config.line_timeout,
@@ -48,52 +91,37 @@ impl Server {
         let (home, back) = oneshot::channel();
         let connection = Connection::served(accepted.io, config.codec.clone(), accepted.peer, limits, home);
         let handled = run(async move { handler(connection).await }).await;
-        // The handler may have handed it on.
-        let timed_out = match back.await {
-            Ok(inner) => {
-                let (counters, timed_out) = inner.finish(config.linger_timeout).await;
-                totals.ended(counters);
-                timed_out
-            }
-            // It was taken apart, and is the handler's for good.
-            Err(_) => None,
-        };
-        match (timed_out, handled) {
-            (Some(timeout), _) => totals.timed_out(timeout),
-            (None, Handled::Done) => {}
-            (None, Handled::Failed) => totals.failed(),
-            (None, Handled::Refused) => totals.refused(),
-            (None, Handled::Panicked) => totals.panicked(),
-        }
-        drop(permit);
-    }
-
-    async fn shake_hands(&self, accepted: Accepted) -> Option<Accepted> {
-        let Shared { config, totals, .. } = &*self.0;
-        let Some(hook) = &config.handshake else { return Some(accepted) };
-        let done = match config.handshake_timeout {
-            None => hook(accepted).await,
-            Some(after) => match timeout(after, hook(accepted)).await {
-                Ok(done) => done,
-                Err(_) => {
-                    totals.timed_out(Timeout::Handshake);
-                    return None;
-                }
-            },
-        };
-        done.inspect_err(|_| totals.failed()).ok()
+        // The handler may have handed it on. Where it was taken apart, it is the handler's for good.
+        let Ok(inner) = back.await else { return handled };
+        let (counted, timed_out) = inner.finish(config.linger_timeout).await;
+        *counters = Some(counted);
+        timed_out.map_or(handled, Ended::TimedOut)
     }
 }
 
-enum Handled {
+/// How a connection ended.
+pub(super) enum Ended {
     Done,
-    Failed,
+    Failed(io::Error),
     Refused,
     Panicked,
+    TimedOut(Timeout),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Failed(error) => write!(f, "{}", Escaped(error)),
+            Self::Refused => f.write_str("refused"),
+            Self::Panicked => f.write_str("its handler panicked"),
+            Self::TimedOut(timeout) => write!(f, "{timeout}"),
+        }
+    }
 }
 
 /// Runs a handler. One that panics costs its own connection only.
-async fn run(handler: impl Future<Output = io::Result<()>>) -> Handled {
+async fn run(handler: impl Future<Output = io::Result<()>>) -> Ended {
     let mut handler = pin!(handler);
     // After a panic it is dropped and not polled again, and what it shares with others is theirs to judge.
     let done = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
@@ -102,11 +130,11 @@ async fn run(handler: impl Future<Output = io::Result<()>>) -> Handled {
         Err(_) => Poll::Ready(None),
     });
     match done.await {
-        None => Handled::Panicked,
-        Some(Ok(())) => Handled::Done,
-        Some(Err(error)) => match error.into() {
-            crate::Error::NotLines => Handled::Refused,
-            _ => Handled::Failed,
+        None => Ended::Panicked,
+        Some(Ok(())) => Ended::Done,
+        Some(Err(error)) => match Error::from(error) {
+            Error::NotLines => Ended::Refused,
+            error => Ended::Failed(error.into()),
         },
     }
 }
