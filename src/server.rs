@@ -3,6 +3,7 @@
 mod bind;
 mod builder;
 mod counters;
+mod ended;
 mod listener;
 mod log;
 mod reply;

@@ -1,6 +1,6 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::session::Ended;
+use super::ended::Ended;
 use crate::codec::CodecCounters;
 use crate::connection::{ConnectionCounters, Timeout};
 

@@ -6,7 +6,7 @@ use std::io;
 
 use tokio::time::{Duration, Instant};
 
-use super::session::Ended;
+use super::ended::Ended;
 use crate::connection::{ConnectionCounters, Peer};
 
 /// What happens in `future` happens on the connection from `peer`.

@@ -1,5 +1,4 @@
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
@@ -13,8 +12,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::ended::Ended;
 use super::{Accepted, Server, Shared, log};
-use crate::connection::{Connection, ConnectionCounters, Draining, Error, Escaped, Limits, Timeout};
+use crate::connection::{Connection, ConnectionCounters, Draining, Error, Limits, Timeout};
 
 impl Server {
     /// One connection from accept to close.
@@ -96,27 +96,6 @@ impl Server {
         let (counted, timed_out) = inner.finish(config.linger_timeout).await;
         *counters = Some(counted);
         timed_out.map_or(handled, Ended::TimedOut)
-    }
-}
-
-/// How a connection ended.
-pub(super) enum Ended {
-    Done,
-    Failed(io::Error),
-    Refused,
-    Panicked,
-    TimedOut(Timeout),
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::Failed(error) => write!(f, "{}", Escaped(error)),
-            Self::Refused => f.write_str("refused"),
-            Self::Panicked => f.write_str("its handler panicked"),
-            Self::TimedOut(timeout) => write!(f, "{timeout}"),
-        }
     }
 }
 
