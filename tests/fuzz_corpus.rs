@@ -10,8 +10,9 @@ const GENERATED: usize = 10_000;
 /// Runs every file of the target's corpus, then inputs that look like its.
 fn replay(target: &str, body: fn(&[u8])) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let files: Vec<_> = corpus.read_dir().expect("a corpus").map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = corpus.read_dir().expect("a corpus").map(|file| file.unwrap().path()).collect();
     assert!(!files.is_empty(), "{} is empty", corpus.display());
+    files.sort();
     for file in files {
         // Names the file where the body panics.
         println!("{}", file.display());

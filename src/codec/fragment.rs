@@ -44,7 +44,8 @@ pub struct FragmentCodec {
 /// A piece of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Content. Empty at most in the last piece of a line.
+    /// Content. Empty at most in the last piece of a line, and in the one that tells of a block cut by the end of the stream
+    /// before its first byte.
     pub bytes: Bytes,
     /// Whether the line ends here: its terminator has come, or is to be written.
     pub is_last: bool,
