@@ -169,7 +169,7 @@ impl Output {
             // An idle connection keeps no buffer.
             self.unsent = BytesMut::new();
             if self.is_flush_due {
-                ready!(Pin::new(io).poll_flush(cx))?;
+                ready!(uninterrupted(|| Pin::new(&mut *io).poll_flush(cx)))?;
                 self.is_flush_due = false;
             }
         }
@@ -185,7 +185,7 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_send(0, io, cx))?;
-        if let Poll::Ready(shut) = Pin::new(io).poll_shutdown(cx) {
+        if let Poll::Ready(shut) = uninterrupted(|| Pin::new(&mut *io).poll_shutdown(cx)) {
             return Poll::Ready(shut.map_err(Error::from));
         }
         self.poll_late(cx)
@@ -197,6 +197,16 @@ impl Output {
 
     pub(super) fn into_unsent(self) -> BytesMut {
         self.unsent
+    }
+}
+
+/// Calls again where a call was interrupted, as is done with reads and writes.
+fn uninterrupted(mut call: impl FnMut() -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    loop {
+        match ready!(call()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
     }
 }
 
