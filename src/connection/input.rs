@@ -43,8 +43,9 @@ pub(super) struct Input {
     waiting_for: Option<WaitingFor>,
     deadline: Deadline,
     pub(super) draining: Option<Draining>,
-    /// The drain was seen: nothing more is read.
-    is_drained: bool,
+    drain: Drain,
+    /// Where in the stream what has come before the drain ends at the latest, once that has been seen.
+    drain_end: Option<u64>,
     /// The lines of the last read may be in a batch that is being answered.
     has_lent_a_batch: bool,
     pub(super) timed_out: Option<Timeout>,
@@ -52,6 +53,23 @@ pub(super) struct Input {
     /// So many bad lines are handed over; then the connection is at its end.
     pub(super) max_bad_lines: Option<u64>,
 }
+
+/// How far a drain has come here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Drain {
+    /// None was seen yet, or input still comes. So many times a read has found nothing before, at most [`MAX_LOOKS`].
+    Reading { looks: u8 },
+    /// The last read has found nothing. It may only not have been this task's turn, or the system may not have been asked
+    /// since more came: it is tried once more.
+    Looking { looks: u8 },
+    /// What had come was read.
+    Done,
+}
+
+/// A peer that never stops sending cannot put off the end: what comes after so many looks, or so many bytes, comes too late.
+/// Far more than what a system buffers takes.
+const MAX_LOOKS: u8 = 16;
+const MAX_DRAINED: u64 = 8 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitingFor {
@@ -97,7 +115,8 @@ impl Input {
             waiting_for: None,
             deadline: Deadline::default(),
             draining: None,
-            is_drained: false,
+            drain: Drain::Reading { looks: 0 },
+            drain_end: None,
             has_lent_a_batch: false,
             timed_out: None,
             guard: Guard::Off,
@@ -174,25 +193,39 @@ impl Input {
                 self.taken();
                 return Poll::Ready(Ok(Some(item)));
             }
-            if self.is_at_eof || self.is_drained {
+            if self.is_at_eof || self.drain == Drain::Done {
                 ready!(unsent.poll_before_end(io, cx))?;
                 return Poll::Ready(Ok(None));
             }
-            if self.is_draining(cx) {
-                // What came before is still read and answered, but not for as long as more comes: one more read.
-                self.is_drained = true;
-                if let Poll::Ready(more) = self.poll_more(io, unsent, cx, WaitingFor::Anything) {
-                    more?;
+            // What came before the drain is still read and answered.
+            let is_draining =
+                self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready());
+            if is_draining {
+                let read = self.bytes_read();
+                if read >= *self.drain_end.get_or_insert(read + MAX_DRAINED) {
+                    self.drain = Drain::Done;
+                    continue;
                 }
-                continue;
             }
             let phase = if self.is_within_line() { WaitingFor::Rest } else { WaitingFor::Anything };
-            ready!(self.poll_more(io, unsent, cx, phase))?;
+            // A peer that does not take its replies keeps its input: that is not a read that has found nothing.
+            ready!(unsent.poll_before_wait(io, cx))?;
+            match (self.poll_input(io, cx, phase), self.drain) {
+                (Poll::Ready(more), drain) => {
+                    more?;
+                    if let Drain::Looking { looks } = drain {
+                        self.drain = Drain::Reading { looks };
+                    }
+                }
+                (Poll::Pending, _) if !is_draining => return Poll::Pending,
+                (Poll::Pending, Drain::Reading { looks }) if looks < MAX_LOOKS => {
+                    self.drain = Drain::Looking { looks: looks + 1 };
+                    poll_later(cx);
+                    return Poll::Pending;
+                }
+                (Poll::Pending, _) => self.drain = Drain::Done,
+            }
         }
-    }
-
-    fn is_draining(&mut self, cx: &mut Context<'_>) -> bool {
-        self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready())
     }
 
     /// Exactly `count` bytes. Until they are all there nothing is taken.
@@ -275,8 +308,7 @@ impl Input {
         }
     }
 
-    /// Reads once more, after the other side has sent what it has. Pending where nothing has come and no deadline has
-    /// passed.
+    /// Reads once more, after the other side has sent what it has.
     fn poll_more<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,
@@ -285,6 +317,16 @@ impl Input {
         waiting_for: WaitingFor,
     ) -> Poll<Result<(), Error>> {
         ready!(unsent.poll_before_wait(io, cx))?;
+        self.poll_input(io, cx, waiting_for)
+    }
+
+    /// Reads once more. Pending where nothing has come and no deadline has passed.
+    fn poll_input<Io: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+        waiting_for: WaitingFor,
+    ) -> Poll<Result<(), Error>> {
         if let Poll::Ready(read) = self.poll_read(io, cx) {
             return Poll::Ready(read.map_err(Error::from));
         }
@@ -409,6 +451,12 @@ impl Input {
         has_more && self.read_at.is_some_and(|read_at| read_at.elapsed() > Duration::from_millis(1))
     }
 
+    fn bytes_read(&self) -> u64 {
+        let counters = self.codec.counters();
+        let taken = counters.content_bytes + counters.terminator_bytes + counters.skipped_bytes;
+        taken + self.buffer.len() as u64
+    }
+
     /// What has been read and not been handed over.
     pub(super) fn buffered(&self) -> usize {
         self.buffer.len()
@@ -436,4 +484,13 @@ impl Input {
     pub(super) fn into_parts(self) -> (LineCodec, BytesMut) {
         (self.codec, self.buffer)
     }
+}
+
+/// The task is polled again, once it is its turn and the system has been asked what is there.
+fn poll_later(cx: &mut Context<'_>) {
+    #[cfg(feature = "server")]
+    let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+    // Without a server nothing drains.
+    #[cfg(not(feature = "server"))]
+    cx.waker().wake_by_ref();
 }
