@@ -329,19 +329,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     /// Drops the next `count` bytes as they come, in constant memory. The idle timeout applies to each read, and no other:
-    /// a peer that drips may take as long as it likes.
+    /// a peer that drips may take as long as it likes. They are not to be read from the call on, whether the future is polled
+    /// or not.
     ///
     /// # Errors
     ///
     /// [`Error::Eof`] where the peer has sent fewer. Otherwise those of [`next_line`](Self::next_line).
     pub fn skip_bytes(&mut self, count: u64) -> impl Future<Output = Result<(), Error>> + use<'_, Io> {
-        let mut count = Some(count);
-        poll_fn(move |cx| {
-            if let Some(count) = count.take() {
-                self.skip_later(count);
-            }
-            self.poll_in(|input, output, io| input.poll_skipped(io, output, cx))
-        })
+        self.skip_later(count);
+        poll_fn(|cx| self.poll_in(|input, output, io| input.poll_skipped(io, output, cx)))
     }
 
     /// The next `count` bytes as a reader, in constant memory. What is not read of them is skipped. The idle timeout applies

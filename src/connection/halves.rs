@@ -159,13 +159,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     ///
     /// The same.
     pub fn skip_bytes(&mut self, count: u64) -> impl Future<Output = Result<(), Error>> + use<'_, R> {
-        let mut count = Some(count);
-        poll_fn(move |cx| {
-            if let Some(count) = count.take() {
-                self.0.whole_mut().side.codec.skip_bytes(count);
-            }
-            self.0.poll_in(|input, io| input.poll_skipped(io, &mut (), cx))
-        })
+        self.0.whole_mut().side.codec.skip_bytes(count);
+        poll_fn(|cx| self.0.poll_in(|input, io| input.poll_skipped(io, &mut (), cx)))
     }
 
     /// [`Connection::is_draining`](super::Connection::is_draining).
