@@ -184,8 +184,12 @@ impl Output {
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_send(0, io, cx))?;
+        // Once all is sent, the deadline is about the shutdown, and sending nothing would begin it anew at each poll.
+        if !self.is_sent() {
+            ready!(self.poll_send(0, io, cx))?;
+        }
         if let Poll::Ready(shut) = uninterrupted(|| Pin::new(&mut *io).poll_shutdown(cx)) {
+            self.deadline.stop();
             return Poll::Ready(shut.map_err(Error::from));
         }
         self.poll_late(cx)
