@@ -84,7 +84,13 @@ impl LineCodec {
                 None => break,
             }
         }
-        Batch { bytes: buffer.split_to(end).freeze(), lines, next: 0 }
+        Batch {
+            bytes: buffer.split_to(end).freeze(),
+            lines,
+            next: 0,
+            #[cfg(feature = "net")]
+            _lent: None,
+        }
     }
 }
 
@@ -159,6 +165,9 @@ pub struct Batch {
     pub(super) lines: Vec<Line>,
     /// So many of `lines` were taken. Always at most their number.
     pub(super) next: usize,
+    /// Shows the connection that it is from whether it is still there.
+    #[cfg(feature = "net")]
+    _lent: Option<std::sync::Arc<()>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -191,6 +200,12 @@ impl Batch {
             None => self.bytes.clear(),
         }
         self.bytes
+    }
+
+    /// As long as it, or a clone of it, is there, `lent` is shared.
+    #[cfg(feature = "net")]
+    pub(crate) fn lent_by(self, lent: &std::sync::Arc<()>) -> Self {
+        Self { _lent: Some(std::sync::Arc::clone(lent)), ..self }
     }
 
     pub(super) fn item(&self, line: &Line) -> Result<&[u8], LineError> {

@@ -2,6 +2,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::vec::Vec;
@@ -46,8 +47,8 @@ pub(super) struct Input {
     drain: Drain,
     /// Where in the stream what has come before the drain ends at the latest, once that has been seen.
     drain_end: Option<u64>,
-    /// The lines of the last read may be in a batch that is being answered.
-    has_lent_a_batch: bool,
+    /// Shared with the last batch as long as that is there and its lines may be being answered.
+    lent: Option<Arc<()>>,
     pub(super) timed_out: Option<Timeout>,
     pub(super) guard: Guard,
     /// So many bad lines are handed over; then the connection is at its end.
@@ -117,7 +118,7 @@ impl Input {
             draining: None,
             drain: Drain::Reading { looks: 0 },
             drain_end: None,
-            has_lent_a_batch: false,
+            lent: None,
             timed_out: None,
             guard: Guard::Off,
             max_bad_lines: None,
@@ -163,10 +164,7 @@ impl Input {
             let most = input.max_bad_lines.unwrap_or(u64::MAX);
             Some(input.codec.batch_from(first, &mut input.buffer, input.is_at_eof, most))
         })
-        .map(|batch| {
-            self.has_lent_a_batch = true;
-            batch
-        })
+        .map_ok(|batch| batch.map(|batch| batch.lent_by(self.lent.get_or_insert_default())))
     }
 
     fn poll_items<Io: AsyncRead + Unpin, T>(
@@ -180,7 +178,7 @@ impl Input {
             ready!(unsent.poll_before_end(io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
         }
-        self.has_lent_a_batch = false;
+        self.lent.take_if(|lent| Arc::strong_count(lent) > 1);
         loop {
             if let Some(said) = self.guard.judge(&self.buffer) {
                 unsent.say(said);
@@ -447,8 +445,9 @@ impl Input {
 
     /// Whether lines are still being answered that were read a while ago: their replies had better not wait for each other.
     pub(super) fn is_behind(&self) -> bool {
-        let has_more = self.has_lent_a_batch | !self.buffer.is_empty();
-        has_more && self.read_at.is_some_and(|read_at| read_at.elapsed() > Duration::from_millis(1))
+        let is_lent = self.lent.as_ref().is_some_and(|lent| Arc::strong_count(lent) > 1);
+        (is_lent || !self.buffer.is_empty())
+            && self.read_at.is_some_and(|read_at| read_at.elapsed() > Duration::from_millis(1))
     }
 
     fn bytes_read(&self) -> u64 {
