@@ -47,7 +47,7 @@ async fn answer(mut connection: Connection, mut f: impl FnMut(&[u8], &mut Vec<u8
             }
             match connection.write_line(&reply).await {
                 Err(Error::Encode(refused)) => {
-                    connection.write_line(format!("error: the reply is a {refused}")).await?;
+                    connection.write_line(format!("error: reply refused: {refused}")).await?;
                 }
                 written => written?,
             }
