@@ -221,7 +221,7 @@ impl Connection {
         input.max_bad_lines = limits.max_bad_lines;
         input.draining = Some(limits.draining);
         if limits.refuse_http_and_tls {
-            input.guard = guard::Guard::Watching;
+            input.guard = guard::Guard::WATCHING;
         }
         output.write_timeout = limits.write_timeout;
         output.max_unsent = limits.max_unsent;

@@ -1,4 +1,4 @@
-use memchr::memchr;
+use memchr::memchr2;
 
 /// Whether the first bytes of a connection are looked at, and what came of it: a peer that speaks HTTP or TLS is not to have
 /// its headers or its handshake taken for lines.
@@ -6,49 +6,81 @@ use memchr::memchr;
 pub(super) enum Guard {
     /// Not asked for, or found in order.
     Off,
-    Watching,
+    /// Nothing was handed over yet, and there is no line end in the first `looked` bytes.
+    Watching {
+        looked: usize,
+    },
     Refused,
 }
 
-/// A request line is looked for in so many bytes.
-const REQUEST_LINE: usize = 8 * 1024;
+const HTTP: &str = "error: HTTP is not spoken here";
+const TLS: &str = "error: TLS is not spoken here";
 
 impl Guard {
+    pub(super) const WATCHING: Self = Self::Watching { looked: 0 };
+
     /// Looks at all that has come so far. Gives what to say to the peer, once.
+    ///
+    /// Any CR or LF ends the request line, whatever ends a line for the codec: it is judged before that gets it.
     pub(super) fn judge(&mut self, bytes: &[u8]) -> Option<&'static str> {
-        if *self != Self::Watching {
-            return None;
-        }
+        let Self::Watching { looked } = self else { return None };
         let said = match bytes {
             [] | [0x16] => return None,
             // A TLS record: handshake, version 3.x (RFC 8446, section 5.1).
-            [0x16, 0x03, ..] => Some("error: TLS is not spoken here"),
-            _ => match memchr(b'\n', &bytes[..bytes.len().min(REQUEST_LINE)]) {
-                Some(end) => is_request_line(&bytes[..end]).then_some("error: HTTP is not spoken here"),
-                None if bytes.len() < REQUEST_LINE => return None,
-                None => None,
+            [0x16, 0x03, ..] => Some(TLS),
+            _ => match memchr2(b'\r', b'\n', &bytes[*looked..]) {
+                Some(end) => is_request_line(&bytes[..*looked + end]).then_some(HTTP),
+                None => {
+                    *looked = bytes.len();
+                    return None;
+                }
             },
         };
         *self = if said.is_some() { Self::Refused } else { Self::Off };
         said
     }
+
+    /// Whether a line that begins with `bytes`, and is too long to be judged whole, is to be refused as the beginning of a
+    /// request: its target is as long as the peer likes.
+    pub(super) fn fears(self, bytes: &[u8]) -> bool {
+        matches!(self, Self::Watching { .. }) && begins_request_line(bytes)
+    }
+
+    /// The first line has been taken.
+    pub(super) fn pass(&mut self) {
+        if let Self::Watching { .. } = self {
+            *self = Self::Off;
+        }
+    }
+
+    /// Gives what to say to the peer.
+    pub(super) fn refuse(&mut self) -> &'static str {
+        *self = Self::Refused;
+        HTTP
+    }
 }
 
 /// `method SP request-target SP HTTP-version` (RFC 9112, section 3).
 fn is_request_line(line: &[u8]) -> bool {
-    let line = line.strip_suffix(b"\r").unwrap_or(line);
     let mut words = line.split(|byte| *byte == b' ');
-    let (Some(method), Some(target), Some(version), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return false;
-    };
+    begins_request_line(line)
+        && words
+            .nth(2)
+            .and_then(|version| version.strip_prefix(b"HTTP/"))
+            .is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
+}
+
+/// Whether a request line may begin like this, at least a part of its target with it.
+fn begins_request_line(bytes: &[u8]) -> bool {
+    let mut words = bytes.split(|byte| *byte == b' ');
+    let (Some(method), Some(target)) = (words.next(), words.next()) else { return false };
+    let (version, more) = (words.next().unwrap_or_default(), words.next());
+    let known = version.len().min(b"HTTP/".len());
     !method.is_empty()
         && method.iter().all(u8::is_ascii_uppercase)
         && !target.is_empty()
-        && version
-            .strip_prefix(b"HTTP/")
-            .is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
+        && version[..known] == b"HTTP/"[..known]
+        && more.is_none()
 }
 
 #[cfg(test)]
@@ -62,18 +94,20 @@ mod tests {
             (b"POST /a?b HTTP/1.0\nHost: x", Guard::Refused),
             (b"PRI * HTTP/2.0\r\n", Guard::Refused),
             (b"\x16\x03\x01\x02\x00", Guard::Refused),
-            (b"GET / HTTP/1.1", Guard::Watching),
-            (b"\x16", Guard::Watching),
-            (b"", Guard::Watching),
+            (b"GET / HTTP/1.1\rx", Guard::Refused),
+            (b"GET / HTTP/1.1", Guard::Watching { looked: 14 }),
+            (&[b'x'; 8192], Guard::Watching { looked: 8192 }),
+            (b"\x16", Guard::WATCHING),
+            (b"", Guard::WATCHING),
             (b"\x16\x04\n", Guard::Off),
             (b"get / HTTP/1.1\n", Guard::Off),
             (b"GET key\n", Guard::Off),
             (b"SET a HTTP\n", Guard::Off),
             (b"A  HTTP/1\n", Guard::Off),
             (b"A B C HTTP/1.1\n", Guard::Off),
-            (&[b'x'; 8192], Guard::Off),
+            (b"GET / HTTP\n", Guard::Off),
         ] {
-            let mut guard = Guard::Watching;
+            let mut guard = Guard::WATCHING;
             let said = guard.judge(bytes);
             assert_eq!(
                 (guard, said.is_some()),
@@ -82,5 +116,21 @@ mod tests {
                 bytes.escape_ascii()
             );
         }
+    }
+    #[test]
+    fn what_may_become_a_request_is_told_from_what_may_not() {
+        for (bytes, expected) in [
+            (&b"GET /"[..], true),
+            (b"GET /path H", true),
+            (b"GET /path HTTP/1", true),
+            (b"GET", false),
+            (b"GET ", false),
+            (b"Get /", false),
+            (b"SET key value", false),
+            (b"A B HTTP/1.1 C", false),
+        ] {
+            assert_eq!(Guard::WATCHING.fears(bytes), expected, "{:?}", bytes.escape_ascii());
+        }
+        assert!(!Guard::Off.fears(b"GET /"));
     }
 }

@@ -187,7 +187,14 @@ impl Input {
                 ready!(unsent.poll_before_end(io, cx))?;
                 return Poll::Ready(Err(Error::NotLines));
             }
+            let is_long_request =
+                self.buffer.len() > self.codec.max_length() && self.guard.fears(&self.buffer);
             if let Some(item) = take(self) {
+                if is_long_request && self.codec.counters().too_long > 0 {
+                    unsent.say(self.guard.refuse());
+                    continue;
+                }
+                self.guard.pass();
                 self.taken();
                 return Poll::Ready(Ok(Some(item)));
             }
