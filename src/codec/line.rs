@@ -244,6 +244,11 @@ impl LineCodec {
         self.walk.is_skipping()
     }
 
+    /// Whether what comes first is the rest of a `TooLong` line.
+    pub(crate) fn is_within_long_line(&self) -> bool {
+        self.walk.scanner().is_skipping()
+    }
+
     pub(crate) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
         self.walk.skip_ahead(bytes, eof)
     }

@@ -38,6 +38,8 @@ pub(super) struct Input {
     is_at_eof: bool,
     /// When the last bytes came.
     read_at: Option<Instant>,
+    /// When the first bytes came of the line that is under way.
+    begun_at: Option<Instant>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) line_timeout: Option<Duration>,
     /// What `deadline` is about; `None`: it has not begun.
@@ -111,6 +113,7 @@ impl Input {
             allocated: 0,
             is_at_eof: false,
             read_at: None,
+            begun_at: None,
             idle_timeout: None,
             line_timeout: None,
             waiting_for: None,
@@ -162,7 +165,12 @@ impl Input {
         self.poll_items(io, unsent, cx, |input| {
             let first = input.codec.next_item(&mut input.buffer, input.is_at_eof)?;
             let most = input.max_bad_lines.unwrap_or(u64::MAX);
-            Some(input.codec.batch_from(first, &mut input.buffer, input.is_at_eof, most))
+            let batch = input.codec.batch_from(first, &mut input.buffer, input.is_at_eof, most);
+            if batch.len() > 1 {
+                // The last of them may be a long line, and another than the one that was waited for.
+                input.line_begins();
+            }
+            Some(batch)
         })
         .map_ok(|batch| batch.map(|batch| batch.lent_by(self.lent.get_or_insert_default())))
     }
@@ -189,7 +197,14 @@ impl Input {
             }
             let is_long_request =
                 self.buffer.len() > self.codec.max_length() && self.guard.fears(&self.buffer);
-            if let Some(item) = take(self) {
+            let was_skipping = self.codec.is_skipping();
+            let item = take(self);
+            if was_skipping && item.is_some() {
+                // Behind what was skipped comes another line, even if it is one to be skipped as well.
+                self.line_begins();
+            }
+            self.skipped(was_skipping);
+            if let Some(item) = item {
                 if is_long_request && self.codec.counters().too_long > 0 {
                     unsent.say(self.guard.refuse());
                     continue;
@@ -212,10 +227,10 @@ impl Input {
                     continue;
                 }
             }
-            let phase = if self.is_within_line() { WaitingFor::Rest } else { WaitingFor::Anything };
+            let next = if self.buffer.is_empty() { WaitingFor::Anything } else { WaitingFor::Rest };
             // A peer that does not take its replies keeps its input: that is not a read that has found nothing.
             ready!(unsent.poll_before_wait(io, cx))?;
-            match (self.poll_input(io, cx, phase), self.drain) {
+            match (self.poll_input(io, cx, next), self.drain) {
                 (Poll::Ready(more), drain) => {
                     more?;
                     if let Drain::Looking { looks } = drain {
@@ -280,8 +295,6 @@ impl Input {
                 return Poll::Ready(Err(Error::Eof));
             }
             ready!(self.poll_more(io, unsent, cx, WaitingFor::Anything))?;
-            // Bytes have come: a skip of any length may go on.
-            self.waiting_for = None;
         }
     }
 
@@ -309,7 +322,6 @@ impl Input {
                 return Poll::Ready(Ok(0));
             }
             ready!(self.poll_more(io, unsent, cx, WaitingFor::Anything))?;
-            self.waiting_for = None;
         }
     }
 
@@ -319,27 +331,38 @@ impl Input {
         io: &mut Io,
         unsent: &mut impl Unsent<Io>,
         cx: &mut Context<'_>,
-        waiting_for: WaitingFor,
+        next: WaitingFor,
     ) -> Poll<Result<(), Error>> {
         ready!(unsent.poll_before_wait(io, cx))?;
-        self.poll_input(io, cx, waiting_for)
+        self.poll_input(io, cx, next)
     }
 
-    /// Reads once more. Pending where nothing has come and no deadline has passed.
+    /// Reads once more. Pending where nothing has come and no deadline has passed. It is waited for `next`, or for what is
+    /// to be skipped before that.
     fn poll_input<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
-        waiting_for: WaitingFor,
+        next: WaitingFor,
     ) -> Poll<Result<(), Error>> {
+        let waiting_for = match self.codec.is_skipping() {
+            true if self.codec.is_within_long_line() => WaitingFor::Rest,
+            true => WaitingFor::Anything,
+            false => next,
+        };
         if let Poll::Ready(read) = self.poll_read(io, cx) {
+            if waiting_for == WaitingFor::Anything {
+                self.waiting_for = None;
+            }
             return Poll::Ready(read.map_err(Error::from));
         }
         self.give_back();
         if self.waiting_for != Some(waiting_for) {
             self.waiting_for = Some(waiting_for);
-            self.deadline.start(match (waiting_for, self.read_at) {
-                (WaitingFor::Rest, Some(begun)) => begun,
+            // What has begun came with the last read; counted bytes of which none has come begin now.
+            let has_begun = !self.buffer.is_empty() || self.codec.is_within_long_line();
+            self.deadline.start(match (waiting_for, self.begun_at) {
+                (WaitingFor::Rest, Some(begun)) if has_begun => begun,
                 _ => Instant::now(),
             });
         }
@@ -385,8 +408,12 @@ impl Input {
         if read.is_empty() {
             self.is_at_eof = true;
         } else {
+            let now = Some(Instant::now());
+            if self.buffer.is_empty() && !self.codec.is_within_long_line() {
+                self.begun_at = now;
+            }
             self.append(read);
-            self.read_at = Some(Instant::now());
+            self.read_at = now;
         }
         Poll::Ready(Ok(()))
     }
@@ -422,8 +449,17 @@ impl Input {
 
     /// Drops what is buffered of the rest of a long line, and of bytes to be skipped.
     fn skip_ahead(&mut self) {
+        let was_skipping = self.codec.is_skipping();
         while let Some(count) = self.codec.skip_ahead(&self.buffer, self.is_at_eof) {
             self.buffer.advance(count);
+        }
+        self.skipped(was_skipping);
+    }
+
+    /// What comes behind the skipped bytes has a deadline of its own.
+    fn skipped(&mut self, was_skipping: bool) {
+        if was_skipping && !self.codec.is_skipping() {
+            self.line_begins();
         }
     }
 
@@ -431,12 +467,14 @@ impl Input {
     /// way goes on while it is skipped.
     fn taken(&mut self) {
         if !self.codec.is_skipping() {
-            self.waiting_for = None;
+            self.line_begins();
         }
     }
 
-    fn is_within_line(&self) -> bool {
-        !self.buffer.is_empty() || self.codec.is_skipping()
+    /// What is there of a line came with the last bytes.
+    fn line_begins(&mut self) {
+        self.waiting_for = None;
+        self.begun_at = self.read_at;
     }
 
     pub(super) fn put_back(&mut self, batch: Batch) {
