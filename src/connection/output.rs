@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::error::{Error, Timeout};
@@ -24,9 +23,8 @@ pub(super) struct Output {
     is_flush_due: bool,
     pub(super) max_unsent: usize,
     pub(super) write_timeout: Option<Duration>,
-    /// Begins when output first waits for the peer.
+    /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
     deadline: Deadline,
-    is_waiting: bool,
     pub(super) has_timed_out: bool,
     pub(super) lines: u64,
     pub(super) bytes: u64,
@@ -41,7 +39,6 @@ impl Output {
             max_unsent: 64 * 1024,
             write_timeout: None,
             deadline: Deadline::default(),
-            is_waiting: false,
             has_timed_out: false,
             lines: 0,
             bytes: 0,
@@ -100,7 +97,10 @@ impl Output {
     ) -> Poll<Result<(), Error>> {
         match self.unsent.len() > self.max_unsent {
             true => self.poll_send(self.max_unsent, io, cx),
-            false => Poll::Ready(Ok(())),
+            false => {
+                self.deadline.stop();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
@@ -133,10 +133,6 @@ impl Output {
     ) -> Poll<Result<(), Error>> {
         if let Poll::Ready(sent) = self.poll_write(left, io, cx) {
             return Poll::Ready(sent.map_err(Error::from));
-        }
-        if !self.is_waiting {
-            self.is_waiting = true;
-            self.deadline.start(Instant::now());
         }
         self.poll_late(cx)
     }
@@ -173,7 +169,6 @@ impl Output {
                 self.is_flush_due = false;
             }
         }
-        self.is_waiting = false;
         self.deadline.stop();
         Poll::Ready(Ok(()))
     }
@@ -228,7 +223,10 @@ impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
             Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
             // A peer that does not take its replies is not read any further.
             Poll::Pending if self.unsent.len() > self.max_unsent => self.poll_send(self.max_unsent, io, cx),
-            Poll::Pending => Poll::Ready(Ok(())),
+            Poll::Pending => {
+                self.deadline.stop();
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
