@@ -621,17 +621,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
 impl Inner<AnyIo> {
     /// What a server does with a connection that has come home: everything is sent, then the end of the stream, and what the
     /// peer still sends is read and dropped for a while.
-    pub(crate) async fn finish(
-        mut self: Box<Self>,
-        linger: Duration,
-    ) -> (ConnectionCounters, Option<Timeout>) {
-        let Self { io, input, output, is_gone, .. } = &mut *self;
+    pub(crate) async fn finish(&mut self, linger: Duration) -> Option<Timeout> {
+        let Self { io, input, output, is_gone, .. } = self;
         if !*is_gone && poll_fn(|cx| output.poll_shutdown(io, cx)).await.is_ok() && !input.is_at_eof() {
             _ = tokio::time::timeout(linger, poll_fn(|cx| input.poll_drop_all(io, cx))).await;
         }
-        let timeout = if output.has_timed_out { Some(Timeout::Write) } else { input.timed_out };
-        let counters = ConnectionCounters::of(input, output);
-        (counters, timeout)
+        if output.has_timed_out { Some(Timeout::Write) } else { input.timed_out }
+    }
+
+    pub(crate) fn counters(&self) -> ConnectionCounters {
+        ConnectionCounters::of(&self.input, &self.output)
     }
 }
 

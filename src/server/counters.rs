@@ -90,7 +90,7 @@ impl Totals {
         self.aborted.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn ended(&self, ended: &Ended, counters: Option<&ConnectionCounters>) {
+    pub(super) fn ended(&self, ended: &Ended) {
         let total = match ended {
             Ended::Done => None,
             Ended::Failed(_) => Some(&self.failed),
@@ -105,15 +105,19 @@ impl Totals {
         if let Some(total) = total {
             total.fetch_add(1, Relaxed);
         }
-        let Some(ConnectionCounters { read, lines_written, bytes_sent, .. }) = counters else { return };
-        let CodecCounters { lines, content_bytes, terminator_bytes, skipped_bytes, .. } = *read;
+    }
+
+    /// What went through a connection that is not the handler's any more.
+    pub(super) fn count(&self, connection: ConnectionCounters) {
+        let ConnectionCounters { read, lines_written, bytes_sent, .. } = connection;
+        let CodecCounters { lines, content_bytes, terminator_bytes, skipped_bytes, .. } = read;
         for (total, count) in [
             (&self.lines, lines),
             (&self.bad_lines, read.bad_items()),
             (&self.bytes_read, content_bytes + terminator_bytes + skipped_bytes),
             (&self.skipped_bytes, skipped_bytes),
-            (&self.lines_written, *lines_written),
-            (&self.bytes_sent, *bytes_sent),
+            (&self.lines_written, lines_written),
+            (&self.bytes_sent, bytes_sent),
         ] {
             total.fetch_add(count, Relaxed);
         }

@@ -1,3 +1,4 @@
+use std::boxed::Box;
 use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -12,9 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::counters::Totals;
 use super::ended::Ended;
 use super::{Accepted, Server, Shared, log};
-use crate::connection::{Connection, ConnectionCounters, Draining, Error, Limits, Timeout};
+use crate::connection::{AnyIo, Connection, ConnectionCounters, Draining, Error, Inner, Limits, Timeout};
 
 impl Server {
     /// One connection from accept to close.
@@ -48,7 +50,7 @@ impl Server {
                 }
             }
         };
-        totals.ended(&ended, counters.as_ref());
+        totals.ended(&ended);
         log::ended(peer, &ended, counters.as_ref());
         drop(permit);
     }
@@ -78,7 +80,7 @@ impl Server {
         H: FnOnce(Connection) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
-        let config = &self.0.config;
+        let Shared { config, totals, .. } = &*self.0;
         let limits = Limits {
             idle_timeout: config.idle_timeout,
             line_timeout: config.line_timeout,
@@ -90,12 +92,41 @@ impl Server {
         };
         let (home, back) = oneshot::channel();
         let connection = Connection::served(accepted.io, config.codec.clone(), accepted.peer, limits, home);
+        let mut coming = Coming { back, totals };
         let handled = run(async move { handler(connection).await }).await;
         // The handler may have handed it on. Where it was taken apart, it is the handler's for good.
-        let Ok(inner) = back.await else { return handled };
-        let (counted, timed_out) = inner.finish(config.linger_timeout).await;
-        *counters = Some(counted);
+        let Ok(inner) = (&mut coming.back).await else { return handled };
+        let mut leaving = Leaving { inner, totals };
+        let timed_out = leaving.inner.finish(config.linger_timeout).await;
+        *counters = Some(leaving.inner.counters());
         timed_out.map_or(handled, Ended::TimedOut)
+    }
+}
+
+/// A connection that comes back from its handler: where the session is aborted, as late as this is dropped, and is counted
+/// all the same.
+struct Coming<'a> {
+    back: oneshot::Receiver<Box<Inner<AnyIo>>>,
+    totals: &'a Totals,
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        if let Ok(inner) = self.back.try_recv() {
+            self.totals.count(inner.counters());
+        }
+    }
+}
+
+/// A connection that has come back. It is counted at its end, whatever that is.
+struct Leaving<'a> {
+    inner: Box<Inner<AnyIo>>,
+    totals: &'a Totals,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.totals.count(self.inner.counters());
     }
 }
 
