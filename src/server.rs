@@ -242,10 +242,13 @@ impl Server {
             None => ended.await,
             Some(after) => _ = timeout(after, ended).await,
         }
-        for _ in 0..sessions.len() {
-            self.0.totals.aborted();
+        sessions.abort_all();
+        while let Some(session) = sessions.join_next().await {
+            // One that was done just then was not aborted.
+            if session.is_err_and(|error| error.is_cancelled()) {
+                self.0.totals.aborted();
+            }
         }
-        sessions.shutdown().await;
     }
 }
 
