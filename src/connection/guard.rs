@@ -7,6 +7,7 @@ pub(super) enum Guard {
     /// Not asked for, or found in order.
     Off,
     /// Nothing was handed over yet, and there is no line end in the first `looked` bytes.
+    #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server asks for it"))]
     Watching {
         looked: usize,
     },
@@ -17,6 +18,7 @@ const HTTP: &str = "error: HTTP is not spoken here";
 const TLS: &str = "error: TLS is not spoken here";
 
 impl Guard {
+    #[cfg(any(feature = "server", test))]
     pub(super) const WATCHING: Self = Self::Watching { looked: 0 };
 
     /// Looks at all that has come so far. Gives what to say to the peer, once.

@@ -46,9 +46,14 @@ pub(super) struct Input {
     waiting_for: Option<WaitingFor>,
     deadline: Deadline,
     pub(super) draining: Option<Draining>,
-    drain: Drain,
     /// Where in the stream what has come before the drain ends at the latest, once that has been seen.
     drain_end: Option<u64>,
+    /// How much this round of reads has brought since.
+    drain_round: usize,
+    /// And that the last one found nothing.
+    has_looked: bool,
+    /// What had come before the drain was read.
+    is_drained: bool,
     /// Shared with the last batch as long as that is there and its lines may be being answered.
     lent: Option<Arc<()>>,
     pub(super) timed_out: Option<Timeout>,
@@ -57,21 +62,8 @@ pub(super) struct Input {
     pub(super) max_bad_lines: Option<u64>,
 }
 
-/// How far a drain has come here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Drain {
-    /// None was seen yet, or input still comes. So many times a read has found nothing before, at most [`MAX_LOOKS`].
-    Reading { looks: u8 },
-    /// The last read has found nothing. It may only not have been this task's turn, or the system may not have been asked
-    /// since more came: it is tried once more.
-    Looking { looks: u8 },
-    /// What had come was read.
-    Done,
-}
-
-/// A peer that never stops sending cannot put off the end: what comes after so many looks, or so many bytes, comes too late.
-/// Far more than what a system buffers takes.
-const MAX_LOOKS: u8 = 16;
+/// So much is read at most once a drain has been seen: far more than what a system buffers, so that what had come is read, and
+/// a peer that never stops sending does not put off the end.
 const MAX_DRAINED: u64 = 8 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,8 +111,10 @@ impl Input {
             waiting_for: None,
             deadline: Deadline::default(),
             draining: None,
-            drain: Drain::Reading { looks: 0 },
             drain_end: None,
+            drain_round: 0,
+            has_looked: false,
+            is_drained: false,
             lent: None,
             timed_out: None,
             guard: Guard::Off,
@@ -213,39 +207,52 @@ impl Input {
                 self.taken();
                 return Poll::Ready(Ok(Some(item)));
             }
-            if self.is_at_eof || self.drain == Drain::Done {
+            if self.is_at_eof || self.is_drained {
                 ready!(unsent.poll_before_end(io, cx))?;
                 return Poll::Ready(Ok(None));
             }
-            // What came before the drain is still read and answered.
-            let is_draining =
-                self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready());
-            if is_draining {
-                let read = self.bytes_read();
-                if read >= *self.drain_end.get_or_insert(read + MAX_DRAINED) {
-                    self.drain = Drain::Done;
-                    continue;
-                }
+            // A peer that does not take its replies is not read: nobody has looked what has come.
+            ready!(unsent.poll_before_wait(io, cx))?;
+            if self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready()) {
+                self.is_drained = ready!(self.poll_drain_round(io, cx))?;
+                continue;
             }
             let next = if self.buffer.is_empty() { WaitingFor::Anything } else { WaitingFor::Rest };
-            // A peer that does not take its replies keeps its input: that is not a read that has found nothing.
-            ready!(unsent.poll_before_wait(io, cx))?;
-            match (self.poll_input(io, cx, next), self.drain) {
-                (Poll::Ready(more), drain) => {
-                    more?;
-                    if let Drain::Looking { looks } = drain {
-                        self.drain = Drain::Reading { looks };
-                    }
+            ready!(self.poll_input(io, cx, next))?;
+        }
+    }
+
+    /// What came before the drain is still read and answered. Reads as much as one read can bring, in however many pieces the
+    /// stream has it, and tells whether that was all.
+    fn poll_drain_round<Io: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<bool, Error>> {
+        let read = self.bytes_read();
+        let end = *self.drain_end.get_or_insert(read + MAX_DRAINED);
+        while !self.is_at_eof && self.bytes_read() < end {
+            if self.drain_round >= READ {
+                self.drain_round = 0;
+                return Poll::Ready(Ok(false));
+            }
+            let before = self.buffer.len();
+            match self.poll_read(io, cx) {
+                Poll::Ready(read) => {
+                    read?;
+                    self.drain_round += self.buffer.len() - before;
+                    self.has_looked = false;
                 }
-                (Poll::Pending, _) if !is_draining => return Poll::Pending,
-                (Poll::Pending, Drain::Reading { looks }) if looks < MAX_LOOKS => {
-                    self.drain = Drain::Looking { looks: looks + 1 };
+                Poll::Pending if self.has_looked => break,
+                Poll::Pending => {
+                    // It may only not have been this task's turn, or the system may not have been asked since more came.
+                    self.has_looked = true;
                     poll_later(cx);
                     return Poll::Pending;
                 }
-                (Poll::Pending, _) => self.drain = Drain::Done,
             }
         }
+        Poll::Ready(Ok(true))
     }
 
     /// Exactly `count` bytes. Until they are all there nothing is taken.

@@ -1,0 +1,293 @@
+//! What a server does with its connections once it is asked to stop.
+#![cfg(unix)]
+
+mod served;
+
+use std::future::pending;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lineframe::{Connection, Server, reply};
+use served::{Address, AnyListener, Buffers, Running, in_memory, line, rest, soon, tcp, unix, upper};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// How a pipelining client fared.
+struct Fared {
+    /// Lines that were with the server before it was asked to stop.
+    received: usize,
+    replies: usize,
+    bytes: usize,
+}
+
+fn numbered(client: usize, lines: std::ops::Range<usize>) -> String {
+    lines.map(|n| format!("client {client} line {n}\n")).collect()
+}
+
+/// Sends 16 lines at a time and reads their replies. Its last 16 have been sent, and none of their replies read, when all
+/// clients meet; then the server is asked to stop.
+async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc<Barrier>) -> Fared {
+    let mut io = address.connect().await.unwrap();
+    let mut got = Vec::new();
+    for round in 0..rounds {
+        let sent = numbered(client, 16 * round..16 * (round + 1));
+        io.write_all(sent.as_bytes()).await.unwrap();
+        if round < rounds - 1 {
+            let mut replies = vec![0; sent.len()];
+            io.read_exact(&mut replies).await.unwrap();
+            got.extend(replies);
+        }
+    }
+    meet.wait().await;
+    io.read_to_end(&mut got).await.expect("no reset");
+    drop(io);
+    let expected = numbered(client, 0..16 * rounds).to_ascii_uppercase();
+    assert!(expected.as_bytes().starts_with(&got), "replies to its lines in their order");
+    assert!(got.is_empty() || got.ends_with(b"\n"), "whole replies");
+    let replies = got.iter().filter(|byte| **byte == b'\n').count();
+    Fared { received: 16 * rounds, replies, bytes: got.len() }
+}
+
+async fn every_received_line_is_answered((address, listener): (Address, AnyListener)) {
+    let address = Arc::new(address);
+    let mut running = Running::start(Server::builder(), listener, reply(upper));
+    let meet = Arc::new(Barrier::new(101));
+    let mut clients = JoinSet::new();
+    for client in 0..100 {
+        clients.spawn(pipeline(client, 2 + client % 5, Arc::clone(&address), Arc::clone(&meet)));
+    }
+    soon(meet.wait()).await;
+    let asked = Instant::now();
+    running.ask_to_stop();
+    let counters = soon(running.stopped()).await;
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    let (mut lines, mut bytes) = (0, 0);
+    while let Some(fared) = soon(clients.join_next()).await {
+        let fared = fared.unwrap();
+        assert_eq!(fared.replies, fared.received);
+        lines += fared.replies as u64;
+        bytes += fared.bytes as u64;
+    }
+    assert_eq!((counters.accepted, counters.aborted, counters.failed), (100, 0, 0));
+    assert_eq!((counters.lines, counters.lines_written), (lines, lines));
+    assert_eq!((counters.bytes_read, counters.bytes_sent), (bytes, bytes));
+}
+
+#[tokio::test]
+async fn every_received_line_is_answered_over_tcp() {
+    for _ in 0..10 {
+        every_received_line_is_answered(tcp(Buffers::Usual)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_received_line_is_answered_over_unix_sockets() {
+    for _ in 0..10 {
+        every_received_line_is_answered(unix(Buffers::Usual)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_received_line_is_answered_by_several_workers() {
+    for _ in 0..10 {
+        every_received_line_is_answered(tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(unix(Buffers::Usual)).await;
+    }
+}
+
+/// Sends lines and reads replies, both as fast as it can, until the server ends the stream; tells when the first have come.
+async fn fire_hose(address: Arc<Address>, meet: Arc<Barrier>) {
+    let (mut reader, mut writer) = tokio::io::split(address.connect().await.unwrap());
+    let sent = b"a line of thirty-two bytes, CRLF\n".repeat(1000);
+    let write = async {
+        loop {
+            writer.write_all(&sent).await.expect("no reset while writing");
+        }
+    };
+    let read = async {
+        let mut replies = vec![0; 16 * 1024];
+        reader.read_exact(&mut replies).await.unwrap();
+        meet.wait().await;
+        while reader.read(&mut replies).await.expect("no reset while reading") > 0 {}
+    };
+    tokio::select! {
+        () = read => {}
+        () = write => unreachable!(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_never_stops_sending_is_neither_reset_nor_waited_for() {
+    for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
+        let address = Arc::new(address);
+        let mut running = Running::start(Server::builder(), listener, reply(upper));
+        let meet = Arc::new(Barrier::new(5));
+        let mut clients = JoinSet::new();
+        for _ in 0..4 {
+            clients.spawn(fire_hose(Arc::clone(&address), Arc::clone(&meet)));
+        }
+        soon(meet.wait()).await;
+        let asked = Instant::now();
+        running.ask_to_stop();
+        while let Some(client) = soon(clients.join_next()).await {
+            client.unwrap();
+        }
+        let counters = soon(running.stopped()).await;
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        assert_eq!((counters.accepted, counters.aborted, counters.failed), (4, 0, 0), "{address:?}");
+    }
+}
+
+/// There is always more to read before the handler is done with what it has.
+#[tokio::test(start_paused = true)]
+async fn who_sends_faster_than_a_slow_handler_reads_is_not_waited_for_either() {
+    async fn slow(mut conn: Connection) -> io::Result<()> {
+        while let Some(line) = conn.next_line().await? {
+            tokio::task::yield_now().await;
+            conn.write_line(line?).await?;
+        }
+        Ok(())
+    }
+    let (dialer, listener) = in_memory();
+    let (mut reader, mut writer) = tokio::io::split(dialer.connect(4096));
+    let mut running = Running::start(Server::builder(), listener, slow);
+    let sending = tokio::spawn(async move {
+        while writer.write_all(&b"a line of thirty-two bytes, CRLF\n".repeat(100)).await.is_ok() {}
+    });
+    line(&mut reader).await;
+    running.ask_to_stop();
+    rest(&mut reader).await;
+    sending.abort();
+    assert!(sending.await.unwrap_err().is_cancelled(), "its lines are taken until the end");
+    drop(reader);
+    assert_eq!(running.stopped().await.aborted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn received_lines_are_answered_although_their_replies_have_to_wait_for_the_peer() {
+    let (dialer, listener) = in_memory();
+    // One read is 64 KiB at most: the rest is still in the stream when output is over its limit.
+    let mut peer = dialer.connect(1 << 20);
+    let (lines, reply_length) = (20_000, 100);
+    let wide = move |line: &[u8]| format!("{:>reply_length$}", String::from_utf8_lossy(line));
+    let mut running = Running::start(Server::builder(), listener, reply(wide));
+    let sent: String = (0..lines).map(|n| format!("{n}\n")).collect();
+    peer.write_all(sent.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.ask_to_stop();
+    let got = rest(&mut peer).await;
+    let expected: String = (0..lines).map(|n| format!("{n:>reply_length$}\n")).collect();
+    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    let counters = running.stopped().await;
+    assert_eq!((counters.lines, counters.aborted), (lines, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_line_that_is_not_whole_when_the_drain_comes_is_not_run() {
+    let (dialer, listener) = in_memory();
+    let mut peer = dialer.connect(64);
+    let mut running = Running::start(Server::builder(), listener, reply(upper));
+    peer.write_all(b"a\nhal").await.unwrap();
+    assert_eq!(line(&mut peer).await, "A\n");
+    running.ask_to_stop();
+    assert_eq!(rest(&mut peer).await, "");
+    // The rest of the line comes too late, and is taken all the same: no reset.
+    peer.write_all(b"f\nb\n").await.unwrap();
+    drop(peer);
+    let counters = running.stopped().await;
+    assert_eq!((counters.lines, counters.bad_lines, counters.aborted, counters.failed), (1, 0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn counted_bytes_are_not_cut_by_a_drain() {
+    async fn put(mut conn: Connection) -> io::Result<()> {
+        conn.next_line().await?;
+        let block = conn.read_bytes(4).await?;
+        assert!(conn.is_draining());
+        conn.write_line(block).await?;
+        assert!(conn.next_line().await?.is_none());
+        Ok(())
+    }
+    let (dialer, listener) = in_memory();
+    let mut peer = dialer.connect(64);
+    let mut running = Running::start(Server::builder(), listener, put);
+    peer.write_all(b"put 4\nab").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.ask_to_stop();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    peer.write_all(b"cd").await.unwrap();
+    assert_eq!(rest(&mut peer).await, "abcd\n");
+    drop(peer);
+    let counters = running.stopped().await;
+    assert_eq!((counters.panicked, counters.failed, counters.aborted), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_learns_of_the_drain_while_it_waits_for_a_line_or_for_something_else() {
+    async fn says_why(mut conn: Connection) -> io::Result<()> {
+        while let Some(line) = conn.next_line().await? {
+            match &line?[..] {
+                b"wait" => conn.draining().await,
+                other => conn.write_line(other).await?,
+            }
+        }
+        conn.write_line(if conn.is_draining() { "421 going down" } else { "221 bye" }).await?;
+        Ok(())
+    }
+    let (dialer, listener) = in_memory();
+    let mut running = Running::start(Server::builder(), listener, says_why);
+    let mut peers = [dialer.connect(64), dialer.connect(64), dialer.connect(64)];
+    peers[0].write_all(b"wait\n").await.unwrap();
+    peers[2].write_all(b"a\n").await.unwrap();
+    peers[2].shutdown().await.unwrap();
+    assert_eq!(rest(&mut peers[2]).await, "a\n221 bye\n");
+    running.ask_to_stop();
+    assert_eq!(rest(&mut peers[0]).await, "421 going down\n");
+    assert_eq!(rest(&mut peers[1]).await, "421 going down\n");
+    drop(peers);
+    assert_eq!(running.stopped().await.failed, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_ignores_the_drain_is_aborted_at_its_end_and_counted() {
+    async fn stubborn(mut conn: Connection) -> io::Result<()> {
+        while let Some(line) = conn.next_line().await? {
+            if line? == "never mind" {
+                conn.send_line("ok").await?;
+                pending::<()>().await;
+            }
+        }
+        Ok(())
+    }
+    let (dialer, listener) = in_memory();
+    let mut running = Running::start(Server::builder(), listener, stubborn);
+    let mut peers = [dialer.connect(64), dialer.connect(64), dialer.connect(64)];
+    for peer in &mut peers[..2] {
+        peer.write_all(b"never mind\n").await.unwrap();
+        assert_eq!(line(peer).await, "ok\n");
+    }
+    let asked = Instant::now();
+    running.ask_to_stop();
+    for peer in &mut peers {
+        assert_eq!(rest(peer).await, "");
+    }
+    let counters = running.stopped().await;
+    assert_eq!(asked.elapsed().as_secs(), 10);
+    assert_eq!((counters.accepted, counters.aborted, counters.failed), (3, 2, 0));
+    // What went through them is counted no less.
+    assert_eq!((counters.lines, counters.lines_written, counters.bytes_sent), (2, 2, 6));
+}
+
+#[tokio::test]
+async fn nobody_is_accepted_once_it_was_asked_to_stop() {
+    for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
+        let running = Running::start(Server::builder(), listener, reply(upper));
+        let counters = soon(running.stopped()).await;
+        assert_eq!(counters.accepted, 0);
+        let refused = address.connect().await.expect_err("the listener is closed");
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+}

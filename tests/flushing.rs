@@ -1,0 +1,272 @@
+//! When output goes out: as few writes as there are reads, no reply late, nothing queued without bound.
+
+mod script;
+
+use std::time::Duration;
+
+use lineframe::{Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, Timeout, reply};
+use script::Does::{Awaits, Ends, Sends};
+use script::{Call, Does, Script, clock, pass, run, run_in_time, wait};
+use tokio::time::{Instant, sleep, timeout};
+
+const MAX_UNSENT: usize = 64 * 1024;
+
+fn connect(peer: &[Does]) -> (Script, Connection<Script>) {
+    let script = Script::new(peer);
+    (script.clone(), Connection::typed(script, LineCodec::new()))
+}
+
+fn writes(calls: &[Call]) -> usize {
+    calls.iter().filter(|call| matches!(call, Call::Write(_))).count()
+}
+
+async fn echo_lines(conn: &mut Connection<Script>) -> Result<(), Error> {
+    while let Some(line) = conn.next_line().await?.transpose()? {
+        conn.write_line(line).await?;
+    }
+    Ok(())
+}
+
+async fn echo_batches(conn: &mut Connection<Script>) -> Result<(), Error> {
+    while let Some(batch) = conn.next_batch().await? {
+        for line in &batch {
+            conn.write_line(line?).await?;
+        }
+    }
+    Ok(())
+}
+
+/// In one read, in reads of 16 KiB, and by a server.
+#[test]
+fn a_thousand_pipelined_lines_are_answered_with_at_most_twenty_writes() {
+    let clock = clock();
+    let lines: &'static [u8] = format!("{}\n", "x".repeat(63)).repeat(1000).into_bytes().leak();
+    for read in [lines.len(), 16 * 1024] {
+        let mut peer: Vec<_> = lines.chunks(read).map(Sends).collect();
+        peer.push(Ends);
+        let check = |script: Script| {
+            assert!(script.received() == lines);
+            let writes = writes(&script.calls());
+            // One for each read, and the last may be in two parts.
+            assert!(writes <= peer.len() && writes <= 20, "{writes}");
+        };
+        {
+            let _in = clock.enter();
+            let (script, mut conn) = connect(&peer);
+            run(&script, echo_lines(&mut conn)).unwrap();
+            check(script);
+            let (script, mut conn) = connect(&peer);
+            run(&script, echo_batches(&mut conn)).unwrap();
+            check(script);
+        }
+        let script = Script::new(&peer);
+        let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+        let served = Server::new().serve_one(accepted, reply(<[u8]>::to_vec));
+        run_in_time(&clock, &script, served);
+        check(script);
+    }
+}
+
+/// And before the next read.
+#[test]
+fn a_single_line_is_answered_with_one_write() {
+    let clock = clock();
+    let _in = clock.enter();
+    let (script, mut conn) = connect(&[Sends(b"a\n"), Awaits(2), Sends(b"b\n"), Awaits(4), Sends(b"c\n")]);
+    assert!(wait(&script, echo_lines(&mut conn)).is_none());
+    let one = [Call::Read(2), Call::Write(2), Call::Flush];
+    assert_eq!(script.calls(), [one, one, one].concat());
+
+    let (script, mut conn) = connect(&[Sends(b"a\n"), Awaits(2), Sends(b"b\n")]);
+    assert!(wait(&script, echo_batches(&mut conn)).is_none());
+    assert_eq!(script.calls(), [one, one].concat());
+}
+
+/// No further whole line is buffered, so the read is about to wait.
+#[test]
+fn a_line_is_answered_although_another_has_begun() {
+    let clock = clock();
+    let _in = clock.enter();
+    let (script, mut conn) = connect(&[Sends(b"a\nb")]);
+    assert!(wait(&script, echo_lines(&mut conn)).is_none());
+    assert_eq!(script.calls(), [Call::Read(3), Call::Write(2), Call::Flush]);
+
+    let (script, mut conn) = connect(&[Sends(b"a\nb")]);
+    assert!(wait(&script, echo_batches(&mut conn)).is_none());
+    assert_eq!(script.calls(), [Call::Read(3), Call::Write(2), Call::Flush]);
+}
+
+/// Every method that reads sends first.
+#[test]
+fn output_goes_out_before_any_read_waits_and_before_the_end_is_reported() {
+    let clock = clock();
+    let _in = clock.enter();
+    macro_rules! sends_first {
+        ($peer:expr, |$conn:ident| $read:expr) => {{
+            let (script, mut $conn) = connect($peer);
+            run(&script, $conn.write_line("a")).unwrap();
+            assert!(script.received().is_empty());
+            let _ = wait(&script, $read);
+            assert!(script.received().starts_with(b"a\n"));
+        }};
+    }
+    for peer in [&[][..], &[Ends]] {
+        sends_first!(peer, |conn| conn.next_line());
+        sends_first!(peer, |conn| conn.next_text());
+        sends_first!(peer, |conn| conn.next_batch());
+        sends_first!(peer, |conn| conn.read_bytes(1));
+        sends_first!(peer, |conn| conn.skip_bytes(1));
+        sends_first!(peer, |conn| tokio::io::AsyncReadExt::read_u8(&mut conn.body(1)));
+        sends_first!(peer, |conn| conn.flush());
+        sends_first!(peer, |conn| conn.send_line(""));
+        sends_first!(peer, |conn| conn.shutdown());
+    }
+}
+
+const TEN_LINES: &[Does] = &[Sends(b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"), Ends];
+const WORK: Duration = Duration::from_millis(300);
+
+/// One every 300 ms.
+fn check_steady(script: &Script, begun: Instant) {
+    let written_at = script.written_at();
+    assert_eq!(script.received(), b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
+    assert_eq!(written_at.len(), 10);
+    for (line, at) in written_at.iter().enumerate() {
+        // Timers are good to a millisecond.
+        let late = *at - begun - WORK * (line as u32 + 1);
+        assert!(late < Duration::from_millis(20), "line {line} {late:?} late");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_handler_answers_each_of_ten_pipelined_lines_when_it_is_done() {
+    let begun = Instant::now();
+    let (script, mut conn) = connect(TEN_LINES);
+    while let Some(line) = conn.next_line().await.unwrap() {
+        sleep(WORK).await;
+        conn.write_line(line.unwrap()).await.unwrap();
+    }
+    check_steady(&script, begun);
+
+    let begun = Instant::now();
+    let (script, mut conn) = connect(TEN_LINES);
+    while let Some(batch) = conn.next_batch().await.unwrap() {
+        for line in &batch {
+            sleep(WORK).await;
+            conn.write_line(line.unwrap()).await.unwrap();
+        }
+    }
+    check_steady(&script, begun);
+}
+
+/// Who writes without being asked is no slow handler, however long ago something was read.
+#[test]
+fn a_client_that_pipelines_does_not_flush_each_line() {
+    let clock = clock();
+    let _in = clock.enter();
+    for by_batch in [false, true] {
+        let (script, mut conn) = connect(&[Sends(b"hello\nwelcome\n"), Awaits(2000), Sends(b"ok\n"), Ends]);
+        if by_batch {
+            assert_eq!(run(&script, conn.next_batch()).unwrap().unwrap().count(), 2);
+        } else {
+            run(&script, conn.next_line()).unwrap();
+            run(&script, conn.next_line()).unwrap();
+        }
+        pass(Duration::from_secs(1));
+        for _ in 0..1000 {
+            run(&script, conn.write_line("x")).unwrap();
+        }
+        assert_eq!(writes(&script.calls()), 0, "{by_batch}");
+        assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "ok");
+        assert_eq!(script.calls(), [Call::Write(2000), Call::Flush, Call::Read(3)], "{by_batch}");
+    }
+}
+
+/// Lines of 1 KiB for a peer that takes none: so many are queued, and the next one waits.
+#[test]
+fn past_max_unsent_a_line_waits_for_the_peer() {
+    let clock = clock();
+    let _in = clock.enter();
+    let line = vec![b'x'; 1023];
+    let (script, mut conn) = connect(&[Sends(b"in\n")]);
+    script.takes(0);
+    let mut queued = 0;
+    while wait(&script, conn.write_line(&line)).is_some() {
+        queued += 1;
+    }
+    // Up to max_unsent, and the line that goes past it.
+    assert_eq!(queued, MAX_UNSENT / 1024 + 1);
+    // A peer that takes nothing is not read.
+    assert!(wait(&script, conn.next_line()).is_none());
+    assert!(script.calls().is_empty());
+
+    script.takes(1023);
+    assert!(wait(&script, conn.write_line(&line)).is_none());
+    script.takes(1);
+    run(&script, conn.write_line(&line)).unwrap();
+    assert!(wait(&script, conn.write_line(&line)).is_none());
+    script.takes(1024);
+    // As much as may be unsent is unsent: the peer is read again.
+    assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "in");
+
+    script.takes(usize::MAX);
+    run(&script, conn.flush()).unwrap();
+    assert_eq!(script.received().len(), (queued + 1) * 1024);
+    assert_eq!(conn.counters().lines_written, queued as u64 + 1);
+}
+
+#[test]
+fn past_max_unsent_bytes_and_fed_lines_wait_too() {
+    let clock = clock();
+    let _in = clock.enter();
+    let (script, mut conn) = connect(&[]);
+    script.takes(0);
+    assert!(wait(&script, conn.write_bytes(vec![b'x'; 10 * MAX_UNSENT])).is_none());
+    let unsent = conn.into_parts().unsent.len();
+    assert_eq!(unsent, 2 * MAX_UNSENT);
+
+    let script = Script::new(&[]);
+    let mut writer = LineWriter::new(script.clone());
+    script.takes(0);
+    let mut queued = 0;
+    while wait(&script, writer.feed_line([b'x'; 1023])).is_some() {
+        queued += 1;
+    }
+    assert_eq!(queued, MAX_UNSENT / 1024 + 1);
+}
+
+/// The limit of a server, one byte below and above it.
+#[test]
+fn a_server_sets_max_unsent() {
+    for (max_unsent, expected) in [(0, 1), (99, 1), (100, 2), (101, 2), (199, 2), (200, 3)] {
+        let script = Script::new(&[]);
+        script.takes(0);
+        let queued = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = queued.clone();
+        let handler = async move |mut conn: Connection| {
+            loop {
+                conn.write_line([b'x'; 99]).await?;
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        let server = Server::builder().max_unsent(max_unsent).write_timeout(Duration::from_secs(1)).build();
+        let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+        run_in_time(&clock(), &script, server.serve_one(accepted, handler));
+        assert_eq!(server.counters().write_timeouts, 1);
+        assert_eq!(queued.load(std::sync::atomic::Ordering::Relaxed), expected, "{max_unsent}");
+    }
+}
+
+/// Also where all is sent and the stream itself cannot say goodbye, as TLS where the peer takes nothing.
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_that_never_ends_is_given_up() {
+    let script = Script::new(&[]).never_shutting();
+    let mut conn = Connection::typed(script.clone(), LineCodec::new());
+    conn.set_write_timeout(Duration::from_secs(30));
+    conn.write_line("bye").await.unwrap();
+    let begun = Instant::now();
+    let shut = timeout(Duration::from_secs(60), conn.shutdown()).await.expect("waits for ever");
+    assert!(matches!(shut, Err(Error::Timeout(Timeout::Write))));
+    assert_eq!(begun.elapsed().as_secs(), 30);
+    assert_eq!(script.received(), b"bye\n");
+}

@@ -1,0 +1,117 @@
+//! Many at once who want to keep others out.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lineframe::{Accepted, AnyIo, Listener, Peer, Server, reply};
+use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{Instant, sleep};
+
+use crate::served::{Running, in_memory, line, upper};
+
+/// B9.
+#[tokio::test(start_paused = true)]
+async fn a_thousand_who_drip_at_the_cap_keep_nobody_out_for_longer_than_the_deadline() {
+    let (dialer, listener) = in_memory();
+    let running = Running::start(Server::builder().max_connections(1000), listener, reply(upper));
+    let since = Instant::now();
+    for _ in 0..1000 {
+        let mut peer = dialer.connect(64);
+        tokio::spawn(async move {
+            while peer.write_all(b"x").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+    sleep(Duration::from_secs(1)).await;
+    let mut peer = dialer.connect(64);
+    peer.write_all(b"a\n").await.unwrap();
+    assert_eq!(line(&mut peer).await, "A\n");
+    let took = since.elapsed();
+    assert!(Duration::from_secs(30) <= took && took < Duration::from_secs(31), "{took:?}");
+    assert_eq!(running.server.counters().line_timeouts, 1000);
+}
+
+/// Fails, or accepts, as it is told, and notes when it was asked.
+struct Scripted {
+    script: VecDeque<io::Result<Accepted>>,
+    asked: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Listener for Scripted {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        self.asked.lock().unwrap().push(Instant::now());
+        match self.script.pop_front() {
+            Some(accepted) => accepted,
+            None => pending().await,
+        }
+    }
+}
+
+/// When `accept` was called, in milliseconds after the call before, where it fails so often and then succeeds, and so on.
+async fn calls(script: &[(u32, io::ErrorKind)]) -> (Vec<u128>, Running) {
+    let asked = Arc::default();
+    let mut peers: Vec<DuplexStream> = Vec::new();
+    let mut results = VecDeque::new();
+    for (times, kind) in script {
+        results.extend((0..*times).map(|_| Err(io::Error::from(*kind))));
+        let (peer, io) = duplex(64);
+        results.push_back(Ok(Accepted::new(AnyIo::new(io), Peer::Other)));
+        peers.push(peer);
+    }
+    let since = Instant::now();
+    let running = Running::start(
+        Server::builder(),
+        Scripted { script: results, asked: Arc::clone(&asked) },
+        reply(upper),
+    );
+    for peer in &mut peers {
+        peer.write_all(b"a\n").await.unwrap();
+        assert_eq!(line(peer).await, "A\n", "none is fatal");
+    }
+    let asked = asked.lock().unwrap();
+    let before = std::iter::once(&since).chain(&*asked);
+    (asked.iter().zip(before).map(|(at, before)| (*at - *before).as_millis()).collect(), running)
+}
+
+/// B11. Rust has no kind for `EMFILE` and `ENFILE`.
+#[tokio::test(start_paused = true)]
+async fn a_lack_of_resources_is_waited_for_ever_longer_and_got_over() {
+    let (calls, running) = calls(&[(10, io::ErrorKind::Other), (3, io::ErrorKind::OutOfMemory)]).await;
+    // The last one is answered by nothing.
+    let expected = [0, 10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000, 0, 10, 20, 40, 0];
+    let differ = calls.iter().zip(expected).any(|(ms, expected)| ms.abs_diff(expected) > 2);
+    assert!(calls.len() == expected.len() && !differ, "{calls:?}");
+    let counters = running.stopped().await;
+    assert_eq!((counters.accept_errors, counters.accepted, counters.lines), (13, 2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_about_one_connection_is_passed_over_at_once() {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
+    };
+    let script =
+        [ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable];
+    let (calls, running) = calls(&script.map(|kind| (100, kind))).await;
+    assert_eq!(calls, [0; 607]);
+    assert_eq!(running.stopped().await.accept_errors, 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_asked_to_stop_while_backing_off_stops_at_once() {
+    let (dialer, listener) = in_memory();
+    for _ in 0..100 {
+        dialer.fail(io::ErrorKind::Other.into());
+    }
+    let mut running = Running::start(Server::builder(), listener, reply(upper));
+    sleep(Duration::from_secs(10)).await;
+    let since = Instant::now();
+    running.ask_to_stop();
+    let counters = running.stopped().await;
+    assert_eq!(since.elapsed().as_millis(), 0);
+    assert!((10..=20).contains(&counters.accept_errors), "{}", counters.accept_errors);
+}

@@ -1,0 +1,55 @@
+//! Every limit of a server, just within and just over, through the streams of its peers: those that count over real
+//! sockets, those that take time under a paused clock.
+#![cfg(unix)]
+
+#[path = "../served/mod.rs"]
+mod served;
+
+mod durations;
+mod hostile;
+mod sizes;
+
+use durations::*;
+use sizes::*;
+
+type Tests = &'static [fn()];
+
+/// The methods of `ServerBuilder` and the tests of each.
+const TESTED: &[(&str, Tests)] = &[
+    ("codec", &[max_length, max_length_of_replies]),
+    ("max_connections", &[max_connections, max_connections_of_all_listeners]),
+    ("max_connections_per_ip", &[max_connections_per_ip]),
+    ("max_bad_lines", &[max_bad_lines_one_by_one, max_bad_lines_at_once, max_bad_lines_at_once_with_reply]),
+    ("max_unsent", &[max_unsent_for_who_writes, max_unsent_for_who_reads]),
+    ("tcp_nodelay", &[tcp_nodelay]),
+    ("refuse_http_and_tls", &[refuse_http_and_tls]),
+    ("idle_timeout", &[idle_timeout, idle_timeout_of_a_body]),
+    ("line_timeout", &[line_timeout, line_timeout_of_a_long_line, line_timeout_of_counted_bytes]),
+    ("write_timeout", &[write_timeout, write_timeout_against_a_drip, write_timeout_of_the_last_flush]),
+    ("handshake", &[handshake_timeout]),
+    ("handshake_timeout", &[handshake_timeout]),
+    ("drain_timeout", &[drain_timeout]),
+    ("linger_timeout", &[linger_timeout]),
+];
+
+#[test]
+fn every_limit_is_tested() {
+    let source = include_str!("../../src/server/builder.rs");
+    let methods: Vec<&str> = source
+        .split("pub fn ")
+        .skip(1)
+        .filter_map(|method| {
+            let (name, parameters) = method.split_at(method.find(['(', '<'])?);
+            let parameters = &parameters[parameters.find('(')?..];
+            parameters.starts_with("(mut self").then_some(name)
+        })
+        .collect();
+    let tested: Vec<&str> = TESTED.iter().map(|(name, _)| *name).collect();
+    assert!(methods.len() > 10, "{methods:?}");
+    for method in &methods {
+        assert!(tested.contains(method), "no test of `ServerBuilder::{method}`");
+    }
+    for name in tested {
+        assert!(methods.contains(&name), "`ServerBuilder` has no `{name}`");
+    }
+}

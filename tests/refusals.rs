@@ -1,0 +1,290 @@
+//! What a peer is told when what it sent is refused, and what is not run for it.
+#![cfg(unix)]
+
+mod served;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use lineframe::{Connection, Delimiter, Error, LineCodec, Server, reply};
+use served::{Buffers, Running, in_memory, line, rest, soon, tcp, upper};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// All that a server says to who sends `sent` and then the end, over TCP.
+async fn said(server: &(served::Address, Running), sent: &[u8]) -> Vec<u8> {
+    let peer = server.0.connect().await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(peer);
+    let write = async {
+        writer.write_all(sent).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let mut said = Vec::new();
+    let ((), read) = soon(async { tokio::join!(write, reader.read_to_end(&mut said)) }).await;
+    read.expect("no reset");
+    said
+}
+
+#[tokio::test]
+async fn a_reply_that_would_be_read_as_two_lines_is_replaced_by_an_error_and_the_connection_lives() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let codec = LineCodec::builder().max_encoded_length(200).build();
+    let running = Running::start(Server::builder().codec(codec), listener, reply(upper));
+    let mut peer = address.connect().await.unwrap();
+    for (sent, expected) in [
+        ("a\r\r\n".to_owned(), "error: reply refused: "),
+        ("b\n".to_owned(), "B\n"),
+        ("x".repeat(201) + "\n", "error: reply refused: line of 201 bytes "),
+        ("c\n".to_owned(), "C\n"),
+    ] {
+        peer.write_all(sent.as_bytes()).await.unwrap();
+        let got = soon(line(&mut peer)).await;
+        assert!(got.starts_with(expected), "{got:?}");
+    }
+    drop(peer);
+    assert_eq!(soon(running.stopped()).await.failed, 0);
+}
+
+/// B5: a line end of the peer's in an error line would make two lines of it.
+#[tokio::test]
+async fn what_is_said_of_any_byte_in_a_refused_line_is_one_line_of_printable_ascii() {
+    let ends = [
+        (Delimiter::Newline, &b"\n"[..]),
+        (Delimiter::Lf, b"\n"),
+        (Delimiter::CrLf, b"\r\n"),
+        (Delimiter::Byte(0), b"\0"),
+    ];
+    for (delimiter, end) in ends {
+        let codec = LineCodec::builder().delimiter(delimiter.clone()).max_length(8).max_encoded_length(200);
+        let builder = Server::builder().codec(codec.build()).max_bad_lines(None);
+        let (address, listener) = tcp(Buffers::Usual);
+        let server = (address, Running::start(builder, listener, reply(|line| line.len().to_string())));
+        let mut sent = Vec::new();
+        let mut one_by_one = Vec::new();
+        for byte in 0..=255 {
+            for content in [&[byte][..], &[byte, b'\r'], &[b'\r', byte], &[byte, b'\n'], &[b'\n', byte]] {
+                for length in [2, 9] {
+                    let line = [&b"AAAAAAAAA"[..length], content, end].concat();
+                    sent.extend_from_slice(&line);
+                    sent.extend_from_slice(b"AAAAAAAAA");
+                    sent.extend_from_slice(content);
+                    sent.extend_from_slice(end);
+                }
+            }
+            one_by_one.push([&[byte; 7][..], b"cut"].concat());
+        }
+        one_by_one.push(sent);
+        for sent in one_by_one {
+            let said = String::from_utf8(said(&server, &sent).await).unwrap();
+            let lines: Vec<&str> = said.split_terminator(std::str::from_utf8(end).unwrap()).collect();
+            for line in &lines {
+                let is_length = line.parse::<usize>().is_ok();
+                let is_error = line.starts_with("error: ") && line.len() < 200;
+                let is_printable = line.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+                assert!((is_length || is_error) && is_printable, "{line:?} for {delimiter:?}");
+            }
+            assert!(lines.iter().any(|line| line.starts_with("error: ")));
+        }
+        let counters = soon(server.1.stopped()).await;
+        assert_eq!((counters.failed, counters.accepted), (0, 257));
+        assert_eq!(counters.lines + counters.bad_lines, counters.lines_written);
+    }
+}
+
+/// What was said to one who sent `sent`, of which each read gives `at_once` bytes, and how many lines the handler saw.
+async fn guarded(codec: LineCodec, sent: &[u8], at_once: usize) -> (String, usize) {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let handler = async move |mut conn: Connection| {
+        while let Some(line) = conn.next_line().await? {
+            count.fetch_add(1, SeqCst);
+            conn.write_line(line.map_or_else(|bad| bad.reply().into(), |line| line.to_vec())).await?;
+        }
+        Ok(())
+    };
+    let (dialer, listener) = in_memory();
+    let builder = Server::builder().codec(codec).refuse_http_and_tls(true);
+    let running = Running::start(builder, listener, handler);
+    let (mut reader, mut writer) = tokio::io::split(dialer.connect(at_once));
+    let write = async {
+        // Who is refused is read away for a while only.
+        _ = writer.write_all(sent).await;
+        _ = writer.shutdown().await;
+    };
+    let ((), said) = tokio::join!(write, rest(&mut reader));
+    drop((reader, writer));
+    let refused = running.stopped().await.refused;
+    assert_eq!(refused, u64::from(said.contains("is not spoken here")), "{said}");
+    (said, seen.load(SeqCst))
+}
+
+const COMMANDS: &str = "\r\nHost: x\r\nContent-Length: 9\r\n\r\nshutdown\nshutdown\n";
+
+/// B6.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_request_in_http_is_run_however_it_is_cut() {
+    for request in ["POST / HTTP/1.1", "GET /?a=b;c HTTP/1.0", "PRI * HTTP/2.0", "CONNECT x:1 HTTP/1.1"] {
+        let sent = format!("{request}{COMMANDS}");
+        for at_once in (1..=sent.len() + 1).chain([1 << 16]) {
+            let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), at_once).await;
+            assert_eq!((&said[..], seen), ("error: HTTP is not spoken here\n", 0), "{request:?} {at_once}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_request_with_a_long_target_is_run() {
+    for length in [100, 8170, 8171, 8192, 10_000, 65_520, 65_536, 65_537, 100_000, 200_000] {
+        let sent = format!("POST /{} HTTP/1.1{COMMANDS}", "a".repeat(length));
+        for at_once in [7, 1000, 8192, 1 << 20] {
+            for max_length in [64, 65_536] {
+                let codec = LineCodec::builder().max_length(max_length).build();
+                let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
+                assert_eq!(
+                    (&said[..], seen),
+                    ("error: HTTP is not spoken here\n", 0),
+                    "{length} bytes, {at_once} at once, lines of {max_length}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_request_is_run_whatever_ends_a_line() {
+    let sent = format!("POST / HTTP/1.1{COMMANDS}");
+    for delimiter in [
+        Delimiter::Lf,
+        Delimiter::CrLf,
+        Delimiter::Byte(0),
+        Delimiter::Byte(b'\r'),
+        Delimiter::any_of(b"\r\n").unwrap(),
+    ] {
+        for at_once in 1..=sent.len() {
+            let codec = LineCodec::builder().delimiter(delimiter.clone()).build();
+            let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
+            assert!(said.starts_with("error: HTTP"), "{said:?} {delimiter:?} {at_once}");
+            assert_eq!(seen, 0, "{delimiter:?} {at_once}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_tls_handshake_is_run_however_it_is_cut() {
+    let sent = b"\x16\x03\x01\x00\x20\x01\nshutdown\nshutdown\n";
+    for at_once in 1..=sent.len() {
+        let (said, seen) = guarded(LineCodec::new(), sent, at_once).await;
+        assert_eq!((&said[..], seen), ("error: TLS is not spoken here\n", 0), "{at_once}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ordinary_lines_pass_the_guard() {
+    let long = format!("SET key {}\n", "v".repeat(9000));
+    for sent in [
+        "GET key\nGET / HTTP/1.1\n",
+        "SET a HTTP\nb\n",
+        "POST\n/ HTTP/1.1\n",
+        "\nGET / HTTP/1.1\n",
+        "get / HTTP/1.1\n",
+        "GET / HTTP\n",
+        &long,
+    ] {
+        for at_once in [1, 2, 5, 8192, 1 << 16] {
+            let lines = sent.matches('\n').count();
+            let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), at_once).await;
+            assert_eq!((&said[..], seen), (sent, lines), "{at_once}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_browser_at_a_line_port_is_told_and_closed_over_tcp() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let server =
+        (address, Running::start(Server::builder().refuse_http_and_tls(true), listener, reply(upper)));
+    let sent = format!("POST / HTTP/1.1{COMMANDS}").repeat(1000);
+    assert_eq!(said(&server, sent.as_bytes()).await, b"error: HTTP is not spoken here\n");
+    assert_eq!(said(&server, b"\x16\x03\x01 and more").await, b"error: TLS is not spoken here\n");
+    assert_eq!(said(&server, b"a\n").await, b"A\n");
+    let counters = soon(server.1.stopped()).await;
+    assert_eq!((counters.refused, counters.failed, counters.lines), (2, 0, 1));
+}
+
+/// B17: commands sent in clear behind a STARTTLS would be taken for what came over TLS.
+#[tokio::test]
+async fn what_was_sent_in_clear_behind_a_starttls_is_refused_with_the_upgrade() {
+    let upgrades = Arc::new(AtomicUsize::new(0));
+    let upgraded = Arc::clone(&upgrades);
+    let handler = async move |mut conn: Connection| {
+        while let Some(line) = conn.next_line().await? {
+            let line = line?;
+            if line == "starttls" {
+                let upgrade = conn.upgrade(async |io| {
+                    upgraded.fetch_add(1, SeqCst);
+                    Ok(io)
+                });
+                match upgrade.await {
+                    Ok(()) => conn.write_line("go ahead").await?,
+                    Err(Error::LeftOver { bytes }) => {
+                        conn.write_line(format!("refused for {bytes} bytes")).await?;
+                        return Err(Error::LeftOver { bytes }.into());
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            } else {
+                conn.write_line(upper(&line)).await?;
+            }
+        }
+        Ok(())
+    };
+    let (address, listener) = tcp(Buffers::Usual);
+    let running = Running::start(Server::builder(), listener, handler);
+
+    let mut peer = address.connect().await.unwrap();
+    peer.write_all(b"starttls\nsecret\n").await.unwrap();
+    assert_eq!(soon(rest(&mut peer)).await, "refused for 7 bytes\n");
+    assert_eq!(upgrades.load(SeqCst), 0);
+
+    let mut peer = address.connect().await.unwrap();
+    peer.write_all(b"a\nstarttls\n").await.unwrap();
+    assert_eq!(soon(line(&mut peer)).await, "A\n");
+    assert_eq!(soon(line(&mut peer)).await, "go ahead\n");
+    peer.write_all(b"secret\n").await.unwrap();
+    assert_eq!(soon(line(&mut peer)).await, "SECRET\n");
+    assert_eq!(upgrades.load(SeqCst), 1);
+    drop(peer);
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.failed, counters.lines), (1, 4));
+}
+
+#[tokio::test]
+async fn the_stream_is_not_given_away_with_input_left_over() {
+    let (mut peer, io) = tokio::io::duplex(64);
+    peer.write_all(b"one\ntwo\nthr").await.unwrap();
+    let mut conn = Connection::new(io);
+    assert_eq!(conn.next_line().await.unwrap().unwrap().unwrap(), "one");
+    assert!(matches!(conn.into_upgrade(), Err(Error::LeftOver { bytes: 7, .. })));
+
+    let (mut peer, io) = tokio::io::duplex(64);
+    peer.write_all(b"one\n").await.unwrap();
+    let mut conn = Connection::new(io);
+    assert_eq!(conn.next_line().await.unwrap().unwrap().unwrap(), "one");
+    let mut io = conn.into_upgrade().unwrap();
+    peer.write_all(b"raw").await.unwrap();
+    let mut raw = [0; 3];
+    io.read_exact(&mut raw).await.unwrap();
+    assert_eq!(&raw, b"raw");
+}
+
+#[tokio::test]
+async fn lines_of_a_batch_that_were_put_back_are_left_over_too() {
+    let (mut peer, io) = tokio::io::duplex(64);
+    peer.write_all(b"starttls\nsecret\n").await.unwrap();
+    let mut conn = Connection::new(io);
+    let mut batch = conn.next_batch().await.unwrap().unwrap();
+    assert_eq!(batch.next().unwrap().unwrap(), "starttls");
+    conn.put_back(batch);
+    let upgraded = conn.upgrade(async |io| -> io::Result<_> { Ok(io) }).await;
+    assert!(matches!(upgraded, Err(Error::LeftOver { bytes: 7, .. })));
+}

@@ -1,0 +1,349 @@
+//! Connections of a server, with every read and write short, pending, interrupted or failing, one at a time: up to the
+//! end of the session, whatever the handler does with its connection, and through a drain.
+
+mod script;
+
+use std::future::pending;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{Either, select};
+use lineframe::{Accepted, AnyIo, Connection, Counters, Error, Listener, Peer, Server, reply};
+use script::Does::{Awaits, Ends, Sends, Signals};
+use script::{By, Disturbance, Does, Halves, Script, answer, clock, run_in_time};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout};
+
+const DISTURBANCES: [Disturbance; 5] = [
+    Disturbance::Short,
+    Disturbance::Pending,
+    Disturbance::Interrupted,
+    Disturbance::Fails,
+    Disturbance::TakesNothing,
+];
+
+/// What handlers do with their connection.
+#[derive(Clone, Copy, Debug)]
+enum Handler {
+    Answers(By),
+    AnswersOverSplit,
+    AnswersOverIntoSplit,
+    /// Each half in a task of its own.
+    HandsOutHalves,
+    /// Another task answers, and the handler is done at once.
+    HandsOn,
+    IsReply,
+    AnswersOneLine,
+}
+
+impl Handler {
+    async fn run(self, mut conn: Connection) -> io::Result<()> {
+        let seen = &mut Vec::new();
+        match self {
+            Self::Answers(by) => _ = answer(&mut conn, by, seen).await?,
+            Self::AnswersOverSplit => _ = answer(&mut Halves::new(conn.split()), By::Line, seen).await?,
+            Self::AnswersOverIntoSplit => {
+                _ = answer(&mut Halves::new(conn.into_split()), By::Line, seen).await?;
+            }
+            Self::HandsOutHalves => hand_out_halves(conn),
+            Self::HandsOn => {
+                tokio::spawn(reply(<[u8]>::to_ascii_uppercase)(conn));
+            }
+            Self::IsReply => reply(<[u8]>::to_ascii_uppercase)(conn).await?,
+            Self::AnswersOneLine => {
+                let line = conn.next_line().await?.unwrap()?;
+                conn.write_line(line.to_ascii_uppercase()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Neither task flushes at the end: what is queued then is the server's to send.
+fn hand_out_halves(conn: Connection) {
+    let (mut reader, mut writer) = conn.into_split();
+    let (to_writer, mut replies) = mpsc::channel(2);
+    tokio::spawn(async move {
+        // Where the writer has failed, the peer's next line may never come.
+        while let Either::Left((Ok(Some(Ok(line))), _)) =
+            select(pin!(reader.next_line()), pin!(to_writer.closed())).await
+        {
+            _ = to_writer.send(line.to_ascii_uppercase()).await;
+        }
+    });
+    tokio::spawn(async move {
+        while let Some(reply) = replies.recv().await {
+            writer.feed_line(reply).await?;
+            if replies.is_empty() && !replies.is_closed() {
+                writer.flush().await?;
+            }
+        }
+        Ok::<_, Error>(())
+    });
+}
+
+struct Session {
+    handler: Handler,
+    peer: &'static [Does],
+    received: &'static str,
+}
+
+const PIPELINING: &[Does] = &[Sends(b"a\nb\nc"), Sends(b"d\ne\n"), Awaits(9), Sends(b"f\ng\n"), Ends];
+const HALF_CLOSE: &[Does] = &[Sends(b"a\nb\n"), Ends];
+const COUNTED: &[Does] = &[Sends(b"bytes 3\na\nb\nskip 4\n\n"), Sends(b"\n\n\nbody 4 2\n1234c\n"), Ends];
+const UNREAD: &[Does] = &[Sends(b"a\nb\nc"), Sends(b"d\ne"), Sends(b"f\n"), Ends];
+
+const SESSIONS: &[Session] = &[
+    Session { handler: Handler::Answers(By::Line), peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::Answers(By::Batch), peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::AnswersOverSplit, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::AnswersOverIntoSplit, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::HandsOutHalves, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::HandsOn, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::IsReply, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::Answers(By::Line), peer: HALF_CLOSE, received: "A\nB\n" },
+    Session { handler: Handler::HandsOutHalves, peer: HALF_CLOSE, received: "A\nB\n" },
+    Session { handler: Handler::IsReply, peer: HALF_CLOSE, received: "A\nB\n" },
+    Session {
+        handler: Handler::Answers(By::PutBack),
+        peer: COUNTED,
+        received: "bytes\na\nb\n\nskipped\nbody\nC\n",
+    },
+    Session { handler: Handler::AnswersOneLine, peer: UNREAD, received: "A\n" },
+];
+
+/// Serves the script to the end of the session.
+fn serve_one(clock: &Runtime, session: &Session, script: &Script) -> Counters {
+    // Nothing may be unsent: writes are waited for wherever they can be.
+    let server = Server::builder().max_unsent(0).build();
+    let handler = session.handler;
+    let _case = Case(format!("{handler:?} {script:?}"));
+    let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+    let served = server.serve_one(accepted, move |conn| handler.run(conn));
+    run_in_time(clock, script, served);
+    server.counters()
+}
+
+#[test]
+fn a_session_with_any_one_call_disturbed() {
+    let clock = clock();
+    let mut runs = 0;
+    for session in SESSIONS {
+        for drips in [false, true] {
+            let script =
+                || if drips { Script::new(session.peer).dripping() } else { Script::new(session.peer) };
+            let undisturbed = script();
+            let counters = serve_one(&clock, session, &undisturbed);
+            check_whole(session, &undisturbed, counters, &format!("{:?} {drips}", session.handler));
+            for how in DISTURBANCES {
+                for position in 0.. {
+                    let disturbed = script().disturbed(position, how);
+                    let counters = serve_one(&clock, session, &disturbed);
+                    runs += 1;
+                    if disturbed.positions() <= position {
+                        break;
+                    }
+                    let case = format!("{:?} {drips}, {how:?} at {position}", session.handler);
+                    match how {
+                        Disturbance::Fails | Disturbance::TakesNothing => {
+                            check_begun(session.received, &disturbed, counters, &case);
+                        }
+                        _ => check_whole(session, &disturbed, counters, &case),
+                    }
+                }
+            }
+        }
+    }
+    println!("{runs} runs");
+}
+
+struct Case(String);
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+fn check_whole(session: &Session, script: &Script, counters: Counters, case: &str) {
+    assert_eq!(
+        script.received().escape_ascii().to_string(),
+        session.received.escape_default().to_string(),
+        "{case}"
+    );
+    // The peer's bytes are all read, those too that nobody wanted: no reset destroys the replies.
+    assert!(script.is_shut() && script.is_read(), "{case}");
+    assert_eq!((counters.accepted, counters.failed, counters.panicked), (1, 0, 0), "{case}");
+    assert_eq!(counters.bytes_sent, session.received.len() as u64, "{case}");
+}
+
+/// After a failure: the beginning of the replies, and the server knows how much of it.
+fn check_begun(all: &str, script: &Script, counters: Counters, case: &str) {
+    let received = script.received();
+    assert!(all.as_bytes().starts_with(&received), "{} {case}", received.escape_ascii());
+    assert_eq!((counters.accepted, counters.panicked), (1, 0), "{case}");
+    assert_eq!(counters.bytes_sent, received.len() as u64, "{case}");
+}
+
+/// Gives one stream, then none.
+struct Once(Option<AnyIo>);
+
+impl Listener for Once {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        match self.0.take() {
+            Some(io) => Ok(Accepted::new(io, Peer::Other)),
+            None => pending().await,
+        }
+    }
+}
+
+const LINGER: Duration = Duration::from_millis(20);
+
+fn serve_and_drain(
+    clock: &Runtime,
+    handler: Handler,
+    max_unsent: usize,
+    script: &Script,
+) -> (Counters, Duration) {
+    let server = Server::builder().max_unsent(max_unsent).linger_timeout(LINGER).build();
+    let listener = Once(Some(AnyIo::new(script.clone())));
+    run_in_time(clock, script, async {
+        // After a failure nobody comes to where the peer signals.
+        let shutdown = timeout(Duration::from_secs(1), script.signalled());
+        let begun = Instant::now();
+        let counters = server.serve(listener, move |conn| handler.run(conn), shutdown).await;
+        (counters, begun.elapsed())
+    })
+}
+
+/// What has come when the server is asked to stop, and, behind it, a line that is not whole. Then the peer is silent.
+const DRAINED: &[Does] =
+    &[Sends(b"a\n"), Sends(b"b\nc"), Signals, Sends(b"d\n"), Sends(b"e\nf\n"), Sends(b"g\nh")];
+
+#[test]
+fn a_drain_with_any_one_call_disturbed() {
+    let clock = clock();
+    let all = "A\nB\nCD\nE\nF\nG\n";
+    let handlers = [
+        Handler::Answers(By::Line),
+        Handler::Answers(By::Batch),
+        Handler::AnswersOverSplit,
+        Handler::AnswersOverIntoSplit,
+        Handler::HandsOutHalves,
+        Handler::HandsOn,
+        Handler::IsReply,
+    ];
+    for (handler, max_unsent) in handlers.into_iter().flat_map(|handler| [(handler, 0), (handler, 64 * 1024)])
+    {
+        for how in DISTURBANCES {
+            for position in 0.. {
+                let script = Script::new(DRAINED).disturbed(position, how);
+                let case = format!("{handler:?} {max_unsent}, {how:?} at {position}");
+                let (counters, took) = serve_and_drain(&clock, handler, max_unsent, &script);
+                let is_disturbed = position < script.positions();
+                check_begun(all, &script, counters, &case);
+                assert_eq!(counters.aborted, 0, "{case}");
+                match how {
+                    Disturbance::Fails | Disturbance::TakesNothing if is_disturbed => {}
+                    // A read that waits: nothing has come, so there is nothing more to be answered.
+                    Disturbance::Pending if script.disturbed_a_read() => {
+                        assert_eq!(counters.lines, counters.lines_written, "{case}");
+                        assert!(script.is_shut(), "{case}");
+                    }
+                    _ => {
+                        let received = script.received().escape_ascii().to_string();
+                        assert_eq!(received, all.escape_default().to_string(), "{case}");
+                        assert!(script.is_shut() && took < 2 * LINGER, "{case}");
+                    }
+                }
+                if !is_disturbed {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A runtime makes a task that finds too much input wait for its turn: that is not the end of what has come.
+#[test]
+fn a_drain_answers_all_that_has_come_however_many_reads_it_takes() {
+    // Less than is read at most behind the beginning of a drain.
+    const LINES: usize = 100;
+    let (mut peer, io) = duplex(LINES * 60_000);
+    let counters = clock().block_on(async move {
+        for _ in 0..LINES {
+            peer.write_all(&[&[b'x'; 59_999][..], b"\n"].concat()).await.unwrap();
+        }
+        let accepted = Arc::new(Notify::new());
+        let shutdown = Arc::clone(&accepted);
+        let listener = Once(Some(AnyIo::new(io)));
+        let handler = async move |mut conn: Connection| {
+            accepted.notify_one();
+            conn.draining().await;
+            while let Some(line) = conn.next_line().await? {
+                conn.write_line(line?.len().to_string()).await?;
+            }
+            Ok(())
+        };
+        Server::new().serve(listener, handler, async move { shutdown.notified().await }).await
+    });
+    assert_eq!((counters.lines, counters.lines_written), (LINES as u64, LINES as u64));
+}
+
+/// A peer whose next line is always there does not put off the end.
+#[test]
+fn a_drain_ends_although_the_peer_goes_on() {
+    let (peer, io) = duplex(64);
+    let (mut replies, mut lines) = tokio::io::split(peer);
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let talking = async move {
+        let sending = async {
+            loop {
+                _ = lines.write_all(b"line\n").await;
+                stop.notify_one();
+            }
+        };
+        let mut all = Vec::new();
+        _ = select(pin!(sending), pin!(replies.read_to_end(&mut all))).await;
+        all
+    };
+    let (counters, replies) = clock().block_on(async move {
+        let talking = tokio::spawn(talking);
+        let listener = Once(Some(AnyIo::new(io)));
+        let shutdown = async move { stopped.notified().await };
+        let counters = Server::new().serve(listener, reply(|_| "ok"), shutdown).await;
+        (counters, talking.await.unwrap())
+    });
+    assert_eq!(replies.len() as u64, 3 * counters.lines);
+    assert_eq!((counters.failed, counters.aborted), (0, 0));
+}
+
+/// Tokio learns of what comes only when it asks the system, which it does when nothing else is to be done.
+#[tokio::test]
+async fn a_drain_answers_what_the_system_has_received() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = Arc::new(Notify::new());
+    let stopped = Arc::clone(&stop);
+    let handler = reply(<[u8]>::to_ascii_uppercase);
+    let served = Server::new().serve(listener, handler, async move { stopped.notified().await });
+    let served = tokio::spawn(served);
+
+    let mut peer = TcpStream::connect(address).await.unwrap();
+    let mut replies = [0; 4];
+    peer.write_all(b"a\n").await.unwrap();
+    peer.read_exact(&mut replies[..2]).await.unwrap();
+    // Both before any other task runs.
+    assert_eq!(peer.try_write(b"b\n").unwrap(), 2);
+    stop.notify_one();
+    peer.read_exact(&mut replies[2..]).await.unwrap();
+    assert_eq!(&replies, b"A\nB\n");
+    drop(peer);
+    assert_eq!(served.await.unwrap().lines, 2);
+}

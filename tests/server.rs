@@ -1,0 +1,255 @@
+//! A server over real sockets: what its peers get, and how their connections end.
+#![cfg(unix)]
+
+mod served;
+
+use std::io;
+use std::sync::Arc;
+
+use lineframe::{Connection, Server, reply, reply_into};
+use served::{Address, AnyListener, Buffers, Running, all_kinds, line, rest, soon, tcp, unix, upper};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::task::JoinSet;
+
+/// A server of upper case on each kind of socket.
+fn uppers() -> Vec<(Arc<Address>, Running)> {
+    let start =
+        |(address, listener)| (Arc::new(address), Running::start(Server::builder(), listener, reply(upper)));
+    all_kinds().into_iter().map(start).collect()
+}
+
+/// Does `what` `times` over, a few at once.
+async fn repeat<Fut>(times: usize, what: impl Fn() -> Fut)
+where
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    for _ in 0..times {
+        if running.len() == 16 {
+            soon(running.join_next()).await.unwrap().unwrap();
+        }
+        running.spawn(what());
+    }
+    while let Some(done) = soon(running.join_next()).await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn lines_are_answered_over_tokios_own_listeners() {
+    async fn echo(mut conn: Connection) -> io::Result<()> {
+        while let Some(line) = conn.next_line().await? {
+            conn.write_line(line?).await?;
+        }
+        Ok(())
+    }
+    let (tcp_address, tcp) = tcp(Buffers::Usual);
+    let (unix_address, unix) = unix(Buffers::Usual);
+    let (AnyListener::Tcp(tcp), AnyListener::Unix(unix, _)) = (tcp, unix) else { unreachable!() };
+    let (tcp, unix): (TcpListener, UnixListener) = (tcp, unix);
+    let running =
+        [Running::start(Server::builder(), tcp, echo), Running::start(Server::builder(), unix, echo)];
+    for address in [&tcp_address, &unix_address] {
+        let mut peer = address.connect().await.unwrap();
+        for sent in ["one\n", "\n", "three\n"] {
+            peer.write_all(sent.as_bytes()).await.unwrap();
+            assert_eq!(soon(line(&mut peer)).await, sent);
+        }
+        drop(peer);
+    }
+    for running in running {
+        let counters = soon(running.stopped()).await;
+        assert_eq!((counters.accepted, counters.lines, counters.bytes_sent), (1, 3, 11));
+        assert_eq!((counters.failed, counters.aborted, counters.bytes_read), (0, 0, 11));
+    }
+}
+
+#[tokio::test]
+async fn one_server_shares_its_counters_between_listeners_and_clones() {
+    let server = Server::new();
+    let mut served = JoinSet::new();
+    for (address, listener) in all_kinds() {
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        served.spawn(server.clone().serve(listener, reply(upper), stopped));
+        let mut peer = address.connect().await.unwrap();
+        peer.write_all(b"a\n").await.unwrap();
+        assert_eq!(soon(line(&mut peer)).await, "A\n");
+        drop((peer, stop));
+    }
+    while let Some(counters) = soon(served.join_next()).await {
+        counters.unwrap();
+    }
+    assert_eq!((server.counters().accepted, server.counters().lines), (4, 4));
+}
+
+#[tokio::test]
+async fn a_reply_may_be_appended_to_a_vec_or_given_away_and_each_connection_has_its_own_state() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let mut count = 0;
+    let counting = reply_into(move |line, reply| {
+        count += 1;
+        reply.extend_from_slice(format!("{count} ").as_bytes());
+        reply.extend_from_slice(line);
+    });
+    let running = Running::start(Server::builder(), listener, counting);
+    for _ in 0..2 {
+        let mut peer = address.connect().await.unwrap();
+        peer.write_all(b"a\nb\r\nc").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let expected = "1 a\n2 b\nerror: line of 1 bytes cut before its terminator\n";
+        assert_eq!(soon(rest(&mut peer)).await, expected);
+    }
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.lines, counters.bad_lines, counters.lines_written), (4, 2, 6));
+}
+
+/// B12.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_half_closes_gets_every_reply_and_then_the_end() {
+    for (address, running) in uppers() {
+        repeat(1000, || {
+            let address = Arc::clone(&address);
+            async move {
+                let mut peer = address.connect().await.unwrap();
+                peer.write_all(b"a\nb\n").await.unwrap();
+                peer.shutdown().await.unwrap();
+                assert_eq!(rest(&mut peer).await, "A\nB\n", "{address:?}");
+            }
+        })
+        .await;
+        let counters = soon(running.stopped()).await;
+        assert_eq!((counters.accepted, counters.lines, counters.failed), (1000, 2000, 0), "{address:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_the_buffers_hold_is_answered_before_the_end() {
+    let sent: String = (0..40_000).map(|n| format!("line {n}\n")).collect();
+    let expected = sent.to_ascii_uppercase();
+    for (address, running) in uppers() {
+        let peer = address.connect().await.unwrap();
+        let (mut reader, mut writer) = tokio::io::split(peer);
+        let write = async {
+            writer.write_all(sent.as_bytes()).await.unwrap();
+            writer.shutdown().await.unwrap();
+        };
+        let ((), got) = soon(async { tokio::join!(write, rest(&mut reader)) }).await;
+        assert!(got == expected, "{} of {} bytes over {address:?}", got.len(), expected.len());
+        soon(running.stopped()).await;
+    }
+}
+
+/// B12: closing with unread bytes would reset the connection, and the reset might overtake the reply.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stops_at_the_first_line_of_a_mebibyte_is_heard_and_resets_nobody() {
+    async fn one_line(mut conn: Connection) -> io::Result<()> {
+        conn.next_line().await?;
+        conn.write_line("enough").await?;
+        Ok(())
+    }
+    for ((address, listener), times) in all_kinds().into_iter().zip([100, 100, 10, 10]) {
+        let address = Arc::new(address);
+        let running = Running::start(Server::builder(), listener, one_line);
+        repeat(times, || {
+            let address = Arc::clone(&address);
+            async move {
+                let mut peer = address.connect().await.unwrap();
+                peer.write_all(&b"a line\n".repeat(150_000)).await.expect("no reset while writing");
+                assert_eq!(rest(&mut peer).await, "enough\n", "{address:?}");
+            }
+        })
+        .await;
+        let counters = soon(running.stopped()).await;
+        let times = times as u64;
+        assert_eq!(
+            (counters.lines, counters.lines_written, counters.failed),
+            (times, times, 0),
+            "{address:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_handed_to_a_task_is_finished_when_it_comes_home() {
+    async fn delegate(conn: Connection) -> io::Result<()> {
+        let (mut reader, mut writer) = conn.into_split();
+        tokio::spawn(async move {
+            while let Some(Ok(line)) = reader.next_line().await.unwrap() {
+                writer.feed_line(upper(&line)).await.unwrap();
+            }
+            // Not flushed: the server sees to that.
+        });
+        Ok(())
+    }
+    for (address, listener) in all_kinds() {
+        let running = Running::start(Server::builder(), listener, delegate);
+        let mut peer = address.connect().await.unwrap();
+        peer.write_all(b"a\nb\n").await.unwrap();
+        peer.shutdown().await.unwrap();
+        assert_eq!(soon(rest(&mut peer)).await, "A\nB\n");
+        let counters = soon(running.stopped()).await;
+        assert_eq!((counters.lines, counters.lines_written, counters.bytes_sent), (2, 2, 4));
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_costs_its_own_connection_only() {
+    async fn fragile(mut conn: Connection) -> io::Result<()> {
+        while let Some(line) = conn.next_line().await? {
+            let line = line?;
+            assert_ne!(line, "panic", "as it was asked to");
+            conn.write_line(line).await?;
+        }
+        Ok(())
+    }
+    let (address, listener) = tcp(Buffers::Usual);
+    let running = Running::start(Server::builder(), listener, fragile);
+    let mut other = address.connect().await.unwrap();
+    for _ in 0..3 {
+        let mut peer = address.connect().await.unwrap();
+        peer.write_all(b"before\npanic\nafter\n").await.unwrap();
+        assert_eq!(soon(rest(&mut peer)).await, "before\n");
+    }
+    other.write_all(b"still here\n").await.unwrap();
+    assert_eq!(soon(line(&mut other)).await, "still here\n");
+    drop(other);
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.accepted, counters.panicked, counters.failed), (4, 3, 0));
+}
+
+#[tokio::test]
+async fn a_handler_that_fails_has_its_replies_sent_and_is_counted() {
+    async fn strict(mut conn: Connection) -> io::Result<()> {
+        while let Some(line) = conn.next_line().await? {
+            conn.write_line(line?).await?;
+        }
+        Ok(())
+    }
+    let (address, listener) = tcp(Buffers::Usual);
+    let running = Running::start(Server::builder(), listener, strict);
+    let mut peer = address.connect().await.unwrap();
+    peer.write_all(b"good\ncut").await.unwrap();
+    peer.shutdown().await.unwrap();
+    assert_eq!(soon(rest(&mut peer)).await, "good\n");
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.failed, counters.lines, counters.bad_lines), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn one_connection_is_served_without_a_listener() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let AnyListener::Tcp(mut listener) = listener else { unreachable!() };
+    let server = Server::new();
+    let connecting = tokio::spawn(async move { address.connect().await.unwrap() });
+    let accepted = soon(lineframe::Listener::accept(&mut listener)).await.unwrap();
+    let served = tokio::spawn(server.serve_one(accepted, reply(upper)));
+    let mut peer = connecting.await.unwrap();
+    peer.write_all(b"a\n").await.unwrap();
+    peer.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    soon(peer.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got, b"A\n");
+    soon(served).await.unwrap();
+    assert_eq!((server.counters().accepted, server.counters().lines), (1, 1));
+}

@@ -1,0 +1,492 @@
+//! What has to become of a connection, by the contract alone: the naive splitter over what the peer sends, the handler's
+//! function over its items, and the deadlines over the times. Nothing in it takes time but waiting.
+
+use bytes::BytesMut;
+use lineframe::{EncodeError, LineCodec, LineError, Timeout};
+
+use super::plan::{Config, Handler, Ms, NEVER, Peer, Reads, Step};
+use crate::model::{self, Bad, Item};
+
+/// The content of each line in letters that no delimiter is made of.
+pub fn reply_to(line: &[u8], repeats: usize) -> Vec<u8> {
+    let letters = line.iter().flat_map(|byte| [b'G' + (byte >> 4), b'G' + (byte & 15)]);
+    letters.collect::<Vec<_>>().repeat(repeats)
+}
+
+pub fn codec(config: &Config) -> LineCodec {
+    model::builder(&config.model).max_encoded_length(1 << 20).build()
+}
+
+/// Two things at the same time, or something never: which comes first is nobody's promise.
+#[derive(Debug)]
+pub struct Undecided;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    Done,
+    Failed,
+    Panicked,
+    TimedOut(Timeout),
+    Aborted,
+}
+
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// What the handler is given.
+    pub items: Vec<Item>,
+    /// What it has been given as the server counts: by the batch.
+    pub counted: Vec<Item>,
+    pub lines_written: u64,
+    pub written: Vec<u8>,
+    /// So much of it is sent,
+    pub sent: usize,
+    /// and so much received by the peer,
+    pub received: usize,
+    /// at these times, where it reads at once.
+    pub times: Vec<(Ms, usize)>,
+    /// When the peer can see the end.
+    pub fin_at: Option<Ms>,
+    pub end: End,
+    pub ended_at: Ms,
+    /// The server has had it back.
+    pub is_home: bool,
+    /// Where all of it was read.
+    pub bytes_read: Option<usize>,
+}
+
+enum Stop {
+    Undecided,
+    End(End),
+}
+
+/// An item and from when on it can be had.
+struct Due {
+    item: Item,
+    start: usize,
+    /// Where it ends, if it ever does.
+    end: usize,
+    /// So many bytes have to have come; `None`: the end.
+    prompt: Option<usize>,
+}
+
+struct Run<'a> {
+    config: &'a Config,
+    peer: &'a Peer,
+    now: Ms,
+    drain_at: Ms,
+    /// The end of the drain.
+    horizon: Ms,
+    due: Vec<Due>,
+    arrivals: Vec<(Ms, usize)>,
+    eof_at: Ms,
+    reset_at: Ms,
+    /// What has been read, and when.
+    reads: Vec<(usize, Ms)>,
+    is_at_eof: bool,
+    is_drained: bool,
+    next: usize,
+    counted: usize,
+    /// Written and not received.
+    underway: usize,
+    received: usize,
+    written: BytesMut,
+    lines_written: u64,
+    times: Vec<(Ms, usize)>,
+}
+
+pub fn expect(
+    config: &Config,
+    peer: &Peer,
+    accepted_at: Ms,
+    drain_at: Ms,
+    horizon: Ms,
+) -> Result<Expected, Undecided> {
+    let (stream, arrivals) = peer.stream();
+    let run = Run {
+        config,
+        peer,
+        now: accepted_at,
+        drain_at,
+        horizon,
+        due: due(config, &stream),
+        arrivals,
+        eof_at: peer.when(|step| matches!(step, Step::HalfClose)),
+        reset_at: peer.when(|step| matches!(step, Step::Reset)),
+        reads: Vec::new(),
+        is_at_eof: false,
+        is_drained: false,
+        next: 0,
+        counted: 0,
+        underway: 0,
+        received: 0,
+        written: BytesMut::new(),
+        lines_written: 0,
+        times: Vec::new(),
+    };
+    if accepted_at >= run.reset_at {
+        return Err(Undecided);
+    }
+    run.finish()
+}
+
+fn due(config: &Config, stream: &[u8]) -> Vec<Due> {
+    let mut due = Vec::new();
+    let mut start = 0;
+    while let Some((item, taken)) = config.model.first_item(&stream[start..]) {
+        let end = start + taken;
+        let is_terminated = config.model.first_line(&stream[start..]).is_some();
+        let too_long = start + config.model.max_length + longest_terminator(config);
+        let prompt = match &item {
+            Err(Bad::TooLong(_)) if too_long <= end => Some(too_long),
+            _ => is_terminated.then_some(end),
+        };
+        due.push(Due { item, start, end: if is_terminated { end } else { usize::MAX }, prompt });
+        start = end;
+    }
+    due
+}
+
+fn longest_terminator(config: &Config) -> usize {
+    match &config.model.kind {
+        model::Kind::Newline | model::Kind::CrLf => 2,
+        model::Kind::Sequence(sequence) => sequence.len(),
+        _ => 1,
+    }
+}
+
+impl Run<'_> {
+    fn finish(mut self) -> Result<Expected, Undecided> {
+        let mut fin_at = None;
+        let mut handled = None;
+        let stopped = self.handle().and_then(|end| {
+            handled = Some(end);
+            self.block(0)?;
+            fin_at = Some(self.now);
+            self.linger()
+        });
+        let end = match (stopped, handled) {
+            (Ok(()), Some(end)) => end,
+            // The handler is done, and nobody is told of what the stream does then.
+            (Err(Stop::End(End::Failed)), Some(end)) => end,
+            (Err(Stop::End(End::Failed)), None) => self.for_the_handler(End::Failed),
+            (Err(Stop::End(end)), _) => end,
+            (Err(Stop::Undecided), _) | (Ok(()), None) => return Err(Undecided),
+        };
+        let unread = fin_at.is_none() && self.arrived() > self.read();
+        let in_pipe = self.underway.min(self.peer.capacity);
+        let is_reset = self.reset_at <= self.now;
+        let sent = self.received + in_pipe;
+        let received = match self.peer.reads {
+            Reads::Never => 0,
+            _ if unread || is_reset => self.received,
+            // A reset that comes while the last bytes are read.
+            Reads::Slowly { .. } if self.reset_at != NEVER && in_pipe > 0 => return Err(Undecided),
+            _ => sent,
+        };
+        let bytes_read = (self.is_at_eof && self.next == self.due.len()).then(|| self.read());
+        let items = |count: usize| self.due[..count].iter().map(|due| due.item.clone()).collect();
+        Ok(Expected {
+            items: items(self.next),
+            counted: items(self.counted),
+            lines_written: self.lines_written,
+            written: self.written.to_vec(),
+            sent,
+            received,
+            times: self.times,
+            fin_at,
+            end,
+            ended_at: self.now,
+            is_home: handled.is_some() || end != End::Aborted,
+            bytes_read,
+        })
+    }
+
+    /// What the server is told where the connection belongs to a task.
+    fn for_the_handler(&self, end: End) -> End {
+        match self.config.handler {
+            Handler::Spawned => End::Done,
+            _ => end,
+        }
+    }
+
+    /// Up to when the connection is dropped in order.
+    fn handle(&mut self) -> Result<End, Stop> {
+        let mut bad_lines = 0;
+        for answered in 0.. {
+            match self.config.handler {
+                Handler::Early(most) if answered == most => return Ok(End::Done),
+                Handler::Failing(most) if answered == most => return Ok(End::Failed),
+                Handler::Panicking(most) if answered == most => return Ok(End::Panicked),
+                _ => {}
+            }
+            if self.is_over_bad_lines(bad_lines) {
+                self.block(0)?;
+                return Ok(self.for_the_handler(End::Failed));
+            }
+            if !self.read_item()? {
+                self.block(0)?;
+                return Ok(End::Done);
+            }
+            self.count_batch(bad_lines);
+            let item = self.due[self.next].item.clone();
+            self.next += 1;
+            bad_lines += u64::from(item.is_err());
+            if let Handler::Sleeper(delay) = self.config.handler {
+                self.sleep(delay)?;
+            }
+            self.write(&item)?;
+        }
+        unreachable!()
+    }
+
+    fn is_over_bad_lines(&self, bad_lines: u64) -> bool {
+        self.config.max_bad_lines.is_some_and(|most| bad_lines > most)
+    }
+
+    /// Batches are counted when they are handed over: of the lines that are there as many as the handler takes, up to the
+    /// last bad one that it may have.
+    fn count_batch(&mut self, mut bad_lines: u64) {
+        let most = match self.config.handler {
+            Handler::Reply | Handler::ReplyInto => usize::MAX,
+            Handler::Batches(most) => most,
+            _ => 1,
+        };
+        if self.counted > self.next {
+            return;
+        }
+        loop {
+            bad_lines += u64::from(self.due[self.counted].item.is_err());
+            self.counted += 1;
+            let is_full = self.counted - self.next == most || self.is_over_bad_lines(bad_lines);
+            if is_full || !self.is_there(self.counted) {
+                return;
+            }
+        }
+    }
+
+    fn arrived(&self) -> usize {
+        self.arrivals.iter().take_while(|(at, _)| *at <= self.now).map(|(_, end)| *end).last().unwrap_or(0)
+    }
+
+    fn read(&self) -> usize {
+        self.reads.last().map_or(0, |(end, _)| *end)
+    }
+
+    fn is_there(&self, item: usize) -> bool {
+        self.due.get(item).is_some_and(|due| {
+            due.prompt.map_or(self.is_at_eof, |prompt| prompt <= self.read() || self.is_at_eof)
+        })
+    }
+
+    /// Waits for the next item. `false`: there is none any more.
+    fn read_item(&mut self) -> Result<bool, Stop> {
+        loop {
+            if self.is_there(self.next) {
+                return Ok(true);
+            }
+            if self.is_at_eof {
+                return Ok(false);
+            }
+            if !self.sends_each() {
+                self.block(self.config.max_unsent)?;
+            }
+            if self.is_drained {
+                self.is_clear()?;
+                return Ok(false);
+            }
+            let arrived = self.arrived();
+            let has_more = arrived > self.read();
+            if has_more {
+                self.reads.push((arrived, self.now));
+            }
+            let is_over = self.eof_at <= self.now;
+            if self.drain_at <= self.now {
+                // What came until then is answered, and nothing after it.
+                self.is_at_eof = is_over;
+                self.is_drained = true;
+            } else if is_over && !has_more {
+                self.is_at_eof = true;
+            } else if !has_more {
+                self.is_clear()?;
+                self.wait_for_more()?;
+            }
+        }
+    }
+
+    /// `TooLong` comes at the latest where it is certain, and maybe before.
+    fn is_clear(&self) -> Result<(), Stop> {
+        match self.due.get(self.next) {
+            Some(Due { item: Err(Bad::TooLong(_)), start, .. })
+                if self.read() > start + self.config.model.max_length =>
+            {
+                Err(Stop::Undecided)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn wait_for_more(&mut self) -> Result<(), Stop> {
+        let arrival = self.arrivals.iter().map(|(at, _)| *at).find(|at| *at > self.now).unwrap_or(NEVER);
+        let event = arrival.min(self.eof_at).min(self.reset_at).min(self.drain_at);
+        let (timeout, deadline) = self.deadline();
+        match deadline {
+            NEVER if event == NEVER => Err(Stop::Undecided),
+            _ if deadline == event => Err(Stop::Undecided),
+            _ if deadline < event => {
+                self.pass(deadline.max(self.now));
+                Err(Stop::End(End::TimedOut(timeout)))
+            }
+            _ => {
+                self.pass(event);
+                if event == self.reset_at { Err(Stop::End(End::Failed)) } else { Ok(()) }
+            }
+        }
+    }
+
+    /// Of the line that has begun, or of the one that has not.
+    fn deadline(&self) -> (Timeout, Ms) {
+        let begun_line = match self.next.checked_sub(1).map(|last| &self.due[last]) {
+            // The rest of a long line.
+            Some(last) if last.end > self.read() => Some(last.start),
+            Some(last) => (last.end < self.read()).then_some(last.end),
+            None => (self.read() > 0).then_some(0),
+        };
+        let ends = |since: Ms, after: Option<Ms>| after.map_or(NEVER, |after| since + after);
+        match begun_line {
+            None => (Timeout::Idle, ends(self.now, self.config.idle_timeout)),
+            Some(start) => {
+                let begun = self.reads.iter().find(|(end, _)| *end > start).map_or(self.now, |(_, at)| *at);
+                (Timeout::Line, ends(begun, self.config.line_timeout))
+            }
+        }
+    }
+
+    fn sleep(&mut self, delay: Ms) -> Result<(), Stop> {
+        let until = self.now + delay;
+        if until >= self.horizon {
+            self.pass(self.horizon);
+            return Err(if until == self.horizon { Stop::Undecided } else { Stop::End(End::Aborted) });
+        }
+        self.pass(until);
+        // Read together with what was there, or after it.
+        match self.arrivals.iter().any(|(at, _)| *at == until) {
+            true => Err(Stop::Undecided),
+            false => Ok(()),
+        }
+    }
+
+    fn sends_each(&self) -> bool {
+        matches!(self.config.handler, Handler::Sends | Handler::Split(_) | Handler::Tasks)
+    }
+
+    fn write(&mut self, item: &Item) -> Result<(), Stop> {
+        let reply = match item {
+            Ok(line) => reply_to(line, self.config.repeats),
+            Err(bad) => bad_reply(bad, self.config).into_bytes(),
+        };
+        if !self.sends_each() {
+            self.block(self.config.max_unsent)?;
+        }
+        let before = self.written.len();
+        let encoded: Result<(), EncodeError> = codec(self.config).encode_line(&reply, &mut self.written);
+        encoded.expect("replies that every delimiter lets through");
+        self.lines_written += 1;
+        match self.peer.reads {
+            Reads::Eagerly { .. } => {
+                self.received = self.written.len();
+                self.times.push((self.now, self.received));
+            }
+            _ => self.underway += self.written.len() - before,
+        }
+        if self.sends_each() { self.block(0) } else { Ok(()) }
+    }
+
+    /// Waits until no more than `left` bytes are unsent.
+    fn block(&mut self, left: usize) -> Result<(), Stop> {
+        let deadline = self.config.write_timeout.map_or(NEVER, |after| self.now + after);
+        while self.underway > self.peer.capacity + left {
+            let event = self.next_slow_read().min(self.reset_at).min(self.horizon);
+            match event {
+                _ if deadline == event => return Err(Stop::Undecided),
+                _ if deadline < event => {
+                    self.pass(deadline);
+                    return Err(Stop::End(End::TimedOut(Timeout::Write)));
+                }
+                _ => self.pass(event),
+            }
+            if event == self.horizon {
+                return Err(Stop::End(End::Aborted));
+            }
+            if event == self.reset_at {
+                return Err(Stop::End(End::Failed));
+            }
+        }
+        Ok(())
+    }
+
+    fn next_slow_read(&self) -> Ms {
+        match self.peer.reads {
+            Reads::Slowly { every, .. } => {
+                let first = self.peer.connect + 1;
+                first + (self.now + 1).saturating_sub(first).div_ceil(every) * every
+            }
+            _ => NEVER,
+        }
+    }
+
+    /// Time passes, and a slow peer reads.
+    fn pass(&mut self, until: Ms) {
+        while let Reads::Slowly { most, .. } = self.peer.reads {
+            let at = self.next_slow_read();
+            if at > until || self.underway == 0 {
+                break;
+            }
+            let count = most.min(self.underway).min(self.peer.capacity);
+            self.underway -= count;
+            self.received += count;
+            self.now = at;
+        }
+        self.now = until;
+    }
+
+    /// What the peer still sends is read and dropped.
+    fn linger(&mut self) -> Result<(), Stop> {
+        if self.is_at_eof {
+            return Ok(());
+        }
+        let closed = match self.peer.reads {
+            Reads::Eagerly { closes_at_end: true } => self.now,
+            _ => self.eof_at.min(self.reset_at).max(self.now),
+        };
+        let until = closed.min(self.now + self.config.linger_timeout);
+        if until == self.horizon {
+            return Err(Stop::Undecided);
+        }
+        if until > self.horizon {
+            self.pass(self.horizon);
+            return Err(Stop::End(End::Aborted));
+        }
+        self.pass(until);
+        Ok(())
+    }
+}
+
+fn bad_reply(bad: &Bad, config: &Config) -> String {
+    let mut codec = model::builder(&config.model).build();
+    let error: LineError = match bad {
+        // The words are held elsewhere; here they come from the codec itself.
+        Bad::TooLong(_) => provoke(&mut codec, &[b'x'; 4096]),
+        Bad::Unterminated(line) => provoke(&mut codec, line),
+        Bad::BareTerminator(line) => provoke(&mut codec, &[line, &b"\r\n"[..]].concat()),
+        Bad::Incomplete(..) => unreachable!("nobody asks for counted bytes"),
+    };
+    error.reply()
+}
+
+fn provoke(codec: &mut LineCodec, stream: &[u8]) -> LineError {
+    let mut buffer = BytesMut::from(stream);
+    match model::next(codec, &mut buffer).or_else(|| model::next_at_eof(codec, &mut buffer)) {
+        Some(Err(bad)) => bad,
+        item => panic!("not bad: {item:?}"),
+    }
+}
