@@ -182,6 +182,10 @@ impl Input {
         }
         self.lent.take_if(|lent| Arc::strong_count(lent) > 1);
         loop {
+            if self.has_looked && !self.is_drained {
+                // Before a line of this round is answered: what comes while that takes its time has come too late.
+                self.is_drained = ready!(self.poll_drain_round(io, cx))?;
+            }
             if let Some(said) = self.guard.judge(&self.buffer) {
                 unsent.say(said);
             }
