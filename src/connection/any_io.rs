@@ -123,7 +123,7 @@ impl Inner {
 }
 
 /// `value` as the `T` that it is, or as it was.
-fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
+pub(super) fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
     let mut value = Some(value);
     match (&mut value as &mut dyn Any).downcast_mut().and_then(Option::take) {
         Some(value) => Ok(value),
