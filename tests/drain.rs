@@ -8,9 +8,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineframe::{Connection, Server, reply};
+use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
 use served::{Address, AnyListener, Buffers, Running, in_memory, line, rest, soon, tcp, unix, upper};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -51,9 +51,9 @@ async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc
     Fared { received: 16 * rounds, replies, bytes: got.len() }
 }
 
-async fn every_received_line_is_answered((address, listener): (Address, AnyListener)) {
+async fn every_received_line_is_answered(server: ServerBuilder, (address, listener): (Address, AnyListener)) {
     let address = Arc::new(address);
-    let mut running = Running::start(Server::builder(), listener, reply(upper));
+    let mut running = Running::start(server, listener, reply(upper));
     let meet = Arc::new(Barrier::new(101));
     let mut clients = JoinSet::new();
     for client in 0..100 {
@@ -79,22 +79,33 @@ async fn every_received_line_is_answered((address, listener): (Address, AnyListe
 #[tokio::test]
 async fn every_received_line_is_answered_over_tcp() {
     for _ in 0..10 {
-        every_received_line_is_answered(tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), tcp(Buffers::Usual)).await;
     }
 }
 
 #[tokio::test]
 async fn every_received_line_is_answered_over_unix_sockets() {
     for _ in 0..10 {
-        every_received_line_is_answered(unix(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), unix(Buffers::Usual)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_received_line_is_answered_by_several_workers() {
     for _ in 0..10 {
-        every_received_line_is_answered(tcp(Buffers::Usual)).await;
-        every_received_line_is_answered(unix(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), unix(Buffers::Usual)).await;
+    }
+}
+
+/// As TLS is: the socket is in another stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_received_line_is_answered_through_another_stream() {
+    for _ in 0..10 {
+        let server = Server::builder().handshake(async |accepted: Accepted| {
+            Ok(Accepted::new(AnyIo::new(BufStream::new(accepted.io)), accepted.peer))
+        });
+        every_received_line_is_answered(server, tcp(Buffers::Usual)).await;
     }
 }
 
