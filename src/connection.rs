@@ -7,22 +7,26 @@ mod drain;
 mod error;
 mod guard;
 mod halves;
+mod inner;
 mod input;
 mod joined;
+mod limits;
 mod output;
 mod peer;
+#[cfg(feature = "server")]
+mod served;
+mod traffic;
 
 use std::boxed::Box;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
 
 pub use self::any_io::AnyIo;
 pub use self::body::Body;
@@ -31,9 +35,13 @@ pub use self::drain::Draining;
 pub(crate) use self::error::Escaped;
 pub use self::error::{Error, Timeout};
 pub use self::halves::{LineReader, LineWriter};
+#[cfg(feature = "server")]
+pub(crate) use self::limits::Limits;
 pub use self::peer::Peer;
+#[cfg(feature = "server")]
+pub(crate) use self::traffic::Traffic;
 
-use self::halves::Half;
+pub(crate) use self::inner::Inner;
 use self::input::Input;
 use self::joined::Joined;
 use self::output::Output;
@@ -87,72 +95,6 @@ use crate::error::LineError;
 pub struct Connection<Io = AnyIo>(Option<Box<Inner<Io>>>)
 where
     Io: AsyncRead + AsyncWrite + Unpin;
-
-pub(crate) struct Inner<Io> {
-    io: Io,
-    input: Input,
-    output: Output,
-    peer: Peer,
-    /// An error of the stream or a deadline: nothing more is read or written.
-    is_gone: bool,
-    /// A `request` was dropped before its reply came.
-    is_reply_due: bool,
-    /// Where a connection that is dropped goes.
-    home: Option<Home<Io>>,
-    /// Where borrowed halves put both sides back. They are taken from there before anything else is done.
-    lent: Option<Arc<Mutex<Lent>>>,
-}
-
-/// Both sides of a connection, as the borrowed halves left them, and whether the stream failed.
-#[derive(Default)]
-struct Lent {
-    input: Option<(Input, bool)>,
-    output: Option<(Output, bool)>,
-}
-
-/// Both halves of a connection that has a home, as they are dropped.
-struct Reunion<Io> {
-    reader: Option<(ReadHalf<Io>, Input, bool)>,
-    writer: Option<(WriteHalf<Io>, Output, bool)>,
-    peer: Peer,
-    home: Option<Home<Io>>,
-}
-
-impl<Io: AsyncRead + AsyncWrite + Unpin> Reunion<Io> {
-    /// Once both are there, the connection goes home.
-    fn meet(&mut self) {
-        if self.reader.is_none() || self.writer.is_none() {
-            return;
-        }
-        if let (Some((reader, input, input_gone)), Some((writer, output, output_gone)), Some(home)) =
-            (self.reader.take(), self.writer.take(), self.home.take())
-        {
-            let io = ReadHalf::unsplit(reader, writer);
-            let is_gone = input_gone | output_gone;
-            _ = home.send(Box::new(Inner { is_gone, ..Inner::new(io, input, output, self.peer) }));
-        }
-    }
-}
-
-impl<Io> Inner<Io> {
-    fn new(io: Io, input: Input, output: Output, peer: Peer) -> Self {
-        Self { io, input, output, peer, is_gone: false, is_reply_due: false, home: None, lent: None }
-    }
-}
-
-/// What a server sets for its connections.
-#[cfg(feature = "server")]
-pub(crate) struct Limits {
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) line_timeout: Option<Duration>,
-    pub(crate) write_timeout: Option<Duration>,
-    pub(crate) max_bad_lines: Option<u64>,
-    pub(crate) max_unsent: usize,
-    pub(crate) refuse_http_and_tls: bool,
-    pub(crate) draining: Draining,
-}
-
-pub(crate) type Home<Io> = oneshot::Sender<Box<Inner<Io>>>;
 
 /// What a [`Connection`] is made of: [`Connection::into_parts`].
 #[derive(Debug)]
@@ -211,24 +153,6 @@ impl Connection {
         connection
     }
 
-    /// A connection of a server, which is to have it back.
-    #[cfg(feature = "server")]
-    pub(crate) fn served(io: AnyIo, codec: LineCodec, peer: Peer, limits: Limits, home: Home<AnyIo>) -> Self {
-        let mut connection = Self::connected(io, codec, peer);
-        let Inner { input, output, home: to, .. } = connection.inner_mut();
-        input.idle_timeout = limits.idle_timeout;
-        input.line_timeout = limits.line_timeout;
-        input.max_bad_lines = limits.max_bad_lines;
-        input.draining = Some(limits.draining);
-        if limits.refuse_http_and_tls {
-            input.guard = guard::Guard::WATCHING;
-        }
-        output.write_timeout = limits.write_timeout;
-        output.max_unsent = limits.max_unsent;
-        *to = Some(home);
-        connection
-    }
-
     /// Makes another stream of this one, such as a TLS session: sends what is queued, hands the stream to `f` and goes on
     /// over what that gives, with the same codec, limits, deadlines and counters.
     ///
@@ -260,8 +184,8 @@ impl Connection {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// A stream that is to keep its type: one that is not `Send`, is borrowed, or is wanted back as it is.
     pub fn typed(io: Io, codec: LineCodec) -> Self {
-        let output = Output::new(codec.clone());
-        Self(Some(Box::new(Inner::new(io, Input::new(codec), output, Peer::Other))))
+        let (walk, encoder) = codec.into_sides();
+        Self(Some(Box::new(Inner::new(io, Input::new(walk), Output::new(encoder), Peer::Other))))
     }
 
     /// Forgets the stream's type.
@@ -469,36 +393,36 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// Done when the server is asked to stop, for handlers that wait for something else than a line. The connection stays
     /// free. Never done outside a server.
     pub fn draining(&self) -> Draining {
-        self.with_sides(|input, _| input.draining.clone()).unwrap_or_else(|| Draining::new(None))
+        self.inner().with_sides(|input, _| input.draining.clone())
     }
 
     /// What went through.
     pub fn counters(&self) -> ConnectionCounters {
-        self.with_sides(ConnectionCounters::of)
+        self.inner().with_sides(ConnectionCounters::of)
     }
 
     /// A new limit for lines in both directions, in bytes of content: small before a login, larger after. Lines written keep
     /// theirs where the codec's `max_encoded_length` was set.
     pub fn set_max_length(&mut self, content_bytes: usize) {
         let Inner { input, output, .. } = self.inner_mut();
-        input.codec.set_max_length(content_bytes);
-        output.codec.set_max_length(content_bytes);
+        input.walk.set_max_length(content_bytes);
+        output.encoder.set_max_length(content_bytes);
     }
 
     /// How long the peer may take to begin a line. `None`: for ever.
     pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.inner_mut().input.idle_timeout = timeout.into();
+        Arc::make_mut(&mut self.inner_mut().input.limits).idle_timeout = timeout.into();
     }
 
     /// How long a line may take from its first byte to its last, and a block of [`read_bytes`](Self::read_bytes). `None`: for
     /// ever.
     pub fn set_line_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.inner_mut().input.line_timeout = timeout.into();
+        Arc::make_mut(&mut self.inner_mut().input.limits).line_timeout = timeout.into();
     }
 
     /// How long output may wait for the peer to take it. `None`: for ever.
     pub fn set_write_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.inner_mut().output.write_timeout = timeout.into();
+        Arc::make_mut(&mut self.inner_mut().output.limits).write_timeout = timeout.into();
     }
 
     /// Both halves for a while, to read and to write at once in one task with `join!`. When they are dropped the connection
@@ -507,19 +431,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         &mut self,
     ) -> (LineReader<impl AsyncRead + Unpin + use<'_, Io>>, LineWriter<impl AsyncWrite + Unpin + use<'_, Io>>)
     {
-        let Inner { io, input, output, is_gone, lent, .. } = self.inner_mut();
-        let input = core::mem::replace(input, Input::new(LineCodec::new()));
-        let output = core::mem::replace(output, Output::new(LineCodec::new()));
-        let to_input = Arc::clone(lent.insert(Arc::default()));
-        let to_output = Arc::clone(&to_input);
-        let (reader, writer) = tokio::io::split(io);
-        let reader = Half::new(reader, input, *is_gone).at_end(move |_, input, is_gone| {
-            to_input.lock().unwrap_or_else(PoisonError::into_inner).input = Some((input, is_gone));
-        });
-        let writer = Half::new(writer, output, *is_gone).at_end(move |_, output, is_gone| {
-            to_output.lock().unwrap_or_else(PoisonError::into_inner).output = Some((output, is_gone));
-        });
-        (LineReader(reader), LineWriter(writer))
+        self.inner_mut().lend()
     }
 
     /// Both halves for good, for two tasks. A connection of a server goes home to it when both are dropped.
@@ -527,33 +439,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     where
         Io: Send + 'static,
     {
-        let Inner { io, input, output, peer, is_gone, home, .. } = *self.into_inner();
-        let (reader, writer) = tokio::io::split(io);
-        let (mut reader, mut writer) =
-            (Half::new(reader, input, is_gone), Half::new(writer, output, is_gone));
-        if let Some(home) = home {
-            let reunion =
-                Arc::new(Mutex::new(Reunion { reader: None, writer: None, peer, home: Some(home) }));
-            let to_writer = Arc::clone(&reunion);
-            reader = reader.at_end(move |io, input, is_gone| {
-                let mut reunion = reunion.lock().unwrap_or_else(PoisonError::into_inner);
-                reunion.reader = Some((io, input, is_gone));
-                reunion.meet();
-            });
-            writer = writer.at_end(move |io, output, is_gone| {
-                let mut reunion = to_writer.lock().unwrap_or_else(PoisonError::into_inner);
-                reunion.writer = Some((io, output, is_gone));
-                reunion.meet();
-            });
-        }
-        (LineReader(reader), LineWriter(writer))
+        self.into_inner().part()
     }
 
     /// Everything it is made of, nothing lost.
     pub fn into_parts(self) -> Parts<Io> {
-        let Inner { io, input, output, .. } = *self.into_inner();
-        let (codec, read) = input.into_parts();
-        Parts { io, codec, read, unsent: output.into_unsent() }
+        let mut inner = self.into_inner();
+        inner.report();
+        let Inner { io, input, output, .. } = *inner;
+        let ((walk, read), (encoder, unsent)) = (input.into_parts(), output.into_parts());
+        Parts { io, codec: LineCodec::from_sides(walk, encoder), read, unsent }
     }
 
     /// The stream alone, for another protocol.
@@ -575,33 +470,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         &mut self,
         step: impl FnOnce(&mut Input, &mut Output, &mut Io) -> Poll<Result<T, Error>>,
     ) -> Poll<Result<T, Error>> {
-        let inner = self.inner_mut();
-        if inner.is_gone {
-            return Poll::Ready(Err(Error::Io(io::ErrorKind::NotConnected.into())));
-        }
-        let polled = step(&mut inner.input, &mut inner.output, &mut inner.io);
-        if let Poll::Ready(Err(Error::Io(_) | Error::Timeout(_))) = polled {
-            inner.is_gone = true;
-        }
-        polled
+        self.inner_mut().poll_in(step)
     }
 
     fn skip_later(&mut self, count: u64) {
-        self.inner_mut().input.codec.skip_bytes(count);
-    }
-
-    /// Both sides, wherever they are.
-    fn with_sides<T>(&self, f: impl FnOnce(&Input, &Output) -> T) -> T {
-        let Inner { input, output, lent, .. } = self.inner();
-        match lent {
-            None => f(input, output),
-            Some(lent) => {
-                let lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
-                let input = lent.input.as_ref().map_or(input, |(input, _)| input);
-                let output = lent.output.as_ref().map_or(output, |(output, _)| output);
-                f(input, output)
-            }
-        }
+        self.inner_mut().input.walk.skip_bytes(count);
     }
 
     fn inner(&self) -> &Inner<Io> {
@@ -622,43 +495,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 }
 
-#[cfg(feature = "server")]
-impl Inner<AnyIo> {
-    /// What a server does with a connection that has come home: everything is sent, then the end of the stream, and what the
-    /// peer still sends is read and dropped for a while.
-    pub(crate) async fn finish(&mut self, linger: Duration) -> Option<Timeout> {
-        let Self { io, input, output, is_gone, .. } = self;
-        if !*is_gone && poll_fn(|cx| output.poll_shutdown(io, cx)).await.is_ok() && !input.is_at_eof() {
-            _ = tokio::time::timeout(linger, poll_fn(|cx| input.poll_drop_all(io, cx))).await;
-        }
-        if output.has_timed_out { Some(Timeout::Write) } else { input.timed_out }
-    }
-
-    pub(crate) fn counters(&self) -> ConnectionCounters {
-        ConnectionCounters::of(&self.input, &self.output)
-    }
-}
-
 impl ConnectionCounters {
     fn of(input: &Input, output: &Output) -> Self {
-        Self { read: input.codec.counters(), lines_written: output.lines, bytes_sent: output.bytes }
-    }
-}
-
-impl<Io> Inner<Io> {
-    /// Takes both sides back from the halves that had borrowed them.
-    #[cold]
-    fn take_back(&mut self) {
-        let Some(lent) = self.lent.take() else { return };
-        let mut lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
-        match (lent.input.take(), lent.output.take()) {
-            (Some((input, input_gone)), Some((output, output_gone))) => {
-                (self.input, self.output) = (input, output);
-                self.is_gone |= input_gone | output_gone;
-            }
-            // A half was leaked, with what it had read or not sent.
-            _ => self.is_gone = true,
-        }
+        Self { read: input.walk.counters(), lines_written: output.lines, bytes_sent: output.bytes }
     }
 }
 

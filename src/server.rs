@@ -35,7 +35,7 @@ pub use self::reply::{reply, reply_into};
 
 use self::counters::Totals;
 use crate::codec::LineCodec;
-use crate::connection::Connection;
+use crate::connection::{Connection, Limits};
 
 /// Serves lines. A handle: its clones share caps and counters, over all listeners that they serve.
 ///
@@ -84,16 +84,11 @@ struct Config {
     codec: LineCodec,
     max_connections: usize,
     max_connections_per_ip: Option<usize>,
-    max_bad_lines: Option<u64>,
-    max_unsent: usize,
-    idle_timeout: Option<Duration>,
-    line_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
+    limits: Arc<Limits>,
     handshake_timeout: Option<Duration>,
     drain_timeout: Option<Duration>,
     linger_timeout: Duration,
     tcp_nodelay: bool,
-    refuse_http_and_tls: bool,
     handshake: Option<Arc<Hook>>,
 }
 
@@ -116,9 +111,11 @@ impl Server {
         ServerBuilder::new()
     }
 
-    fn from_config(config: Config) -> Self {
+    fn from_config(mut config: Config) -> Self {
+        let totals = Totals::default();
+        Arc::make_mut(&mut config.limits).traffic = Some(Arc::clone(&totals.traffic));
         let permits = Arc::new(Semaphore::new(config.max_connections.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shared { config, permits, totals: Totals::default(), per_ip: Mutex::default() }))
+        Self(Arc::new(Shared { config, permits, totals, per_ip: Mutex::default() }))
     }
 
     /// Serves the connections of `listener` until `shutdown` is done, whatever that gives, and then drains: no more are

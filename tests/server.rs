@@ -6,7 +6,7 @@ mod served;
 use std::io;
 use std::sync::Arc;
 
-use lineframe::{Connection, Server, reply, reply_into};
+use lineframe::{Connection, Counters, Server, reply, reply_into};
 use served::{Address, AnyListener, Buffers, Running, all_kinds, line, rest, soon, tcp, unix, upper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -234,6 +234,32 @@ async fn a_handler_that_fails_has_its_replies_sent_and_is_counted() {
     assert_eq!(soon(rest(&mut peer)).await, "good\n");
     let counters = soon(running.stopped()).await;
     assert_eq!((counters.failed, counters.lines, counters.bad_lines), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn what_goes_through_a_connection_is_counted_while_it_is_there_and_once_it_was_taken_apart() {
+    async fn takes_apart(mut conn: Connection) -> io::Result<()> {
+        let mut batch = conn.next_batch().await?.unwrap();
+        let first = batch.next().unwrap()?;
+        conn.put_back(batch);
+        conn.write_line(first).await?;
+        let second = conn.next_line().await?.unwrap()?;
+        conn.write_line(second).await?;
+        assert_eq!(conn.next_line().await?.unwrap()?, "three");
+        drop(conn.into_parts());
+        Ok(())
+    }
+    let (address, listener) = tcp(Buffers::Usual);
+    let running = Running::start(Server::builder(), listener, takes_apart);
+    let mut peer = address.connect().await.unwrap();
+    peer.write_all(b"one\ntwo\n").await.unwrap();
+    assert_eq!((line(&mut peer).await, line(&mut peer).await), ("one\n".into(), "two\n".into()));
+    let Counters { lines, bytes_read, lines_written, bytes_sent, .. } = running.server.counters();
+    assert_eq!((lines, bytes_read, lines_written, bytes_sent), (2, 8, 2, 8));
+    peer.write_all(b"three\n").await.unwrap();
+    assert_eq!(rest(&mut peer).await, "");
+    let Counters { lines, bytes_read, lines_written, bytes_sent, .. } = soon(running.stopped()).await;
+    assert_eq!((lines, bytes_read, lines_written, bytes_sent), (3, 14, 2, 8));
 }
 
 #[tokio::test]

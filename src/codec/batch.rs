@@ -5,7 +5,7 @@ use std::{fmt, io};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::walk::{Item, ItemKind, Step};
+use super::walk::{Item, ItemKind, Step, Walk};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 
@@ -61,7 +61,7 @@ impl BatchCodec {
     }
 }
 
-impl LineCodec {
+impl Walk {
     /// All whole lines at the front of `buffer`, of which `first` is one. The item with which there have been more than
     /// `most_bad` bad ones is the last.
     pub(crate) fn batch_from(
@@ -75,7 +75,7 @@ impl LineCodec {
         lines.push(Line { start: 0, end: first.content, kind: first.kind });
         let mut end = first.consumed;
         while lines.len() < MAX_LINES && end < buffer.len() && self.counters().bad_items() <= most_bad {
-            match self.walk.step(&buffer[end..], eof) {
+            match self.step(&buffer[end..], eof) {
                 Some(Step::Item(item)) => {
                     lines.push(Line { start: end, end: end + item.content, kind: item.kind });
                     end += item.consumed;
@@ -95,18 +95,18 @@ impl LineCodec {
 }
 
 #[cfg(feature = "net")]
-impl LineCodec {
+impl Walk {
     /// Takes the lines of `batch` that were not taken as not read. They are what was read last, and their bytes are given
     /// back to be read again.
     pub(crate) fn put_back(&mut self, batch: Batch) -> Bytes {
         let lines = &batch.lines[batch.next..];
         let starts = lines.iter().skip(1).map(|line| line.start).chain([batch.bytes.len()]);
         for (line, next) in lines.iter().zip(starts) {
-            self.walk.untake(line.kind, line.end - line.start, next - line.end);
+            self.untake(line.kind, line.end - line.start, next - line.end);
         }
         let rest = batch.into_rest();
         if !rest.is_empty() {
-            self.walk.put_back(rest.len());
+            self.read_again(rest.len());
         }
         rest
     }
@@ -134,12 +134,12 @@ impl Decoder for BatchCodec {
 
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
         let first = self.line.next_item_read(src, false);
-        Ok(first.map(|first| self.line.batch_from(first, src, false, u64::MAX)))
+        Ok(first.map(|first| self.line.walk.batch_from(first, src, false, u64::MAX)))
     }
 
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
         let first = self.line.next_item_read(src, true);
-        Ok(first.map(|first| self.line.batch_from(first, src, true, u64::MAX)))
+        Ok(first.map(|first| self.line.walk.batch_from(first, src, true, u64::MAX)))
     }
 }
 
@@ -206,6 +206,18 @@ impl Batch {
     #[cfg(feature = "net")]
     pub(crate) fn lent_by(self, lent: &std::sync::Arc<()>) -> Self {
         Self { _lent: Some(std::sync::Arc::clone(lent)), ..self }
+    }
+
+    /// The first line that was not taken, lent.
+    #[cfg(feature = "server")]
+    pub(crate) fn first(&self) -> Option<Result<&[u8], LineError>> {
+        self.lines.get(self.next).map(|line| self.item(line))
+    }
+
+    /// Takes the first line that was not taken, if there is one.
+    #[cfg(feature = "server")]
+    pub(crate) fn pass(&mut self) {
+        self.next = self.lines.len().min(self.next + 1);
     }
 
     pub(super) fn item(&self, line: &Line) -> Result<&[u8], LineError> {

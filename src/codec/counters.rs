@@ -36,6 +36,12 @@ pub struct CodecCounters {
 }
 
 impl CodecCounters {
+    /// All bytes taken in.
+    #[cfg(feature = "net")]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.content_bytes + self.terminator_bytes + self.skipped_bytes
+    }
+
     /// All items that were not good.
     pub fn bad_items(&self) -> u64 {
         self.too_long + self.unterminated + self.bare_terminator + self.not_utf8 + self.incomplete

@@ -128,7 +128,7 @@ impl Encoder<Fragment> for FragmentCodec {
         let start = dst.len();
         dst.extend_from_slice(&bytes);
         if is_last {
-            dst.extend_from_slice(line.terminator());
+            dst.extend_from_slice(line.encoder.terminator());
         }
         let written = &dst[start..];
         // A terminator can lie within this piece, or across the border to those before.

@@ -1,10 +1,11 @@
 use std::io;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
+use super::encoder::LineEncoder;
 use super::room::Room;
-use super::walk::{Item, Step, Walk};
+use super::walk::{Item, Walk};
 use super::{CodecCounters, LineCodecBuilder};
 use crate::error::{EncodeError, LineError, TooManyBytes};
 use crate::scan::Delimiter;
@@ -52,8 +53,19 @@ use crate::scan::Delimiter;
 pub struct LineCodec {
     pub(super) walk: Walk,
     pub(super) room: Room,
-    max_encoded_length: Option<usize>,
-    write_crlf: bool,
+    pub(super) encoder: LineEncoder,
+}
+
+/// Both sides of it for a connection, which reads by itself, and back.
+#[cfg(feature = "net")]
+impl LineCodec {
+    pub(crate) fn into_sides(self) -> (Walk, LineEncoder) {
+        (self.walk, self.encoder)
+    }
+
+    pub(crate) fn from_sides(walk: Walk, encoder: LineEncoder) -> Self {
+        Self { walk, room: Room::new(), encoder }
+    }
 }
 
 impl LineCodec {
@@ -77,10 +89,9 @@ impl LineCodec {
             unterminated,
         } = builder;
         Self {
+            encoder: LineEncoder::new(delimiter.clone(), write_crlf, max_length, max_encoded_length),
             walk: Walk::new(delimiter, max_length, unterminated, max_block_length),
             room: Room::new(),
-            max_encoded_length,
-            write_crlf,
         }
     }
 
@@ -93,25 +104,7 @@ impl LineCodec {
     /// [`EncodeError::TooLong`] where the line is over the limit, else [`EncodeError::ContainsTerminator`] where it
     /// would not be read back as this one line. `dst` is then as it was.
     pub fn encode_line(&mut self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let max_length = self.max_encoded_length.unwrap_or(self.max_length());
-        if line.len() > max_length {
-            return Err(EncodeError::TooLong { length: line.len(), max_length });
-        }
-        let start = dst.len();
-        let delimiter = self.delimiter();
-        let terminator = self.terminator();
-        dst.reserve(line.len() + terminator.len());
-        dst.extend_from_slice(line);
-        dst.extend_from_slice(terminator);
-        // Judged as it will be read.
-        let conflict = delimiter.conflict(line, &dst[start..]);
-        match conflict {
-            None => Ok(()),
-            Some(at) => {
-                dst.truncate(start);
-                Err(EncodeError::ContainsTerminator { at })
-            }
-        }
+        self.encoder.encode_line(line, dst)
     }
 
     /// The next item is exactly the `count` bytes behind the last item's line, whatever is in them; behind a `TooLong`
@@ -181,11 +174,12 @@ impl LineCodec {
     /// [`max_encoded_length`](LineCodecBuilder::max_encoded_length) was set.
     pub fn set_max_length(&mut self, content_bytes: usize) {
         self.walk.set_max_length(content_bytes);
+        self.encoder.set_max_length(content_bytes);
     }
 
     /// The limit for lines, in bytes of content.
     pub fn max_length(&self) -> usize {
-        self.walk.scanner().max_length()
+        self.walk.max_length()
     }
 
     /// What ends a line.
@@ -205,60 +199,15 @@ impl LineCodec {
         self.room = Room::new();
     }
 
-    /// What is written behind a line.
-    pub(super) fn terminator(&self) -> &[u8] {
-        match self.delimiter() {
-            Delimiter::Newline if self.write_crlf => b"\r\n",
-            delimiter => delimiter.written(),
-        }
-    }
-
-    /// The next item at the front of `buffer`, which is left as it is but for bytes that belong to no item.
-    #[inline]
-    pub(crate) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
-        loop {
-            match self.walk.step(buffer, eof) {
-                Some(Step::Item(item)) => return Some(item),
-                Some(Step::Drop(count)) => buffer.advance(count),
-                None => return None,
-            }
-        }
-    }
-
-    /// The same, with room made for the next read where one is needed.
+    /// The next item at the front of `buffer`, with room made for the next read where one is needed.
     #[inline]
     pub(super) fn next_item_read(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
         self.room.look(buffer);
-        let item = self.next_item(buffer, eof);
+        let item = self.walk.next_item(buffer, eof);
         if item.is_none() && !eof {
             self.room.make(buffer);
         }
         item
-    }
-}
-
-/// What a connection does between lines.
-#[cfg(feature = "net")]
-impl LineCodec {
-    pub(crate) fn is_skipping(&self) -> bool {
-        self.walk.is_skipping()
-    }
-
-    /// Whether what comes first is the rest of a `TooLong` line.
-    pub(crate) fn is_within_long_line(&self) -> bool {
-        self.walk.scanner().is_skipping()
-    }
-
-    pub(crate) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
-        self.walk.skip_ahead(bytes, eof)
-    }
-
-    pub(crate) fn take_raw(&mut self, count: usize) {
-        self.walk.take_raw(count);
-    }
-
-    pub(crate) fn max_block_length(&self) -> usize {
-        self.walk.max_block_length()
     }
 }
 

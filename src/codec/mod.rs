@@ -3,6 +3,7 @@
 mod batch;
 mod builder;
 mod counters;
+mod encoder;
 mod fragment;
 mod line;
 mod room;
@@ -13,7 +14,11 @@ mod walk;
 pub use batch::{Batch, BatchCodec, BatchIter};
 pub use builder::LineCodecBuilder;
 pub use counters::CodecCounters;
+#[cfg(feature = "net")]
+pub(crate) use encoder::LineEncoder;
 pub use fragment::{Fragment, FragmentCodec};
 pub use line::LineCodec;
 #[cfg(feature = "text")]
 pub use text::TextCodec;
+#[cfg(feature = "net")]
+pub(crate) use walk::Walk;

@@ -7,6 +7,8 @@ use simdutf8::{basic, compat};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::batch::{Batch, Line};
+#[cfg(feature = "net")]
+use super::walk::Walk;
 use super::walk::{Item, ItemKind};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
@@ -108,14 +110,14 @@ impl TextCodec {
 }
 
 #[cfg(feature = "net")]
-impl LineCodec {
+impl Walk {
     /// Takes one item off the front of `buffer` as text, checked and copied by itself.
     pub(crate) fn cut_text(&mut self, item: Item, buffer: &mut BytesMut) -> Result<ByteString, LineError> {
         let line = item.cut(buffer)?;
         match compat::from_utf8(&line) {
             Ok(text) => Ok(ByteString::from(text)),
             Err(error) => {
-                self.walk.count_not_utf8(item.kind);
+                self.count_not_utf8(item.kind);
                 let valid_up_to = error.valid_up_to();
                 Err(LineError::NotUtf8 { line, valid_up_to })
             }

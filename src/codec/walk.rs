@@ -7,7 +7,7 @@ use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 /// The one walk over a stream that all codecs take: lines, counted blocks and skipped bytes in their order, each byte
 /// counted once.
 #[derive(Clone, Debug)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     scanner: Scanner,
     counted: Counted,
     max_block_length: usize,
@@ -89,6 +89,18 @@ impl Walk {
         Some(Step::Item(self.line(verdict)))
     }
 
+    /// The next item at the front of `buffer`, which is left as it is but for bytes that belong to no item.
+    #[inline]
+    pub(crate) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
+        loop {
+            match self.step(buffer, eof) {
+                Some(Step::Item(item)) => return Some(item),
+                Some(Step::Drop(count)) => buffer.advance(count),
+                None => return None,
+            }
+        }
+    }
+
     /// The same over pieces of at most `limit` bytes of lines of any length.
     pub(super) fn step_piece(&mut self, bytes: &[u8], eof: bool, limit: usize) -> Option<Step> {
         if self.is_ahead() {
@@ -112,7 +124,7 @@ impl Walk {
         Some(Step::Item(self.taken(ItemKind::Piece { is_last }, verdict.content.end, verdict.consumed)))
     }
 
-    pub(super) fn expect_bytes(&mut self, count: usize) -> Result<(), TooManyBytes> {
+    pub(crate) fn expect_bytes(&mut self, count: usize) -> Result<(), TooManyBytes> {
         if self.counted.block.is_some() {
             return Err(TooManyBytes { asked: count, max: 0 });
         }
@@ -123,7 +135,7 @@ impl Walk {
         Ok(())
     }
 
-    pub(super) fn skip_bytes(&mut self, count: u64) {
+    pub(crate) fn skip_bytes(&mut self, count: u64) {
         let Counted { skip, block, then_skip } = &mut self.counted;
         let skip = if block.is_some() { then_skip } else { skip };
         *skip = skip.saturating_add(count);
@@ -141,13 +153,19 @@ impl Walk {
 
     /// Whether bytes that belong to no item come before the next one.
     #[cfg(feature = "net")]
-    pub(super) fn is_skipping(&self) -> bool {
+    pub(crate) fn is_skipping(&self) -> bool {
         self.scanner.is_skipping() | (self.counted.skip > 0)
+    }
+
+    /// Whether those are the rest of a line.
+    #[cfg(feature = "net")]
+    pub(crate) fn is_within_long_line(&self) -> bool {
+        self.scanner.is_skipping()
     }
 
     /// How many of `bytes` are of those. `None`: none, or none that is there.
     #[cfg(feature = "net")]
-    pub(super) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
+    pub(crate) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
         if bytes.is_empty() || !self.is_skipping() {
             return None;
         }
@@ -159,7 +177,7 @@ impl Walk {
 
     /// The caller hands over `count` bytes that are no lines.
     #[cfg(feature = "net")]
-    pub(super) fn take_raw(&mut self, count: usize) {
+    pub(crate) fn take_raw(&mut self, count: usize) {
         self.scanner.take(count);
         self.counters.content_bytes += count as u64;
     }
@@ -183,12 +201,12 @@ impl Walk {
 
     /// `count` bytes, from a line's start on, are there to be read again.
     #[cfg(feature = "net")]
-    pub(super) fn put_back(&mut self, count: usize) {
+    pub(super) fn read_again(&mut self, count: usize) {
         self.scanner.put_back(count);
     }
 
     #[cfg(feature = "net")]
-    pub(super) fn max_block_length(&self) -> usize {
+    pub(crate) fn max_block_length(&self) -> usize {
         self.max_block_length
     }
 
@@ -200,15 +218,19 @@ impl Walk {
         self.within_line = false;
     }
 
-    pub(super) fn set_max_length(&mut self, max_length: usize) {
+    pub(crate) fn set_max_length(&mut self, max_length: usize) {
         self.scanner.set_max_length(max_length);
+    }
+
+    pub(crate) fn max_length(&self) -> usize {
+        self.scanner.max_length()
     }
 
     pub(super) fn scanner(&self) -> &Scanner {
         &self.scanner
     }
 
-    pub(super) fn counters(&self) -> CodecCounters {
+    pub(crate) fn counters(&self) -> CodecCounters {
         self.counters
     }
 

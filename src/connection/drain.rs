@@ -4,7 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::io::AsyncRead;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::any_io;
+use super::error::Error;
+use super::input::{Input, READ};
 
 /// Done when the server that the connection belongs to is asked to stop; never, where it belongs to none:
 /// [`Connection::draining`](crate::Connection::draining).
@@ -52,4 +57,83 @@ impl Future for Draining {
             }
         }
     }
+}
+
+/// How far the reading of what had come before a drain has got.
+#[derive(Debug)]
+pub(super) struct Drained {
+    /// Where in the stream that ends at the latest.
+    end: u64,
+    /// How much this round of reads has brought since.
+    round: usize,
+    /// And that the last one found nothing.
+    pub(super) has_looked: bool,
+    /// It was all read.
+    pub(super) is_all: bool,
+}
+
+/// So much is read at most once a drain has been seen: far more than what a system buffers, so that what had come is read, and
+/// a peer that never stops sending does not put off the end.
+const MAX_DRAINED: u64 = 8 * 1024 * 1024;
+
+impl Input {
+    /// What came before the drain is still read and answered. Reads as much as one read can bring, in however many pieces the
+    /// stream has it, and finds out whether that was all.
+    pub(super) fn poll_drain_round<Io: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        let mut drained = self.drained.take().unwrap_or_else(|| {
+            Box::new(Drained {
+                end: self.bytes_read() + MAX_DRAINED,
+                round: 0,
+                has_looked: false,
+                is_all: false,
+            })
+        });
+        let done = self.poll_drained(&mut drained, io, cx);
+        self.drained = Some(drained);
+        done
+    }
+
+    fn poll_drained<Io: AsyncRead + Unpin>(
+        &mut self,
+        drained: &mut Drained,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error>> {
+        while !self.is_at_eof && self.bytes_read() < drained.end {
+            if drained.round >= READ {
+                drained.round = 0;
+                return Poll::Ready(Ok(()));
+            }
+            let before = self.buffer.len();
+            match any_io::asking_the_system(|| self.poll_read(io, cx)) {
+                Poll::Ready(read) => {
+                    read?;
+                    drained.round += self.buffer.len() - before;
+                    drained.has_looked = false;
+                }
+                Poll::Pending if drained.has_looked => break,
+                Poll::Pending => {
+                    // It may only not have been this task's turn.
+                    drained.has_looked = true;
+                    poll_later(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+        drained.is_all = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The task is polled again, once it is its turn.
+fn poll_later(cx: &mut Context<'_>) {
+    #[cfg(feature = "server")]
+    let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+    // Without a server nothing drains.
+    #[cfg(not(feature = "server"))]
+    cx.waker().wake_by_ref();
 }

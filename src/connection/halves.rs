@@ -2,6 +2,7 @@ use std::boxed::Box;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -103,7 +104,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
 
     /// Lines as the codec has them.
     pub fn with_codec(reader: R, codec: LineCodec) -> Self {
-        Self(Half::new(reader, Input::new(codec), false))
+        Self(Half::new(reader, Input::new(codec.into_sides().0), false))
     }
 
     /// [`Connection::next_line`](super::Connection::next_line).
@@ -159,38 +160,38 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     ///
     /// The same.
     pub fn skip_bytes(&mut self, count: u64) -> impl Future<Output = Result<(), Error>> + use<'_, R> {
-        self.0.whole_mut().side.codec.skip_bytes(count);
+        self.0.whole_mut().side.walk.skip_bytes(count);
         poll_fn(|cx| self.0.poll_in(|input, io| input.poll_skipped(io, &mut (), cx)))
     }
 
     /// [`Connection::is_draining`](super::Connection::is_draining).
     pub fn is_draining(&self) -> bool {
-        self.0.side().draining.as_ref().is_some_and(Draining::is_draining)
+        self.0.side().draining.is_draining()
     }
 
     /// [`Connection::draining`](super::Connection::draining).
     pub fn draining(&self) -> Draining {
-        self.0.side().draining.clone().unwrap_or_else(|| Draining::new(None))
+        self.0.side().draining.clone()
     }
 
     /// What became of the bytes read.
     pub fn counters(&self) -> CodecCounters {
-        self.0.side().codec.counters()
+        self.0.side().walk.counters()
     }
 
     /// A new limit for lines read, in bytes of content.
     pub fn set_max_length(&mut self, content_bytes: usize) {
-        self.0.whole_mut().side.codec.set_max_length(content_bytes);
+        self.0.whole_mut().side.walk.set_max_length(content_bytes);
     }
 
     /// [`Connection::set_idle_timeout`](super::Connection::set_idle_timeout).
     pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.0.whole_mut().side.idle_timeout = timeout.into();
+        Arc::make_mut(&mut self.0.whole_mut().side.limits).idle_timeout = timeout.into();
     }
 
     /// [`Connection::set_line_timeout`](super::Connection::set_line_timeout).
     pub fn set_line_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.0.whole_mut().side.line_timeout = timeout.into();
+        Arc::make_mut(&mut self.0.whole_mut().side.limits).line_timeout = timeout.into();
     }
 }
 
@@ -215,7 +216,7 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
 
     /// Lines as the codec has them.
     pub fn with_codec(writer: W, codec: LineCodec) -> Self {
-        Self(Half::new(writer, Output::new(codec), false))
+        Self(Half::new(writer, Output::new(codec.into_sides().1), false))
     }
 
     /// Queues a line. Waits where more than 64 KiB (a server's `max_unsent`) are unsent already.
@@ -276,12 +277,12 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
 
     /// A new limit for lines written, in bytes of content, where the codec's `max_encoded_length` was not set.
     pub fn set_max_length(&mut self, content_bytes: usize) {
-        self.0.whole_mut().side.codec.set_max_length(content_bytes);
+        self.0.whole_mut().side.encoder.set_max_length(content_bytes);
     }
 
     /// [`Connection::set_write_timeout`](super::Connection::set_write_timeout).
     pub fn set_write_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
-        self.0.whole_mut().side.write_timeout = timeout.into();
+        Arc::make_mut(&mut self.0.whole_mut().side.limits).write_timeout = timeout.into();
     }
 }
 

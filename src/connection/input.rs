@@ -1,3 +1,4 @@
+use std::boxed::Box;
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
@@ -11,16 +12,17 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::any_io;
 use super::deadline::Deadline;
-use super::drain::Draining;
+use super::drain::{Drained, Draining};
 use super::error::{Error, Timeout};
 use super::guard::Guard;
-use crate::codec::{Batch, LineCodec};
+use super::limits::Limits;
+use super::traffic::Reported;
+use crate::codec::{Batch, Walk};
 use crate::error::{LineError, TooManyBytes};
 
 /// The room for one read.
-const READ: usize = 64 * 1024;
+pub(super) const READ: usize = 64 * 1024;
 
 std::thread_local! {
     /// Every connection of a thread reads into this one, and keeps what it has to keep.
@@ -31,41 +33,29 @@ std::thread_local! {
 /// that a dropped future must not lose is here.
 #[derive(Debug)]
 pub(super) struct Input {
-    pub(super) codec: LineCodec,
+    pub(super) walk: Walk,
     /// Read and not handed over. While waiting, no larger than it has to be.
-    buffer: BytesMut,
+    pub(super) buffer: BytesMut,
     /// The buffer's allocation has at least so many bytes.
     allocated: usize,
-    is_at_eof: bool,
+    pub(super) is_at_eof: bool,
     /// When the last bytes came.
     read_at: Option<Instant>,
     /// When the first bytes came of the line that is under way.
     begun_at: Option<Instant>,
-    pub(super) idle_timeout: Option<Duration>,
-    pub(super) line_timeout: Option<Duration>,
+    pub(super) limits: Arc<Limits>,
+    reported: [Reported; 4],
     /// What `deadline` is about; `None`: it has not begun.
     waiting_for: Option<WaitingFor>,
     deadline: Deadline,
-    pub(super) draining: Option<Draining>,
-    /// Where in the stream what has come before the drain ends at the latest, once that has been seen.
-    drain_end: Option<u64>,
-    /// How much this round of reads has brought since.
-    drain_round: usize,
-    /// And that the last one found nothing.
-    has_looked: bool,
-    /// What had come before the drain was read.
-    is_drained: bool,
+    pub(super) draining: Draining,
+    /// What had come before the drain, once that has been seen.
+    pub(super) drained: Option<Box<Drained>>,
     /// Shared with the last batch as long as that is there and its lines may be being answered.
     lent: Option<Arc<()>>,
     pub(super) timed_out: Option<Timeout>,
     pub(super) guard: Guard,
-    /// So many bad lines are handed over; then the connection is at its end.
-    pub(super) max_bad_lines: Option<u64>,
 }
-
-/// So much is read at most once a drain has been seen: far more than what a system buffers, so that what had come is read, and
-/// a peer that never stops sending does not put off the end.
-const MAX_DRAINED: u64 = 8 * 1024 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitingFor {
@@ -99,27 +89,23 @@ impl<Io> Unsent<Io> for () {
 }
 
 impl Input {
-    pub(super) fn new(codec: LineCodec) -> Self {
+    pub(super) fn new(walk: Walk) -> Self {
         Self {
-            codec,
+            walk,
             buffer: BytesMut::new(),
             allocated: 0,
             is_at_eof: false,
             read_at: None,
             begun_at: None,
-            idle_timeout: None,
-            line_timeout: None,
+            limits: Limits::none(),
+            reported: Default::default(),
             waiting_for: None,
             deadline: Deadline::default(),
-            draining: None,
-            drain_end: None,
-            drain_round: 0,
-            has_looked: false,
-            is_drained: false,
+            draining: Draining::new(None),
+            drained: None,
             lent: None,
             timed_out: None,
             guard: Guard::Off,
-            max_bad_lines: None,
         }
     }
 
@@ -131,7 +117,7 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<Bytes, LineError>>, Error>> {
         self.poll_items(io, unsent, cx, |input| {
-            let item = input.codec.next_item(&mut input.buffer, input.is_at_eof)?;
+            let item = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
             Some(item.cut(&mut input.buffer))
         })
     }
@@ -145,8 +131,8 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<bytestring::ByteString, LineError>>, Error>> {
         self.poll_items(io, unsent, cx, |input| {
-            let item = input.codec.next_item(&mut input.buffer, input.is_at_eof)?;
-            Some(input.codec.cut_text(item, &mut input.buffer))
+            let item = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
+            Some(input.walk.cut_text(item, &mut input.buffer))
         })
     }
 
@@ -158,9 +144,9 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Batch>, Error>> {
         self.poll_items(io, unsent, cx, |input| {
-            let first = input.codec.next_item(&mut input.buffer, input.is_at_eof)?;
-            let most = input.max_bad_lines.unwrap_or(u64::MAX);
-            let batch = input.codec.batch_from(first, &mut input.buffer, input.is_at_eof, most);
+            let first = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
+            let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
+            let batch = input.walk.batch_from(first, &mut input.buffer, input.is_at_eof, most);
             if batch.len() > 1 {
                 // The last of them may be a long line, and another than the one that was waited for.
                 input.line_begins();
@@ -177,15 +163,15 @@ impl Input {
         cx: &mut Context<'_>,
         mut take: impl FnMut(&mut Self) -> Option<T>,
     ) -> Poll<Result<Option<T>, Error>> {
-        if self.max_bad_lines.is_some_and(|most| self.codec.counters().bad_items() > most) {
+        if self.limits.max_bad_lines.is_some_and(|most| self.walk.counters().bad_items() > most) {
             ready!(unsent.poll_before_end(io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
         }
         self.lent.take_if(|lent| Arc::strong_count(lent) > 1);
         loop {
-            if self.has_looked && !self.is_drained {
+            if self.drained.as_ref().is_some_and(|drained| drained.has_looked && !drained.is_all) {
                 // Before a line of this round is answered: what comes while that takes its time has come too late.
-                self.is_drained = ready!(self.poll_drain_round(io, cx))?;
+                ready!(self.poll_drain_round(io, cx))?;
             }
             if let Some(said) = self.guard.judge(&self.buffer) {
                 unsent.say(said);
@@ -195,8 +181,8 @@ impl Input {
                 return Poll::Ready(Err(Error::NotLines));
             }
             let is_long_request =
-                self.buffer.len() > self.codec.max_length() && self.guard.fears(&self.buffer);
-            let was_skipping = self.codec.is_skipping();
+                self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
+            let was_skipping = self.walk.is_skipping();
             let item = take(self);
             if was_skipping && item.is_some() {
                 // Behind what was skipped comes another line, even if it is one to be skipped as well.
@@ -204,7 +190,7 @@ impl Input {
             }
             self.skipped(was_skipping);
             if let Some(item) = item {
-                if is_long_request && self.codec.counters().too_long > 0 {
+                if is_long_request && self.walk.counters().too_long > 0 {
                     unsent.say(self.guard.refuse());
                     continue;
                 }
@@ -212,52 +198,19 @@ impl Input {
                 self.taken();
                 return Poll::Ready(Ok(Some(item)));
             }
-            if self.is_at_eof || self.is_drained {
+            if self.is_at_eof || self.drained.as_ref().is_some_and(|drained| drained.is_all) {
                 ready!(unsent.poll_before_end(io, cx))?;
                 return Poll::Ready(Ok(None));
             }
             // A peer that does not take its replies is not read: nobody has looked what has come.
             ready!(unsent.poll_before_wait(io, cx))?;
-            if self.draining.as_mut().is_some_and(|draining| Pin::new(draining).poll(cx).is_ready()) {
-                self.is_drained = ready!(self.poll_drain_round(io, cx))?;
+            if Pin::new(&mut self.draining).poll(cx).is_ready() {
+                ready!(self.poll_drain_round(io, cx))?;
                 continue;
             }
             let next = if self.buffer.is_empty() { WaitingFor::Anything } else { WaitingFor::Rest };
             ready!(self.poll_input(io, cx, next))?;
         }
-    }
-
-    /// What came before the drain is still read and answered. Reads as much as one read can bring, in however many pieces the
-    /// stream has it, and tells whether that was all.
-    fn poll_drain_round<Io: AsyncRead + Unpin>(
-        &mut self,
-        io: &mut Io,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<bool, Error>> {
-        let read = self.bytes_read();
-        let end = *self.drain_end.get_or_insert(read + MAX_DRAINED);
-        while !self.is_at_eof && self.bytes_read() < end {
-            if self.drain_round >= READ {
-                self.drain_round = 0;
-                return Poll::Ready(Ok(false));
-            }
-            let before = self.buffer.len();
-            match any_io::asking_the_system(|| self.poll_read(io, cx)) {
-                Poll::Ready(read) => {
-                    read?;
-                    self.drain_round += self.buffer.len() - before;
-                    self.has_looked = false;
-                }
-                Poll::Pending if self.has_looked => break,
-                Poll::Pending => {
-                    // It may only not have been this task's turn.
-                    self.has_looked = true;
-                    poll_later(cx);
-                    return Poll::Pending;
-                }
-            }
-        }
-        Poll::Ready(Ok(true))
     }
 
     /// Exactly `count` bytes. Until they are all there nothing is taken.
@@ -268,15 +221,15 @@ impl Input {
         unsent: &mut impl Unsent<Io>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bytes, Error>> {
-        let max = self.codec.max_block_length();
+        let max = self.walk.max_block_length();
         if count > max {
             return Poll::Ready(Err(TooManyBytes { asked: count, max }.into()));
         }
         loop {
             self.skip_ahead();
-            if !self.codec.is_skipping() && self.buffer.len() >= count {
-                self.codec.expect_bytes(count)?;
-                if let Some(item) = self.codec.next_item(&mut self.buffer, self.is_at_eof) {
+            if !self.walk.is_skipping() && self.buffer.len() >= count {
+                self.walk.expect_bytes(count)?;
+                if let Some(item) = self.walk.next_item(&mut self.buffer, self.is_at_eof) {
                     self.taken();
                     return Poll::Ready(item.cut(&mut self.buffer).map_err(Error::from));
                 }
@@ -298,7 +251,7 @@ impl Input {
     ) -> Poll<Result<(), Error>> {
         loop {
             self.skip_ahead();
-            if !self.codec.is_skipping() {
+            if !self.walk.is_skipping() {
                 self.taken();
                 return Poll::Ready(Ok(()));
             }
@@ -321,12 +274,12 @@ impl Input {
     ) -> Poll<Result<usize, Error>> {
         loop {
             self.skip_ahead();
-            if !self.codec.is_skipping() && !self.buffer.is_empty() {
+            if !self.walk.is_skipping() && !self.buffer.is_empty() {
                 let most = into.remaining().min(self.buffer.len());
                 let count = usize::try_from(count).map_or(most, |count| most.min(count));
                 into.put_slice(&self.buffer[..count]);
                 self.buffer.advance(count);
-                self.codec.take_raw(count);
+                self.walk.take_raw(count);
                 self.taken();
                 return Poll::Ready(Ok(count));
             }
@@ -357,8 +310,8 @@ impl Input {
         cx: &mut Context<'_>,
         next: WaitingFor,
     ) -> Poll<Result<(), Error>> {
-        let waiting_for = match self.codec.is_skipping() {
-            true if self.codec.is_within_long_line() => WaitingFor::Rest,
+        let waiting_for = match self.walk.is_skipping() {
+            true if self.walk.is_within_long_line() => WaitingFor::Rest,
             true => WaitingFor::Anything,
             false => next,
         };
@@ -372,22 +325,22 @@ impl Input {
         if self.waiting_for != Some(waiting_for) {
             self.waiting_for = Some(waiting_for);
             // What has begun came with the last read; counted bytes of which none has come begin now.
-            let has_begun = !self.buffer.is_empty() || self.codec.is_within_long_line();
+            let has_begun = !self.buffer.is_empty() || self.walk.is_within_long_line();
             self.deadline.start(match (waiting_for, self.begun_at) {
                 (WaitingFor::Rest, Some(begun)) if has_begun => begun,
                 _ => Instant::now(),
             });
         }
         let (after, timeout) = match waiting_for {
-            WaitingFor::Anything => (self.idle_timeout, Timeout::Idle),
-            WaitingFor::Rest => (self.line_timeout, Timeout::Line),
+            WaitingFor::Anything => (self.limits.idle_timeout, Timeout::Idle),
+            WaitingFor::Rest => (self.limits.line_timeout, Timeout::Line),
         };
         ready!(self.deadline.poll(after, cx));
         self.timed_out = Some(timeout);
         Poll::Ready(Err(Error::Timeout(timeout)))
     }
 
-    fn poll_read<Io: AsyncRead + Unpin>(
+    pub(super) fn poll_read<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
@@ -408,6 +361,7 @@ impl Input {
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        self.report();
         let mut read = ReadBuf::new(room);
         loop {
             match ready!(Pin::new(&mut *io).poll_read(cx, &mut read)) {
@@ -421,13 +375,24 @@ impl Input {
             self.is_at_eof = true;
         } else {
             let now = Some(Instant::now());
-            if self.buffer.is_empty() && !self.codec.is_within_long_line() {
+            if self.buffer.is_empty() && !self.walk.is_within_long_line() {
                 self.begun_at = now;
             }
             self.append(read);
             self.read_at = now;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Adds what has been taken since the last time to what all of the server's connections have.
+    pub(super) fn report(&mut self) {
+        let Some(traffic) = &self.limits.traffic else { return };
+        let counters = self.walk.counters();
+        let [lines, bad_lines, bytes_read, skipped_bytes] = &mut self.reported;
+        traffic.lines.report(lines, counters.lines);
+        traffic.bad_lines.report(bad_lines, counters.bad_items());
+        traffic.bytes_read.report(bytes_read, counters.bytes());
+        traffic.skipped_bytes.report(skipped_bytes, counters.skipped_bytes);
     }
 
     fn append(&mut self, bytes: &[u8]) {
@@ -461,8 +426,8 @@ impl Input {
 
     /// Drops what is buffered of the rest of a long line, and of bytes to be skipped.
     fn skip_ahead(&mut self) {
-        let was_skipping = self.codec.is_skipping();
-        while let Some(count) = self.codec.skip_ahead(&self.buffer, self.is_at_eof) {
+        let was_skipping = self.walk.is_skipping();
+        while let Some(count) = self.walk.skip_ahead(&self.buffer, self.is_at_eof) {
             self.buffer.advance(count);
         }
         self.skipped(was_skipping);
@@ -470,7 +435,7 @@ impl Input {
 
     /// What comes behind the skipped bytes has a deadline of its own.
     fn skipped(&mut self, was_skipping: bool) {
-        if was_skipping && !self.codec.is_skipping() {
+        if was_skipping && !self.walk.is_skipping() {
             self.line_begins();
         }
     }
@@ -478,7 +443,7 @@ impl Input {
     /// Something was handed over. The deadline for what comes next begins when it is waited for; that of a long line under
     /// way goes on while it is skipped.
     fn taken(&mut self) {
-        if !self.codec.is_skipping() {
+        if !self.walk.is_skipping() {
             self.line_begins();
         }
     }
@@ -490,7 +455,7 @@ impl Input {
     }
 
     pub(super) fn put_back(&mut self, batch: Batch) {
-        let rest = self.codec.put_back(batch);
+        let rest = self.walk.put_back(batch);
         if !rest.is_empty() {
             let mut buffer = BytesMut::with_capacity(rest.len() + self.buffer.len());
             buffer.extend_from_slice(&rest);
@@ -507,10 +472,8 @@ impl Input {
             && self.read_at.is_some_and(|read_at| read_at.elapsed() > Duration::from_millis(1))
     }
 
-    fn bytes_read(&self) -> u64 {
-        let counters = self.codec.counters();
-        let taken = counters.content_bytes + counters.terminator_bytes + counters.skipped_bytes;
-        taken + self.buffer.len() as u64
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.walk.counters().bytes() + self.buffer.len() as u64
     }
 
     /// What has been read and not been handed over.
@@ -537,16 +500,7 @@ impl Input {
         Poll::Ready(Ok(()))
     }
 
-    pub(super) fn into_parts(self) -> (LineCodec, BytesMut) {
-        (self.codec, self.buffer)
+    pub(super) fn into_parts(self) -> (Walk, BytesMut) {
+        (self.walk, self.buffer)
     }
-}
-
-/// The task is polled again, once it is its turn.
-fn poll_later(cx: &mut Context<'_>) {
-    #[cfg(feature = "server")]
-    let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);
-    // Without a server nothing drains.
-    #[cfg(not(feature = "server"))]
-    cx.waker().wake_by_ref();
 }

@@ -1,7 +1,7 @@
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
@@ -9,7 +9,9 @@ use tokio::io::AsyncWrite;
 use super::deadline::Deadline;
 use super::error::{Error, Timeout};
 use super::input::Unsent;
-use crate::codec::LineCodec;
+use super::limits::Limits;
+use super::traffic::Reported;
+use crate::codec::LineEncoder;
 
 /// Bytes are queued in pieces of so many.
 const PIECE: usize = 64 * 1024;
@@ -17,31 +19,31 @@ const PIECE: usize = 64 * 1024;
 /// The writing side of a connection: what has been written to it and not been sent, and how long the peer may take over it.
 #[derive(Debug)]
 pub(super) struct Output {
-    pub(super) codec: LineCodec,
+    pub(super) encoder: LineEncoder,
     unsent: BytesMut,
     /// All was handed to the stream, which has not been told to pass it on.
     is_flush_due: bool,
-    pub(super) max_unsent: usize,
-    pub(super) write_timeout: Option<Duration>,
+    pub(super) limits: Arc<Limits>,
     /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
     deadline: Deadline,
     pub(super) has_timed_out: bool,
     pub(super) lines: u64,
     pub(super) bytes: u64,
+    reported: [Reported; 2],
 }
 
 impl Output {
-    pub(super) fn new(codec: LineCodec) -> Self {
+    pub(super) fn new(encoder: LineEncoder) -> Self {
         Self {
-            codec,
+            encoder,
             unsent: BytesMut::new(),
             is_flush_due: false,
-            max_unsent: 64 * 1024,
-            write_timeout: None,
+            limits: Limits::none(),
             deadline: Deadline::default(),
             has_timed_out: false,
             lines: 0,
             bytes: 0,
+            reported: Default::default(),
         }
     }
 
@@ -53,7 +55,7 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_room(io, cx))?;
-        self.codec.encode_line(line, &mut self.unsent).map_err(Error::Encode)?;
+        self.encoder.encode_line(line, &mut self.unsent).map_err(Error::Encode)?;
         self.lines += 1;
         Poll::Ready(self.send_some(io, cx))
     }
@@ -95,8 +97,8 @@ impl Output {
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
-        match self.unsent.len() > self.max_unsent {
-            true => self.poll_send(self.max_unsent, io, cx),
+        match self.unsent.len() > self.limits.max_unsent {
+            true => self.poll_send(self.limits.max_unsent, io, cx),
             false => {
                 self.deadline.stop();
                 Poll::Ready(Ok(()))
@@ -106,7 +108,7 @@ impl Output {
 
     /// Past `max_unsent`, sends what goes out without waiting.
     fn send_some<Io: AsyncWrite + Unpin>(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Result<(), Error> {
-        match self.unsent.len() > self.max_unsent {
+        match self.unsent.len() > self.limits.max_unsent {
             true => self.send_now(io, cx),
             false => Ok(()),
         }
@@ -138,7 +140,7 @@ impl Output {
     }
 
     fn poll_late<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
-        ready!(self.deadline.poll(self.write_timeout, cx));
+        ready!(self.deadline.poll(self.limits.write_timeout, cx));
         self.has_timed_out = true;
         Poll::Ready(Err(Error::Timeout(Timeout::Write)))
     }
@@ -156,6 +158,7 @@ impl Output {
                     self.unsent.advance(written);
                     self.bytes += written as u64;
                     self.is_flush_due = true;
+                    self.report();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -171,6 +174,15 @@ impl Output {
         }
         self.deadline.stop();
         Poll::Ready(Ok(()))
+    }
+
+    /// Adds what was written since the last time to what all of the server's connections have.
+    pub(super) fn report(&mut self) {
+        if let Some(traffic) = &self.limits.traffic {
+            let [lines, bytes] = &mut self.reported;
+            traffic.lines_written.report(lines, self.lines);
+            traffic.bytes_sent.report(bytes, self.bytes);
+        }
     }
 
     /// Sends everything, then the end of the stream.
@@ -194,8 +206,8 @@ impl Output {
         self.unsent.is_empty() && !self.is_flush_due
     }
 
-    pub(super) fn into_unsent(self) -> BytesMut {
-        self.unsent
+    pub(super) fn into_parts(self) -> (LineEncoder, BytesMut) {
+        (self.encoder, self.unsent)
     }
 }
 
@@ -212,7 +224,7 @@ fn uninterrupted(mut call: impl FnMut() -> Poll<io::Result<()>>) -> Poll<io::Res
 impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
     fn say(&mut self, error: &str) {
         // What cannot be framed stays unsaid.
-        self.lines += u64::from(self.codec.encode_line(error.as_bytes(), &mut self.unsent).is_ok());
+        self.lines += u64::from(self.encoder.encode_line(error.as_bytes(), &mut self.unsent).is_ok());
     }
 
     fn poll_before_wait(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -222,7 +234,9 @@ impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
         match self.poll_write(0, io, cx) {
             Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
             // A peer that does not take its replies is not read any further.
-            Poll::Pending if self.unsent.len() > self.max_unsent => self.poll_send(self.max_unsent, io, cx),
+            Poll::Pending if self.unsent.len() > self.limits.max_unsent => {
+                self.poll_send(self.limits.max_unsent, io, cx)
+            }
             Poll::Pending => {
                 self.deadline.stop();
                 Poll::Ready(Ok(()))

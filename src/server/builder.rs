@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Accepted, Config, Server};
 use crate::codec::LineCodec;
+use crate::connection::Limits;
 
 /// Configures a [`Server`]. Made by [`Server::builder`]. Where a limit takes a `Duration` or a number or `None`, `None` is no
 /// limit.
@@ -19,18 +20,25 @@ impl ServerBuilder {
             codec: LineCodec::new(),
             max_connections: 10_000,
             max_connections_per_ip: None,
-            max_bad_lines: Some(100),
-            max_unsent: 64 * 1024,
-            idle_timeout: Some(Duration::from_secs(5 * 60)),
-            line_timeout: Some(Duration::from_secs(30)),
-            write_timeout: Some(Duration::from_secs(30)),
+            limits: Arc::new(Limits {
+                idle_timeout: Some(Duration::from_secs(5 * 60)),
+                line_timeout: Some(Duration::from_secs(30)),
+                write_timeout: Some(Duration::from_secs(30)),
+                max_bad_lines: Some(100),
+                max_unsent: 64 * 1024,
+                refuse_http_and_tls: false,
+                traffic: None,
+            }),
             handshake_timeout: Some(Duration::from_secs(10)),
             drain_timeout: Some(Duration::from_secs(10)),
             linger_timeout: Duration::from_secs(2),
             tcp_nodelay: true,
-            refuse_http_and_tls: false,
             handshake: None,
         })
+    }
+
+    fn limits(&mut self) -> &mut Limits {
+        Arc::make_mut(&mut self.0.limits)
     }
 
     /// The delimiter and the limits of lines, for all connections. Default: [`LineCodec::new`].
@@ -55,32 +63,32 @@ impl ServerBuilder {
 
     /// How many bad lines a connection may have in total. The next one is handed over too, and ends it. Default: 100.
     pub fn max_bad_lines(mut self, n: impl Into<Option<u64>>) -> Self {
-        self.0.max_bad_lines = n.into();
+        self.limits().max_bad_lines = n.into();
         self
     }
 
     /// How many bytes of replies may be unsent before a handler that writes more has to wait, and the connection is no longer
     /// read. Default: 64 KiB.
     pub fn max_unsent(mut self, bytes: usize) -> Self {
-        self.0.max_unsent = bytes;
+        self.limits().max_unsent = bytes;
         self
     }
 
     /// How long a peer may take to begin a line. Default: 5 minutes.
     pub fn idle_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.0.idle_timeout = after.into();
+        self.limits().idle_timeout = after.into();
         self
     }
 
     /// How long a line may take from its first byte to its last, however it drips. Default: 30 s.
     pub fn line_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.0.line_timeout = after.into();
+        self.limits().line_timeout = after.into();
         self
     }
 
     /// How long replies may wait for the peer to take them. Default: 30 s.
     pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
-        self.0.write_timeout = after.into();
+        self.limits().write_timeout = after.into();
         self
     }
 
@@ -113,7 +121,7 @@ impl ServerBuilder {
     /// can be made to send such a request to any port (cross-protocol requests). For protocols in which the peer speaks first
     /// and a line is never `METHOD target HTTP/1.1`. Default: off.
     pub fn refuse_http_and_tls(mut self, yes: bool) -> Self {
-        self.0.refuse_http_and_tls = yes;
+        self.limits().refuse_http_and_tls = yes;
         self
     }
 

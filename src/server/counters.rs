@@ -1,10 +1,10 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::ended::Ended;
-use crate::codec::CodecCounters;
-use crate::connection::{ConnectionCounters, Timeout};
+use crate::connection::{Timeout, Traffic};
 
-/// What a [`Server`](crate::Server) has done so far. What went through a connection is added when the connection has ended.
+/// What a [`Server`](crate::Server) has done so far, live connections included as they were at their last read or write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -42,42 +42,45 @@ pub struct Counters {
     pub bytes_sent: u64,
 }
 
-macro_rules! totals {
-    ($($field:ident),*) => {
-        /// [`Counters`] that all connections add to.
-        #[derive(Debug, Default)]
-        pub(super) struct Totals {
-            $($field: AtomicU64,)*
-        }
-
-        impl Totals {
-            pub(super) fn read(&self) -> Counters {
-                Counters { $($field: self.$field.load(Relaxed),)* }
-            }
-        }
-    };
+/// [`Counters`] that all connections add to.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    accepted: AtomicU64,
+    accept_errors: AtomicU64,
+    refused: AtomicU64,
+    failed: AtomicU64,
+    panicked: AtomicU64,
+    aborted: AtomicU64,
+    idle_timeouts: AtomicU64,
+    line_timeouts: AtomicU64,
+    write_timeouts: AtomicU64,
+    handshake_timeouts: AtomicU64,
+    pub(super) traffic: Arc<Traffic>,
 }
 
-totals!(
-    accepted,
-    accept_errors,
-    refused,
-    failed,
-    panicked,
-    aborted,
-    idle_timeouts,
-    line_timeouts,
-    write_timeouts,
-    handshake_timeouts,
-    lines,
-    bad_lines,
-    bytes_read,
-    skipped_bytes,
-    lines_written,
-    bytes_sent
-);
-
 impl Totals {
+    pub(super) fn read(&self) -> Counters {
+        let traffic = &self.traffic;
+        Counters {
+            accepted: self.accepted.load(Relaxed),
+            accept_errors: self.accept_errors.load(Relaxed),
+            refused: self.refused.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            panicked: self.panicked.load(Relaxed),
+            aborted: self.aborted.load(Relaxed),
+            idle_timeouts: self.idle_timeouts.load(Relaxed),
+            line_timeouts: self.line_timeouts.load(Relaxed),
+            write_timeouts: self.write_timeouts.load(Relaxed),
+            handshake_timeouts: self.handshake_timeouts.load(Relaxed),
+            lines: traffic.lines.get(),
+            bad_lines: traffic.bad_lines.get(),
+            bytes_read: traffic.bytes_read.get(),
+            skipped_bytes: traffic.skipped_bytes.get(),
+            lines_written: traffic.lines_written.get(),
+            bytes_sent: traffic.bytes_sent.get(),
+        }
+    }
+
     pub(super) fn accepted(&self) {
         self.accepted.fetch_add(1, Relaxed);
     }
@@ -104,22 +107,6 @@ impl Totals {
         };
         if let Some(total) = total {
             total.fetch_add(1, Relaxed);
-        }
-    }
-
-    /// What went through a connection that is not the handler's any more.
-    pub(super) fn count(&self, connection: ConnectionCounters) {
-        let ConnectionCounters { read, lines_written, bytes_sent, .. } = connection;
-        let CodecCounters { lines, content_bytes, terminator_bytes, skipped_bytes, .. } = read;
-        for (total, count) in [
-            (&self.lines, lines),
-            (&self.bad_lines, read.bad_items()),
-            (&self.bytes_read, content_bytes + terminator_bytes + skipped_bytes),
-            (&self.skipped_bytes, skipped_bytes),
-            (&self.lines_written, lines_written),
-            (&self.bytes_sent, bytes_sent),
-        ] {
-            total.fetch_add(count, Relaxed);
         }
     }
 }

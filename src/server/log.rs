@@ -1,7 +1,6 @@
 //! What the server tells `tracing`: a span for each connection, an event when it ends, and when accepting fails. Without the
 //! feature it tells nothing. No event holds a byte that a peer sent, but in the errors of handlers, which are escaped.
 
-use std::future::Future;
 use std::io;
 
 use tokio::time::{Duration, Instant};
@@ -9,13 +8,27 @@ use tokio::time::{Duration, Instant};
 use super::ended::Ended;
 use crate::connection::{ConnectionCounters, Peer};
 
-/// What happens in `future` happens on the connection from `peer`.
-pub(super) fn on_connection<F: Future>(peer: Peer, future: F) -> impl Future<Output = F::Output> {
+/// What happens on one connection.
+pub(super) struct Span {
     #[cfg(feature = "tracing")]
-    let future = tracing::Instrument::instrument(future, tracing::info_span!("connection", %peer));
-    #[cfg(not(feature = "tracing"))]
-    let _ = peer;
-    future
+    span: tracing::Span,
+}
+
+impl Span {
+    #[cfg_attr(not(feature = "tracing"), allow(unused_variables))]
+    pub(super) fn of(peer: Peer) -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            span: tracing::info_span!("connection", %peer),
+        }
+    }
+
+    /// Of all that happens in `does`.
+    pub(super) fn of_all<T>(&self, does: impl FnOnce() -> T) -> T {
+        #[cfg(feature = "tracing")]
+        let _entered = self.span.enter();
+        does()
+    }
 }
 
 /// A connection has ended. The counters are `None` where its handler took it apart or it had none.

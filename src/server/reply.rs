@@ -2,9 +2,11 @@ use std::boxed::Box;
 use std::format;
 use std::future::Future;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::vec::Vec;
 
+use crate::codec::Batch;
 use crate::connection::{Connection, Error};
 
 type Handling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -32,26 +34,81 @@ pub fn reply<R: AsRef<[u8]> + Send>(
 pub fn reply_into(
     f: impl FnMut(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static,
 ) -> impl Fn(Connection) -> Handling + Clone + Send + Sync + 'static {
-    move |connection| Box::pin(answer(connection, f.clone()))
+    move |connection| Box::pin(Replies { connection, f: f.clone(), work: None })
 }
 
-async fn answer(mut connection: Connection, mut f: impl FnMut(&[u8], &mut Vec<u8>)) -> io::Result<()> {
-    while let Some(batch) = connection.next_batch().await? {
-        // Kept for a batch only: an idle connection holds no buffer.
-        let mut reply = Vec::new();
-        for line in &batch {
-            reply.clear();
-            match line {
-                Ok(line) => f(line, &mut reply),
-                Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
-            }
-            match connection.write_line(&reply).await {
-                Err(Error::Encode(refused)) => {
-                    connection.write_line(format!("error: reply refused: {refused}")).await?;
+/// What [`reply_into`] does with a connection. By hand, since an async fn would keep room for all of it while it waits.
+struct Replies<F> {
+    connection: Connection,
+    f: F,
+    /// In a box of its own: an idle connection has none.
+    work: Option<Box<Work>>,
+}
+
+/// A batch that is being answered.
+struct Work {
+    batch: Batch,
+    /// To the first line of the batch.
+    reply: Vec<u8>,
+    made: Made,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Made {
+    Nothing,
+    Reply,
+    /// An error line in place of a reply that could not be framed.
+    Refusal,
+}
+
+// Nothing in it is pinned.
+impl<F> Unpin for Replies<F> {}
+
+impl<F: FnMut(&[u8], &mut Vec<u8>)> Future for Replies<F> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            ready!(this.poll_answered(cx))?;
+            this.work = None;
+            match ready!(pin!(this.connection.next_batch()).poll(cx))? {
+                None => return Poll::Ready(Ok(())),
+                Some(batch) => {
+                    this.work = Some(Box::new(Work { batch, reply: Vec::new(), made: Made::Nothing }));
                 }
-                written => written?,
             }
         }
     }
-    Ok(())
+}
+
+impl<F: FnMut(&[u8], &mut Vec<u8>)> Replies<F> {
+    /// Writes the replies to the batch, if there is one.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let Self { connection, f, work: Some(work) } = self else { return Poll::Ready(Ok(())) };
+        let Work { batch, reply, made } = &mut **work;
+        while let Some(line) = batch.first() {
+            if *made == Made::Nothing {
+                reply.clear();
+                match line {
+                    Ok(line) => f(line, reply),
+                    Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
+                }
+                *made = Made::Reply;
+            }
+            let written = ready!(pin!(connection.write_line(&*reply)).poll(cx));
+            match written {
+                Err(Error::Encode(refused)) if *made == Made::Reply => {
+                    *reply = format!("error: reply refused: {refused}").into_bytes();
+                    *made = Made::Refusal;
+                }
+                written => {
+                    written?;
+                    *made = Made::Nothing;
+                    batch.pass();
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
 }

@@ -2,7 +2,6 @@ use std::boxed::Box;
 use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, PoisonError};
@@ -13,174 +12,187 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::counters::Totals;
 use super::ended::Ended;
 use super::{Accepted, Server, Shared, log};
-use crate::connection::{AnyIo, Connection, ConnectionCounters, Draining, Error, Inner, Limits, Timeout};
+use crate::connection::{AnyIo, Connection, Draining, Error, Inner, Peer, Timeout};
 
 impl Server {
     /// One connection from accept to close.
-    pub(super) async fn session<H, Fut>(
+    ///
+    /// What waits for long is the handler: the rest is small, or in boxes that are there for the beginning and the end only.
+    pub(super) fn session<H, Fut>(
         self,
         accepted: Accepted,
         handler: H,
         permit: OwnedSemaphorePermit,
         drain: CancellationToken,
-    ) where
-        H: FnOnce(Connection) -> Fut,
-        Fut: Future<Output = io::Result<()>>,
-    {
-        let Shared { config, totals, .. } = &*self.0;
-        if let Some(tcp) = accepted.io.downcast_ref::<TcpStream>() {
-            // Where it fails, the peer is gone, and the first read says so.
-            _ = tcp.set_nodelay(config.tcp_nodelay);
-        }
-        let mut peer = accepted.peer;
-        let mut counters = None;
-        let ended = match log::on_connection(peer, self.shake_hands(accepted)).await {
-            Err(ended) => ended,
-            Ok(accepted) => {
-                peer = accepted.peer;
-                match Place::take(&self.0, peer.ip()) {
-                    None => Ended::Refused,
-                    Some(_place) => {
-                        let handled = self.handle(accepted, handler, drain, &mut counters);
-                        log::on_connection(peer, handled).await
-                    }
-                }
-            }
-        };
-        totals.ended(&ended);
-        log::ended(peer, &ended, counters.as_ref());
-        drop(permit);
-    }
-
-    async fn shake_hands(&self, accepted: Accepted) -> Result<Accepted, Ended> {
-        let config = &self.0.config;
-        let Some(hook) = &config.handshake else { return Ok(accepted) };
-        let shaken = match config.handshake_timeout {
-            None => hook(accepted).await,
-            Some(after) => match timeout(after, hook(accepted)).await {
-                Ok(shaken) => shaken,
-                Err(_) => return Err(Ended::TimedOut(Timeout::Handshake)),
-            },
-        };
-        shaken.map_err(Ended::Failed)
-    }
-
-    /// Runs the handler until it is done and has dropped the connection, and ends that.
-    async fn handle<H, Fut>(
-        &self,
-        accepted: Accepted,
-        handler: H,
-        drain: CancellationToken,
-        counters: &mut Option<ConnectionCounters>,
-    ) -> Ended
+    ) -> impl Future<Output = ()> + use<H, Fut>
     where
         H: FnOnce(Connection) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
-        let Shared { config, totals, .. } = &*self.0;
-        let limits = Limits {
-            idle_timeout: config.idle_timeout,
-            line_timeout: config.line_timeout,
-            write_timeout: config.write_timeout,
-            max_bad_lines: config.max_bad_lines,
-            max_unsent: config.max_unsent,
-            refuse_http_and_tls: config.refuse_http_and_tls,
-            draining: Draining::new(Some(drain)),
+        let mut session = Session::new(self, accepted.peer, permit);
+        // Not an async fn: its arguments would be stored twice.
+        let beginning = Box::new((accepted, drain));
+        async move {
+            let mut ended = match Box::pin(session.begin(beginning)).await {
+                Err(ended) => ended,
+                Ok(connection) => match session.caught(|| handler(connection)) {
+                    Err(ended) => ended,
+                    Ok(handling) => {
+                        let mut handling = pin!(handling);
+                        poll_fn(|cx| match session.caught(|| handling.as_mut().poll(cx)) {
+                            Ok(Poll::Ready(done)) => Poll::Ready(Ended::of(done)),
+                            Ok(Poll::Pending) => Poll::Pending,
+                            // It is not polled again.
+                            Err(ended) => Poll::Ready(ended),
+                        })
+                        .await
+                    }
+                },
+            };
+            if session.has_come_home().await {
+                ended = Box::pin(session.finish(ended)).await;
+            }
+            session.end(&ended);
+        }
+    }
+}
+
+/// A connection under the limits of its server. When this is dropped, whether at its end or because it was aborted, it counts
+/// for them no longer, and all that went through it is counted.
+struct Session {
+    server: Server,
+    peer: Peer,
+    span: log::Span,
+    /// Whether it is among those of its address.
+    is_counted: bool,
+    connection: Whereabouts,
+    _permit: OwnedSemaphorePermit,
+}
+
+enum Whereabouts {
+    /// Not made yet, or taken apart: then it is its handler's for good.
+    Nowhere,
+    /// With its handler, or whom that has handed it to.
+    Out(oneshot::Receiver<Box<Inner<AnyIo>>>),
+    Home(Box<Inner<AnyIo>>),
+}
+
+impl Session {
+    fn new(server: Server, peer: Peer, permit: OwnedSemaphorePermit) -> Self {
+        let span = log::Span::of(peer);
+        Self { server, peer, span, is_counted: false, connection: Whereabouts::Nowhere, _permit: permit }
+    }
+
+    /// Up to where the handler gets it.
+    async fn begin(&mut self, beginning: Box<(Accepted, CancellationToken)>) -> Result<Connection, Ended> {
+        let (accepted, drain) = *beginning;
+        let config = &self.server.0.config;
+        if let Some(tcp) = accepted.io.downcast_ref::<TcpStream>() {
+            // Where it fails, the peer is gone, and the first read says so.
+            _ = tcp.set_nodelay(config.tcp_nodelay);
+        }
+        let accepted = {
+            let mut shaking = pin!(shake_hands(&self.server.0, accepted));
+            poll_fn(|cx| self.span.of_all(|| shaking.as_mut().poll(cx))).await?
         };
+        // The handshake may know better.
+        self.peer = accepted.peer;
+        self.span = log::Span::of(accepted.peer);
+        if !self.is_one_of_its_address() {
+            return Err(Ended::Refused);
+        }
+        let config = &self.server.0.config;
+        let (codec, limits) = (config.codec.clone(), Arc::clone(&config.limits));
+        let draining = Draining::new(Some(drain));
         let (home, back) = oneshot::channel();
-        let connection = Connection::served(accepted.io, config.codec.clone(), accepted.peer, limits, home);
-        let mut coming = Coming { back, totals };
-        let handled = run(async move { handler(connection).await }).await;
-        // The handler may have handed it on. Where it was taken apart, it is the handler's for good.
-        let Ok(inner) = (&mut coming.back).await else { return handled };
-        let mut leaving = Leaving { inner, totals };
-        let timed_out = leaving.inner.finish(config.linger_timeout).await;
-        *counters = Some(leaving.inner.counters());
+        self.connection = Whereabouts::Out(back);
+        Ok(Connection::served(accepted.io, codec, accepted.peer, limits, draining, home))
+    }
+
+    /// Whether there is a place left for it under `max_connections_per_ip`, which it then has.
+    fn is_one_of_its_address(&mut self) -> bool {
+        let Shared { config, per_ip, .. } = &*self.server.0;
+        let (Some(most), Some(ip)) = (config.max_connections_per_ip, self.peer.ip()) else { return true };
+        let mut per_ip = per_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = per_ip.get(&ip).copied().unwrap_or(0);
+        self.is_counted = count < most;
+        if self.is_counted {
+            per_ip.insert(ip, count + 1);
+        }
+        self.is_counted
+    }
+
+    /// What a handler does. One that panics costs its own connection only.
+    fn caught<T>(&self, does: impl FnOnce() -> T) -> Result<T, Ended> {
+        // What it shares with others is theirs to judge.
+        self.span.of_all(|| catch_unwind(AssertUnwindSafe(does))).map_err(|_| Ended::Panicked)
+    }
+
+    /// Waits until the connection is dropped by whoever has it.
+    async fn has_come_home(&mut self) -> bool {
+        let Whereabouts::Out(back) = &mut self.connection else { return false };
+        self.connection = back.await.map_or(Whereabouts::Nowhere, Whereabouts::Home);
+        matches!(self.connection, Whereabouts::Home(_))
+    }
+
+    /// Ends a connection that has come home.
+    async fn finish(&mut self, handled: Ended) -> Ended {
+        let Whereabouts::Home(connection) = &mut self.connection else { return handled };
+        let timed_out = connection.finish(self.server.0.config.linger_timeout).await;
         timed_out.map_or(handled, Ended::TimedOut)
     }
-}
 
-/// A connection that comes back from its handler: where the session is aborted, as late as this is dropped, and is counted
-/// all the same.
-struct Coming<'a> {
-    back: oneshot::Receiver<Box<Inner<AnyIo>>>,
-    totals: &'a Totals,
-}
-
-impl Drop for Coming<'_> {
-    fn drop(&mut self) {
-        if let Ok(inner) = self.back.try_recv() {
-            self.totals.count(inner.counters());
-        }
-    }
-}
-
-/// A connection that has come back. It is counted at its end, whatever that is.
-struct Leaving<'a> {
-    inner: Box<Inner<AnyIo>>,
-    totals: &'a Totals,
-}
-
-impl Drop for Leaving<'_> {
-    fn drop(&mut self) {
-        self.totals.count(self.inner.counters());
-    }
-}
-
-/// Runs a handler. One that panics costs its own connection only.
-async fn run(handler: impl Future<Output = io::Result<()>>) -> Ended {
-    let mut handler = pin!(handler);
-    // After a panic it is dropped and not polled again, and what it shares with others is theirs to judge.
-    let done = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx))) {
-        Ok(Poll::Ready(done)) => Poll::Ready(Some(done)),
-        Ok(Poll::Pending) => Poll::Pending,
-        Err(_) => Poll::Ready(None),
-    });
-    match done.await {
-        None => Ended::Panicked,
-        Some(Ok(())) => Ended::Done,
-        Some(Err(error)) => match Error::from(error) {
-            Error::NotLines => Ended::Refused,
-            error => Ended::Failed(error.into()),
-        },
-    }
-}
-
-/// A connection's place among those of its address.
-struct Place<'a> {
-    shared: &'a Arc<Shared>,
-    /// `None`: they are not counted, or it has no address.
-    ip: Option<IpAddr>,
-}
-
-impl<'a> Place<'a> {
-    /// `None`: there is none left.
-    fn take(shared: &'a Arc<Shared>, ip: Option<IpAddr>) -> Option<Self> {
-        let (Some(most), Some(ip)) = (shared.config.max_connections_per_ip, ip) else {
-            return Some(Self { shared, ip: None });
+    fn end(self, ended: &Ended) {
+        self.server.0.totals.ended(ended);
+        let counters = match &self.connection {
+            Whereabouts::Home(connection) => Some(connection.counters()),
+            _ => None,
         };
-        let mut per_ip = shared.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_ip.get(&ip).copied().unwrap_or(0);
-        if count >= most {
-            return None;
-        }
-        per_ip.insert(ip, count + 1);
-        Some(Self { shared, ip: Some(ip) })
+        log::ended(self.peer, ended, counters.as_ref());
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Session {
     fn drop(&mut self) {
-        let Some(ip) = self.ip else { return };
-        let mut per_ip = self.shared.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Entry::Occupied(mut count) = per_ip.entry(ip) {
-            match count.get() {
-                0 | 1 => _ = count.remove(),
-                _ => *count.get_mut() -= 1,
+        let per_ip = &self.server.0.per_ip;
+        match &mut self.connection {
+            Whereabouts::Nowhere => {}
+            // Aborted: its handler was dropped before this.
+            Whereabouts::Out(back) => _ = back.try_recv().map(|mut connection| connection.report()),
+            Whereabouts::Home(connection) => connection.report(),
+        }
+        if let (true, Some(ip)) = (self.is_counted, self.peer.ip()) {
+            let mut per_ip = per_ip.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Entry::Occupied(mut count) = per_ip.entry(ip) {
+                match count.get() {
+                    0 | 1 => _ = count.remove(),
+                    _ => *count.get_mut() -= 1,
+                }
             }
+        }
+    }
+}
+
+async fn shake_hands(shared: &Shared, accepted: Accepted) -> Result<Accepted, Ended> {
+    let Some(hook) = &shared.config.handshake else { return Ok(accepted) };
+    let shaken = match shared.config.handshake_timeout {
+        None => hook(accepted).await,
+        Some(after) => match timeout(after, hook(accepted)).await {
+            Ok(shaken) => shaken,
+            Err(_) => return Err(Ended::TimedOut(Timeout::Handshake)),
+        },
+    };
+    shaken.map_err(Ended::Failed)
+}
+
+impl Ended {
+    fn of(handled: io::Result<()>) -> Self {
+        match handled.map_err(Error::from) {
+            Ok(()) => Self::Done,
+            Err(Error::NotLines) => Self::Refused,
+            Err(error) => Self::Failed(error.into()),
         }
     }
 }

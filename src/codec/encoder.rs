@@ -1,0 +1,64 @@
+use bytes::BytesMut;
+
+use crate::error::EncodeError;
+use crate::scan::Delimiter;
+
+/// The writing side of a codec: small, for who only writes.
+#[derive(Clone, Debug)]
+pub(crate) struct LineEncoder {
+    delimiter: Delimiter,
+    write_crlf: bool,
+    max_length: usize,
+    /// Whether that is its own, and not that of the lines read.
+    is_apart: bool,
+}
+
+impl LineEncoder {
+    pub(super) fn new(
+        delimiter: Delimiter,
+        write_crlf: bool,
+        max_length: usize,
+        max_encoded_length: Option<usize>,
+    ) -> Self {
+        Self {
+            delimiter,
+            write_crlf,
+            max_length: max_encoded_length.unwrap_or(max_length),
+            is_apart: max_encoded_length.is_some(),
+        }
+    }
+
+    pub(crate) fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
+        if line.len() > self.max_length {
+            return Err(EncodeError::TooLong { length: line.len(), max_length: self.max_length });
+        }
+        let start = dst.len();
+        let terminator = self.terminator();
+        dst.reserve(line.len() + terminator.len());
+        dst.extend_from_slice(line);
+        dst.extend_from_slice(terminator);
+        // Judged as it will be read.
+        match self.delimiter.conflict(line, &dst[start..]) {
+            None => Ok(()),
+            Some(at) => {
+                dst.truncate(start);
+                Err(EncodeError::ContainsTerminator { at })
+            }
+        }
+    }
+
+    /// What is written behind a line.
+    pub(super) fn terminator(&self) -> &[u8] {
+        match &self.delimiter {
+            Delimiter::Newline if self.write_crlf => b"\r\n",
+            delimiter => delimiter.written(),
+        }
+    }
+
+    /// The limit of the lines read, where it has none of its own.
+    pub(crate) fn set_max_length(&mut self, content_bytes: usize) {
+        if !self.is_apart {
+            self.max_length = content_bytes;
+        }
+    }
+}

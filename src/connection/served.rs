@@ -1,0 +1,49 @@
+//! What a server does with its connections.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guard::Guard;
+use super::inner::{Home, Inner};
+use super::{AnyIo, Connection, ConnectionCounters, Draining, Limits, Peer, Timeout};
+use crate::codec::LineCodec;
+
+impl Connection {
+    /// A connection of a server, which is to have it back.
+    pub(crate) fn served(
+        io: AnyIo,
+        codec: LineCodec,
+        peer: Peer,
+        limits: Arc<Limits>,
+        draining: Draining,
+        home: Home<AnyIo>,
+    ) -> Self {
+        let mut connection = Self::connected(io, codec, peer);
+        let Inner { input, output, home: to, .. } = connection.inner_mut();
+        if limits.refuse_http_and_tls {
+            input.guard = Guard::WATCHING;
+        }
+        input.limits = Arc::clone(&limits);
+        output.limits = limits;
+        input.draining = draining;
+        *to = Some(home);
+        connection
+    }
+}
+
+impl Inner<AnyIo> {
+    /// What a server does with a connection that has come home: everything is sent, then the end of the stream, and what the
+    /// peer still sends is read and dropped for a while.
+    pub(crate) async fn finish(&mut self, linger: Duration) -> Option<Timeout> {
+        let Self { io, input, output, is_gone, .. } = self;
+        if !*is_gone && poll_fn(|cx| output.poll_shutdown(io, cx)).await.is_ok() && !input.is_at_eof() {
+            _ = tokio::time::timeout(linger, poll_fn(|cx| input.poll_drop_all(io, cx))).await;
+        }
+        if output.has_timed_out { Some(Timeout::Write) } else { input.timed_out }
+    }
+
+    pub(crate) fn counters(&self) -> ConnectionCounters {
+        ConnectionCounters::of(&self.input, &self.output)
+    }
+}
