@@ -1,10 +1,10 @@
 use std::iter::FusedIterator;
-use std::vec::Vec;
 use std::{fmt, io};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
+use super::found::{Found, FoundIter, Line};
 use super::walk::{Item, ItemKind, Step, Walk};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
@@ -71,14 +71,25 @@ impl Walk {
         eof: bool,
         most_bad: u64,
     ) -> Batch {
-        let mut lines = Vec::with_capacity(4);
-        lines.push(Line { start: 0, end: first.content, kind: first.kind });
+        let mut lines = Found::new(first, self.max_length());
         let mut end = first.consumed;
-        while lines.len() < MAX_LINES && end < buffer.len() && self.counters().bad_items() <= most_bad {
-            match self.step(&buffer[end..], eof) {
+        let (window, eof) = match buffer.get(..Found::END) {
+            None => (&buffer[..], eof),
+            Some(window) => (window, false),
+        };
+        let mut is_over = first.kind.is_bad() && self.counters().bad_items() > most_bad;
+        while !is_over && lines.len() < MAX_LINES && end < window.len() {
+            end += self.take_lines(&window[end..], MAX_LINES - lines.len(), |start, stop| {
+                lines.push_line(end + start, end + stop);
+            });
+            if lines.len() == MAX_LINES {
+                break;
+            }
+            match self.step(&window[end..], eof) {
                 Some(Step::Item(item)) => {
-                    lines.push(Line { start: end, end: end + item.content, kind: item.kind });
+                    lines.push(end, item);
                     end += item.consumed;
+                    is_over = item.kind.is_bad() && self.counters().bad_items() > most_bad;
                 }
                 Some(Step::Drop(count)) => end += count,
                 None => break,
@@ -99,9 +110,9 @@ impl Walk {
     /// Takes the lines of `batch` that were not taken as not read. They are what was read last, and their bytes are given
     /// back to be read again.
     pub(crate) fn put_back(&mut self, batch: Batch) -> Bytes {
-        let lines = &batch.lines[batch.next..];
-        let starts = lines.iter().skip(1).map(|line| line.start).chain([batch.bytes.len()]);
-        for (line, next) in lines.iter().zip(starts) {
+        let lines = batch.lines.iter(batch.next);
+        let starts = lines.clone().skip(1).map(|line| line.start).chain([batch.bytes.len()]);
+        for (line, next) in lines.zip(starts) {
             self.untake(line.kind, line.end - line.start, next - line.end);
         }
         let rest = batch.into_rest();
@@ -161,8 +172,8 @@ impl Encoder<Bytes> for BatchCodec {
 pub struct Batch {
     /// From the first line to the end of the last one, with everything between.
     pub(super) bytes: Bytes,
-    /// In order, never overlapping, all within `bytes`.
-    pub(super) lines: Vec<Line>,
+    /// All within `bytes`.
+    pub(super) lines: Found,
     /// So many of `lines` were taken. Always at most their number.
     pub(super) next: usize,
     /// Shows the connection that it is from whether it is still there.
@@ -170,17 +181,10 @@ pub struct Batch {
     _lent: Option<std::sync::Arc<()>>,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
-    pub(super) start: usize,
-    pub(super) end: usize,
-    pub(super) kind: ItemKind,
-}
-
 impl Batch {
     /// The lines that were not taken yet, lent.
     pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { batch: self, lines: self.lines[self.next..].iter() }
+        BatchIter { batch: self, lines: self.lines.iter(self.next) }
     }
 
     /// A line that [`iter`](Self::iter) lent, to keep: no copy, and the whole batch stays in memory for it.
@@ -211,7 +215,7 @@ impl Batch {
     /// The first line that was not taken, lent.
     #[cfg(feature = "server")]
     pub(crate) fn first(&self) -> Option<Result<&[u8], LineError>> {
-        self.lines.get(self.next).map(|line| self.item(line))
+        self.lines.get(self.next).map(|line| self.item(&line))
     }
 
     /// Takes the first line that was not taken, if there is one.
@@ -264,10 +268,16 @@ impl<'a> IntoIterator for &'a Batch {
 }
 
 /// The lines of a [`Batch`], lent: [`Batch::iter`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BatchIter<'a> {
     batch: &'a Batch,
-    lines: std::slice::Iter<'a, Line>,
+    lines: FoundIter<'a>,
+}
+
+impl fmt::Debug for BatchIter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchIter").field("lines", &self.len()).finish()
+    }
 }
 
 impl<'a> Iterator for BatchIter<'a> {
@@ -275,7 +285,7 @@ impl<'a> Iterator for BatchIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.next().map(|line| self.batch.item(line))
+        self.lines.next().map(|line| self.batch.item(&line))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

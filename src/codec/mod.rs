@@ -4,6 +4,7 @@ mod batch;
 mod builder;
 mod counters;
 mod encoder;
+mod found;
 mod fragment;
 mod line;
 mod room;

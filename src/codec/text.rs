@@ -6,7 +6,7 @@ use bytestring::ByteString;
 use simdutf8::{basic, compat};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::batch::{Batch, Line};
+use super::batch::Batch;
 #[cfg(feature = "net")]
 use super::walk::Walk;
 use super::walk::{Item, ItemKind};
@@ -176,8 +176,8 @@ impl Batch {
     /// text was asked for.
     pub fn text(&self) -> impl Iterator<Item = Result<&str, LineError>> {
         let all = basic::from_utf8(&self.bytes).ok();
-        self.lines[self.next..].iter().map(move |line: &Line| {
-            let bytes = self.item(line)?;
+        self.lines.iter(self.next).map(move |line| {
+            let bytes = self.item(&line)?;
             match all.and_then(|all| all.get(line.start..line.end)) {
                 Some(text) => Ok(text),
                 None => compat::from_utf8(bytes).map_err(|error| LineError::NotUtf8 {

@@ -101,6 +101,30 @@ impl Walk {
         }
     }
 
+    /// Tells `each` good whole line at the front of `bytes`, at most `most` of them, and gives how many bytes they take. What is
+    /// behind them is for [`step`](Self::step). Finds none where they are not found in this way.
+    #[inline]
+    pub(super) fn take_lines(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+        mut each: impl FnMut(usize, usize),
+    ) -> usize {
+        if self.is_ahead() {
+            return 0;
+        }
+        let (mut lines, mut content) = (0, 0);
+        let taken = self.scanner.scan_lines(bytes, most, |start, end| {
+            lines += 1;
+            content += end - start;
+            each(start, end);
+        });
+        self.counters.lines += lines;
+        self.counters.content_bytes += content as u64;
+        self.counters.terminator_bytes += (taken - content) as u64;
+        taken
+    }
+
     /// The same over pieces of at most `limit` bytes of lines of any length.
     pub(super) fn step_piece(&mut self, bytes: &[u8], eof: bool, limit: usize) -> Option<Step> {
         if self.is_ahead() {
@@ -355,6 +379,11 @@ impl Item {
 }
 
 impl ItemKind {
+    #[inline]
+    pub(super) fn is_bad(self) -> bool {
+        !matches!(self, Self::Line | Self::Block | Self::Piece { .. })
+    }
+
     /// The item with its content in it.
     #[inline]
     pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {

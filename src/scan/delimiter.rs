@@ -103,6 +103,23 @@ impl Delimiter {
         search
     }
 
+    /// The byte that ends every terminator and nothing else, where there is one.
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(super) fn last_byte(&self) -> Option<u8> {
+        match self {
+            Self::Newline | Self::Lf => Some(b'\n'),
+            Self::Byte(byte) => Some(*byte),
+            Self::CrLf | Self::AnyOf(_) | Self::Sequence(_) => None,
+        }
+    }
+
+    /// Where the terminator begins whose [last byte](Self::last_byte) stands behind `line`.
+    #[inline]
+    pub(super) fn content_end(&self, line: &[u8]) -> usize {
+        line.len() - usize::from(matches!(self, Self::Newline) && line.ends_with(b"\r"))
+    }
+
     /// Where `line` would be read differently from what it is: `written` is the line and its terminator.
     #[cfg(feature = "codec")]
     pub(crate) fn conflict(&self, line: &[u8], written: &[u8]) -> Option<usize> {
@@ -125,23 +142,14 @@ impl Delimiter {
     #[inline]
     fn search(&self, bytes: &[u8], from: usize) -> Search {
         let rest = &bytes[from..];
-        let one_byte = |found: Option<usize>| match found {
-            Some(at) => Search::found(from + at, Terminator::Byte(rest[at])),
-            None => Search::nothing(bytes.len(), bytes.len()),
-        };
         match self {
-            Self::Newline => match memchr(b'\n', rest).map(|at| from + at) {
-                Some(at) if bytes[..at].ends_with(b"\r") => Search::found(at - 1, Terminator::CrLf),
-                Some(at) => Search::found(at, Terminator::Lf),
-                None => Search::nothing(bytes.len(), bytes.len() - usize::from(bytes.ends_with(b"\r"))),
-            },
-            Self::Lf => match memchr(b'\n', rest) {
-                Some(at) => Search::found(from + at, Terminator::Lf),
+            Self::Newline | Self::Lf => self.search_byte(b'\n', bytes, from),
+            Self::Byte(byte) => self.search_byte(*byte, bytes, from),
+            Self::CrLf => find_crlf(bytes, from),
+            Self::AnyOf(set) => match set.find(rest) {
+                Some(at) => Search::found(from + at, Terminator::Byte(rest[at])),
                 None => Search::nothing(bytes.len(), bytes.len()),
             },
-            Self::CrLf => find_crlf(bytes, from),
-            Self::Byte(byte) => one_byte(memchr(*byte, rest)),
-            Self::AnyOf(set) => one_byte(set.find(rest)),
             Self::Sequence(needle) => match needle.0.find(rest) {
                 Some(at) => {
                     Search::found(from + at, Terminator::Sequence { length: needle.as_bytes().len() })
@@ -153,6 +161,22 @@ impl Delimiter {
                 }
             },
         }
+    }
+}
+
+impl Delimiter {
+    #[inline]
+    fn search_byte(&self, byte: u8, bytes: &[u8], from: usize) -> Search {
+        let Some(at) = memchr(byte, &bytes[from..]) else {
+            return Search::nothing(bytes.len(), self.content_end(bytes));
+        };
+        let content = self.content_end(&bytes[..from + at]);
+        let terminator = match self {
+            Self::Byte(byte) => Terminator::Byte(*byte),
+            _ if content < from + at => Terminator::CrLf,
+            _ => Terminator::Lf,
+        };
+        Search::found(content, terminator)
     }
 }
 
@@ -332,7 +356,7 @@ pub(super) mod looks {
         static SEARCHED: RefCell<Vec<Range<usize>>> = const { RefCell::new(Vec::new()) };
     }
 
-    pub(super) fn record(range: Range<usize>) {
+    pub(in crate::scan) fn record(range: Range<usize>) {
         SEARCHED.with_borrow_mut(|searched| searched.push(range));
     }
 

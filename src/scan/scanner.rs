@@ -1,5 +1,10 @@
 use core::ops::Range;
 
+#[cfg(feature = "codec")]
+use memchr::memchr_iter;
+
+#[cfg(test)]
+use super::delimiter::looks;
 use super::delimiter::{Delimiter, Search, Terminator};
 
 /// Finds the lines in bytes that someone else holds, resumed where it stopped, and limited.
@@ -142,6 +147,53 @@ impl Scanner {
         // Whatever comes, the line is over the limit. The bytes that may belong to its terminator stay.
         self.state = State::Skipping;
         Some(self.verdict(Kind::TooLong, search.settled, None, search.settled))
+    }
+
+    /// Tells `each` line at the front of `bytes` that is whole and within the limit, at most `most` of them, and gives how many
+    /// bytes they take: what [`scan`](Self::scan) would tell of them one by one, for less. None, where their terminators are not
+    /// found in this way or a line is under way.
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(crate) fn scan_lines(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+        mut each: impl FnMut(usize, usize),
+    ) -> usize {
+        if self.is_skipping() || self.fruitless.shown > 0 {
+            return 0;
+        }
+        let Some(last_byte) = self.delimiter.last_byte() else { return 0 };
+        let (mut start, mut left) = (0, most);
+        // So many bytes behind the last line are without a terminator.
+        let mut without = None;
+        for at in memchr_iter(last_byte, bytes) {
+            let length = self.delimiter.content_end(&bytes[start..at]);
+            if length > self.max_length {
+                without = Some(length);
+                break;
+            }
+            each(start, start + length);
+            start = at + 1;
+            left -= 1;
+            if left == 0 {
+                without = Some(0);
+                break;
+            }
+        }
+        #[cfg(test)]
+        looks::record(0..without.map_or(bytes.len(), |without| start + without));
+        self.start_line(start);
+        let rest = &bytes[start..];
+        self.fruitless = match without {
+            Some(length) => Fruitless { shown: length, searched: length, settled: length },
+            None => Fruitless {
+                shown: rest.len(),
+                searched: rest.len(),
+                settled: self.delimiter.content_end(rest),
+            },
+        };
+        start
     }
 
     /// The same at the end of the stream: `bytes` are all that is left and no more will come. `None` where none is left;
