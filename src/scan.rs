@@ -30,6 +30,8 @@
 //! shown is dropped: no slice makes it panic.
 
 mod delimiter;
+#[cfg(feature = "codec")]
+mod dense;
 mod scanner;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::found::{Found, FoundIter, Line};
-use super::walk::{Item, ItemKind, Step, Walk};
+use super::walk::{Item, Step, Walk};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 
@@ -71,7 +71,9 @@ impl Walk {
         eof: bool,
         most_bad: u64,
     ) -> Batch {
-        let mut lines = Found::new(first, self.max_length());
+        // As many as there are if they are as long as the first.
+        let others = ((buffer.len() - first.consumed) / first.consumed.max(16)).min(MAX_LINES);
+        let mut lines = Found::new(first, self.max_length(), others);
         let mut end = first.consumed;
         let (window, eof) = match buffer.get(..Found::END) {
             None => (&buffer[..], eof),
@@ -224,13 +226,17 @@ impl Batch {
         self.next = self.lines.len().min(self.next + 1);
     }
 
+    #[inline]
     pub(super) fn item(&self, line: &Line) -> Result<&[u8], LineError> {
-        match line.kind {
-            ItemKind::Line | ItemKind::Block => Ok(&self.bytes[line.start..line.end]),
-            bad => {
-                bad.with(self.bytes.slice(line.start..line.end)).map(|_| &self.bytes[line.start..line.end])
-            }
+        match line.kind.is_bad() {
+            false => Ok(&self.bytes[line.start..line.end]),
+            true => self.bad(line),
         }
+    }
+
+    #[cold]
+    fn bad(&self, line: &Line) -> Result<&[u8], LineError> {
+        line.kind.with(self.bytes.slice(line.start..line.end)).map(|_| &self.bytes[line.start..line.end])
     }
 }
 

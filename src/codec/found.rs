@@ -42,9 +42,10 @@ impl Found {
     /// Where a batch ends at the latest that has more than one line.
     pub(super) const END: usize = u32::MAX as usize;
 
-    pub(super) fn new(first: Item, max_length: usize) -> Self {
+    /// With room for `others` more.
+    pub(super) fn new(first: Item, max_length: usize, others: usize) -> Self {
         let first = Line { start: 0, end: first.content, kind: first.kind };
-        Self { first, others: Vec::new(), max_length }
+        Self { first, others: Vec::with_capacity(others), max_length }
     }
 
     /// A line that is whole and good, behind the others.
@@ -90,7 +91,7 @@ impl Found {
 }
 
 impl Other {
-    #[inline]
+    #[inline(always)]
     fn line(self, max_length: usize) -> Line {
         let kind = match self.kind {
             OtherKind::Line => ItemKind::Line,

@@ -1,11 +1,10 @@
 use core::ops::Range;
 
-#[cfg(feature = "codec")]
-use memchr::memchr_iter;
-
 #[cfg(test)]
 use super::delimiter::looks;
 use super::delimiter::{Delimiter, Search, Terminator};
+#[cfg(feature = "codec")]
+use super::dense::Positions;
 
 /// Finds the lines in bytes that someone else holds, resumed where it stopped, and limited.
 ///
@@ -167,7 +166,7 @@ impl Scanner {
         let (mut start, mut left) = (0, most);
         // So many bytes behind the last line are without a terminator.
         let mut without = None;
-        for at in memchr_iter(last_byte, bytes) {
+        for at in Positions::new(last_byte, bytes) {
             let length = self.delimiter.content_end(&bytes[start..at]);
             if length > self.max_length {
                 without = Some(length);
