@@ -28,6 +28,7 @@ impl LineEncoder {
         }
     }
 
+    #[inline]
     pub(crate) fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
         if line.len() > self.max_length {
             return Err(EncodeError::TooLong { length: line.len(), max_length: self.max_length });

@@ -122,11 +122,19 @@ impl Delimiter {
 
     /// Where `line` would be read differently from what it is: `written` is the line and its terminator.
     #[cfg(feature = "codec")]
+    #[inline]
     pub(crate) fn conflict(&self, line: &[u8], written: &[u8]) -> Option<usize> {
+        if let Some(byte) = self.last_byte() {
+            // What is behind the line cannot change what is found in it.
+            return match memchr(byte, line) {
+                Some(at) => Some(self.content_end(&line[..at])),
+                None => self.ends_in_cr(line).then(|| line.len() - 1),
+            };
+        }
         let read = self.find(written, 0);
         match read.found {
             _ if read.bare => memchr2(b'\r', b'\n', line),
-            Some((at, _)) if at == line.len() => self.ends_in_cr(line).then(|| line.len() - 1),
+            Some((at, _)) if at == line.len() => None,
             Some((at, _)) => Some(at),
             None => Some(line.len()),
         }
@@ -135,8 +143,9 @@ impl Delimiter {
     /// `Newline` takes a CR at the end of a line for part of its terminator, or, in `\r\r\n`, leaves it to be taken so by
     /// the next reader.
     #[cfg(feature = "codec")]
+    #[inline]
     pub(crate) fn ends_in_cr(&self, line: &[u8]) -> bool {
-        *self == Self::Newline && line.ends_with(b"\r")
+        matches!(self, Self::Newline) && line.ends_with(b"\r")
     }
 
     #[inline]
