@@ -4,6 +4,7 @@ mod any_io;
 mod body;
 mod deadline;
 mod drain;
+mod draining;
 mod error;
 mod guard;
 mod halves;
@@ -30,7 +31,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
 pub use self::any_io::AnyIo;
 pub use self::body::Body;
-pub use self::drain::Draining;
+#[cfg(feature = "server")]
+pub(crate) use self::draining::Drain;
+pub use self::draining::Draining;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use self::error::Escaped;
 pub use self::error::{Error, Timeout};

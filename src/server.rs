@@ -23,7 +23,6 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 
 pub use self::bind::Bind;
 #[cfg(unix)]
@@ -35,7 +34,7 @@ pub use self::reply::{reply, reply_into};
 
 use self::counters::Totals;
 use crate::codec::LineCodec;
-use crate::connection::{Connection, Limits};
+use crate::connection::{Connection, Drain, Limits};
 
 /// Serves lines. A handle: its clones share caps and counters, over all listeners that they serve.
 ///
@@ -139,10 +138,10 @@ impl Server {
     {
         let server = self.clone();
         async move {
-            let drain = CancellationToken::new();
+            let drain = Arc::default();
             let mut sessions = JoinSet::new();
             server.accept_all(listener, handler, pin!(shutdown), &mut sessions, &drain).await;
-            drain.cancel();
+            drain.begin();
             server.drain(sessions).await;
             server.counters()
         }
@@ -163,7 +162,7 @@ impl Server {
         async move {
             let permit = server.permit().await;
             server.0.totals.accepted();
-            server.session(accepted, handler, permit, CancellationToken::new()).await;
+            server.session(accepted, handler, permit, Arc::default()).await;
         }
     }
 
@@ -179,7 +178,7 @@ impl Server {
         handler: H,
         mut shutdown: Pin<&mut S>,
         sessions: &mut JoinSet<()>,
-        drain: &CancellationToken,
+        drain: &Arc<Drain>,
     ) where
         L: Listener,
         H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
@@ -202,7 +201,7 @@ impl Server {
             });
             let Some((accepted, permit)) = next.await else { return };
             self.0.totals.accepted();
-            let session = self.clone().session(accepted, handler.clone(), permit, drain.clone());
+            let session = self.clone().session(accepted, handler.clone(), permit, Arc::clone(drain));
             sessions.spawn(session);
         }
     }

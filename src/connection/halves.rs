@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
 use super::AnyIo;
-use super::drain::Draining;
+use super::draining::Draining;
 use super::error::Error;
 use super::input::Input;
 use super::output::Output;

@@ -13,7 +13,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
-use super::drain::{Drained, Draining};
+use super::drain::Drained;
+use super::draining::Draining;
 use super::error::{Error, Timeout};
 use super::guard::Guard;
 use super::limits::Limits;
@@ -101,7 +102,7 @@ impl Input {
             reported: Default::default(),
             waiting_for: None,
             deadline: Deadline::default(),
-            draining: Draining::new(None),
+            draining: Draining::default(),
             drained: None,
             lent: None,
             timed_out: None,

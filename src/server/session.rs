@@ -10,11 +10,10 @@ use std::task::Poll;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::ended::Ended;
 use super::{Accepted, Server, Shared, log};
-use crate::connection::{AnyIo, Connection, Draining, Error, Inner, Peer, Timeout};
+use crate::connection::{AnyIo, Connection, Drain, Draining, Error, Inner, Peer, Timeout};
 
 impl Server {
     /// One connection from accept to close.
@@ -25,7 +24,7 @@ impl Server {
         accepted: Accepted,
         handler: H,
         permit: OwnedSemaphorePermit,
-        drain: CancellationToken,
+        drain: Arc<Drain>,
     ) -> impl Future<Output = ()> + use<H, Fut>
     where
         H: FnOnce(Connection) -> Fut,
@@ -86,7 +85,7 @@ impl Session {
     }
 
     /// Up to where the handler gets it.
-    async fn begin(&mut self, beginning: Box<(Accepted, CancellationToken)>) -> Result<Connection, Ended> {
+    async fn begin(&mut self, beginning: Box<(Accepted, Arc<Drain>)>) -> Result<Connection, Ended> {
         let (accepted, drain) = *beginning;
         let config = &self.server.0.config;
         if let Some(tcp) = accepted.io.downcast_ref::<TcpStream>() {
@@ -105,7 +104,7 @@ impl Session {
         }
         let config = &self.server.0.config;
         let (codec, limits) = (config.codec.clone(), Arc::clone(&config.limits));
-        let draining = Draining::new(Some(drain));
+        let draining = Draining::new(drain);
         let (home, back) = oneshot::channel();
         self.connection = Whereabouts::Out(back);
         Ok(Connection::served(accepted.io, codec, accepted.peer, limits, draining, home))
