@@ -1,0 +1,96 @@
+//! What is compared: servers that answer each line with its ASCII upper case, each a process of its own.
+
+use std::io;
+
+use futures::{SinkExt, StreamExt};
+use lineframe::{Connection, Server, reply_into};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::codec::{Framed, LinesCodec};
+
+/// By name. The first is what the others are measured by; `lineframe serve` is a program of its own.
+pub(crate) const KINDS: [&str; 5] =
+    ["raw", "read_until", "Framed + LinesCodec", "Server, reply_into", "Server, next_line"];
+
+/// Serves for ever, after it has said where.
+pub(crate) fn serve(kind: &str) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        println!("listening {}", listener.local_addr()?);
+        match kind {
+            "Server, reply_into" => {
+                let upper = reply_into(|line, reply| {
+                    reply.extend_from_slice(line);
+                    reply.make_ascii_uppercase();
+                });
+                Server::new().serve(listener, upper, std::future::pending::<()>()).await;
+                Ok(())
+            }
+            "Server, next_line" => {
+                Server::new().serve(listener, next_line, std::future::pending::<()>()).await;
+                Ok(())
+            }
+            _ => loop {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                match kind {
+                    "raw" => tokio::spawn(raw(stream)),
+                    "read_until" => tokio::spawn(read_until(stream)),
+                    _ => tokio::spawn(framed(stream)),
+                };
+            },
+        }
+    })
+}
+
+async fn next_line(mut conn: Connection) -> io::Result<()> {
+    while let Some(line) = conn.next_line().await? {
+        match line {
+            Ok(line) => conn.write_line(line.to_ascii_uppercase()).await?,
+            Err(bad) => conn.write_line(bad.reply()).await?,
+        }
+    }
+    Ok(())
+}
+
+/// No framing at all: as much as a read brings, in upper case.
+async fn raw(mut stream: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            count => {
+                buffer[..count].make_ascii_uppercase();
+                stream.write_all(&buffer[..count]).await?;
+            }
+        }
+    }
+}
+
+async fn read_until(mut stream: TcpStream) -> io::Result<()> {
+    let (reader, writer) = stream.split();
+    let mut reader = BufReader::with_capacity(64 * 1024, reader);
+    let mut writer = BufWriter::with_capacity(64 * 1024, writer);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).await? == 0 {
+            return Ok(());
+        }
+        line.make_ascii_uppercase();
+        writer.write_all(&line).await?;
+        if !reader.buffer().contains(&b'\n') {
+            writer.flush().await?;
+        }
+    }
+}
+
+/// As it is usually written.
+async fn framed(stream: TcpStream) -> io::Result<()> {
+    let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(64 * 1024));
+    while let Some(line) = lines.next().await {
+        lines.send(line.map_err(io::Error::other)?.to_ascii_uppercase()).await.map_err(io::Error::other)?;
+    }
+    Ok(())
+}
