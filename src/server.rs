@@ -238,13 +238,8 @@ impl Server {
             None => ended.await,
             Some(after) => _ = timeout(after, ended).await,
         }
-        sessions.abort_all();
-        while let Some(session) = sessions.join_next().await {
-            // One that was done just then was not aborted.
-            if session.is_err_and(|error| error.is_cancelled()) {
-                self.0.totals.aborted();
-            }
-        }
+        // They are counted as they are dropped.
+        sessions.shutdown().await;
     }
 }
 

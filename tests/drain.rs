@@ -306,6 +306,22 @@ async fn who_ignores_the_drain_is_aborted_at_its_end_and_counted() {
     assert_eq!((counters.lines, counters.lines_written, counters.bytes_sent), (2, 2, 6));
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_stays_when_all_its_replies_are_out_is_cut_and_not_counted_as_aborted() {
+    let (dialer, listener) = in_memory();
+    let server = Server::builder().drain_timeout(Duration::from_millis(200));
+    let mut running = Running::start(server, listener, reply(upper));
+    let mut peer = dialer.connect(64);
+    peer.write_all(b"a\n").await.unwrap();
+    assert_eq!(line(&mut peer).await, "A\n");
+    let asked = Instant::now();
+    running.ask_to_stop();
+    assert_eq!(rest(&mut peer).await, "");
+    let counters = running.stopped().await;
+    assert_eq!(asked.elapsed().as_millis(), 200);
+    assert_eq!((counters.lines, counters.aborted, counters.failed), (1, 0, 0));
+}
+
 #[tokio::test]
 async fn nobody_is_accepted_once_it_was_asked_to_stop() {
     for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {

@@ -18,7 +18,7 @@ pub struct Counters {
     pub failed: u64,
     /// Handlers that panicked.
     pub panicked: u64,
-    /// Connections cut by the end of a drain.
+    /// Connections cut by the end of a drain, but for those whose replies had all been sent.
     pub aborted: u64,
     /// Connections cut by `idle_timeout`.
     pub idle_timeouts: u64,

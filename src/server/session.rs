@@ -34,7 +34,7 @@ impl Server {
         // Not an async fn: its arguments would be stored twice.
         let beginning = Box::new((accepted, drain));
         async move {
-            let mut ended = match Box::pin(session.begin(beginning)).await {
+            let ended = match Box::pin(session.begin(beginning)).await {
                 Err(ended) => ended,
                 Ok(connection) => match session.caught(|| handler(connection)) {
                     Err(ended) => ended,
@@ -50,10 +50,10 @@ impl Server {
                     }
                 },
             };
+            session.ended = Some(ended);
             if session.has_come_home().await {
-                ended = Box::pin(session.finish(ended)).await;
+                Box::pin(session.finish()).await;
             }
-            session.end(&ended);
         }
     }
 }
@@ -67,6 +67,10 @@ struct Session {
     /// Whether it is among those of its address.
     is_counted: bool,
     connection: Whereabouts,
+    /// How its handler has ended, or what has kept it from one.
+    ended: Option<Ended>,
+    /// All that could be sent was sent. Who is cut while it lingers was not aborted.
+    is_sent: bool,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -80,8 +84,16 @@ enum Whereabouts {
 
 impl Session {
     fn new(server: Server, peer: Peer, permit: OwnedSemaphorePermit) -> Self {
-        let span = log::Span::of(peer);
-        Self { server, peer, span, is_counted: false, connection: Whereabouts::Nowhere, _permit: permit }
+        Self {
+            server,
+            peer,
+            span: log::Span::of(peer),
+            is_counted: false,
+            connection: Whereabouts::Nowhere,
+            ended: None,
+            is_sent: false,
+            _permit: permit,
+        }
     }
 
     /// Up to where the handler gets it.
@@ -137,30 +149,37 @@ impl Session {
     }
 
     /// Ends a connection that has come home.
-    async fn finish(&mut self, handled: Ended) -> Ended {
-        let Whereabouts::Home(connection) = &mut self.connection else { return handled };
-        let timed_out = connection.finish(self.server.0.config.linger_timeout).await;
-        timed_out.map_or(handled, Ended::TimedOut)
-    }
-
-    fn end(self, ended: &Ended) {
-        self.server.0.totals.ended(ended);
-        let counters = match &self.connection {
-            Whereabouts::Home(connection) => Some(connection.counters()),
-            _ => None,
-        };
-        log::ended(self.peer, ended, counters.as_ref());
+    async fn finish(&mut self) {
+        let Whereabouts::Home(connection) = &mut self.connection else { return };
+        if let Some(timeout) = connection.finish().await {
+            self.ended = Some(Ended::TimedOut(timeout));
+        }
+        self.is_sent = true;
+        connection.linger(self.server.0.config.linger_timeout).await;
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let per_ip = &self.server.0.per_ip;
-        match &mut self.connection {
-            Whereabouts::Nowhere => {}
-            // Aborted: its handler was dropped before this.
-            Whereabouts::Out(back) => _ = back.try_recv().map(|mut connection| connection.report()),
-            Whereabouts::Home(connection) => connection.report(),
+        let Shared { totals, per_ip, .. } = &*self.server.0;
+        let (is_whole, counters) = match &mut self.connection {
+            Whereabouts::Nowhere => (true, None),
+            Whereabouts::Out(back) => {
+                // Its handler was dropped before this.
+                _ = back.try_recv().map(|mut connection| connection.report());
+                (false, None)
+            }
+            Whereabouts::Home(connection) => {
+                connection.report();
+                (self.is_sent, Some(connection.counters()))
+            }
+        };
+        match &self.ended {
+            Some(ended) if is_whole => {
+                totals.ended(ended);
+                log::ended(self.peer, ended, counters.as_ref());
+            }
+            _ => totals.aborted(),
         }
         if let (true, Some(ip)) = (self.is_counted, self.peer.ip()) {
             let mut per_ip = per_ip.lock().unwrap_or_else(PoisonError::into_inner);

@@ -466,11 +466,8 @@ impl Run<'_> {
         if until == self.horizon {
             return Err(Stop::Undecided);
         }
-        if until > self.horizon {
-            self.pass(self.horizon);
-            return Err(Stop::End(End::Aborted));
-        }
-        self.pass(until);
+        // Who is cut only here has had all its replies.
+        self.pass(until.min(self.horizon));
         Ok(())
     }
 }
