@@ -87,7 +87,9 @@ fn compare(words: &[&str]) -> Result<(), Box<dyn Error>> {
     for case in CASES.iter().filter(|case| words.iter().all(|word| case.name().contains(word))) {
         let mut rounds = Vec::new();
         for _ in 0..ROUNDS {
-            let figures = kinds.iter().map(|kind| measure(&lineframe, kind, case));
+            // A machine that stalls leaves too little to measure.
+            let again = |kind| measure(&lineframe, kind, case).or_else(|_| measure(&lineframe, kind, case));
+            let figures = kinds.iter().map(|kind| again(kind));
             rounds.push(figures.collect::<Result<Vec<_>, _>>()?);
         }
         println!(
@@ -154,7 +156,7 @@ fn measure(lineframe: &Path, kind: &str, case: &Case) -> Result<Figures, Box<dyn
     let running = start(lineframe, kind)?;
     let Case { connections, window, length } = case;
     let output = on_core(1, lineframe)
-        .args(["bench", "--json", "--threads", "1", "--duration", "1s", "--warm-up", "300ms"])
+        .args(["bench", "--json", "--threads", "1", "--duration", "2s", "--warm-up", "300ms"])
         .args(["--server-pid", &running.process.id().to_string()])
         .args(["--connections", &connections.to_string(), "--window", &window.to_string()])
         .args(["--length", &length.to_string(), &running.address])
@@ -163,7 +165,7 @@ fn measure(lineframe: &Path, kind: &str, case: &Case) -> Result<Figures, Box<dyn
         return Err(format!("{kind}: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let figure = |value: &serde_json::Value| value.as_f64().ok_or(format!("{kind}: no figure in {report}"));
+    let figure = |value: &serde_json::Value| value.as_f64().ok_or(format!("{kind}: too little to measure"));
     Ok(Figures {
         cpu: figure(&report["cpu_ns_per_line"]["server"])?,
         p99: figure(&report["latency_ns"]["raw"]["p99"])?,
