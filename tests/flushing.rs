@@ -179,6 +179,22 @@ async fn a_slow_handler_answers_each_of_ten_pipelined_lines_when_it_is_done() {
     check_steady(&script, begun);
 }
 
+/// Its thread is held up meanwhile, and still each reply goes out when it is made.
+#[test]
+fn a_slow_function_of_a_line_answers_each_of_ten_pipelined_lines_when_it_is_done() {
+    let clock = clock();
+    let _in = clock.enter();
+    let begun = Instant::now();
+    let script = Script::new(TEN_LINES);
+    let slow = reply(|line| {
+        pass(WORK);
+        line.to_vec()
+    });
+    let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+    run(&script, Server::new().serve_one(accepted, slow));
+    check_steady(&script, begun);
+}
+
 /// Who writes without being asked is no slow handler, however long ago something was read.
 #[test]
 fn a_client_that_pipelines_does_not_flush_each_line() {

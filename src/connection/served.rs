@@ -2,11 +2,12 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::guard::Guard;
 use super::inner::{Home, Inner};
-use super::{AnyIo, Connection, ConnectionCounters, Draining, Limits, Peer, Timeout};
+use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer, Timeout};
 use crate::codec::LineCodec;
 
 impl Connection {
@@ -29,6 +30,20 @@ impl Connection {
         input.draining = draining;
         *to = Some(home);
         connection
+    }
+
+    /// [`write_line`](Self::write_line) for who calls [`send_queued`](Self::send_queued) often enough.
+    #[inline]
+    pub(crate) fn poll_queue(&mut self, line: &[u8], cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_in(|_, output, io| output.poll_line(line, io, cx))
+    }
+
+    /// Sends what goes out without waiting.
+    pub(crate) fn send_queued(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        match self.poll_in(|_, output, io| Poll::Ready(output.send_now(io, cx))) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
+        }
     }
 }
 
