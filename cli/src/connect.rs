@@ -1,4 +1,6 @@
-use std::fmt::{Arguments, Display};
+//! Lines by hand.
+
+use std::fmt::{self, Display};
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use bytes::Bytes;
@@ -7,14 +9,30 @@ use lineframe::{AnyIo, EncodeError, LineCodec, LineError};
 use tokio::sync::mpsc;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
+use crate::address::Address;
 use crate::failure::Failure;
+use crate::{send, show, stream};
 
-use crate::{send, show};
+/// Talk to a server by hand.
+///
+/// Sends each line that you type, but empty ones, and prints the server's lines as they come, with control characters written
+/// out. Ends with Ctrl-D, or with the server. Where stdin is not a terminal it is `send`.
+#[derive(clap::Args)]
+#[command(after_long_help = "Example:\n  lineframe connect 127.0.0.1:8083")]
+pub(crate) struct Arguments {
+    /// The server: host:port, a path with a slash in it for a Unix socket, or @name
+    #[arg(value_name = "ADDR")]
+    address: Address,
+}
+
+pub(crate) async fn run(Arguments { address }: Arguments) -> Result<(), Failure> {
+    talk(stream::connect(&address).await?, format_args!("Connected to {address}.")).await
+}
 
 /// Talks to a server by hand; where nobody is there to type, sends what stdin holds.
-pub(crate) async fn run(server: AnyIo, greeting: impl Display) -> Result<(), Failure> {
+pub(crate) async fn talk(server: AnyIo, greeting: impl Display) -> Result<(), Failure> {
     if !io::stdin().is_terminal() {
-        return send::run(server).await;
+        return send::pipe(server).await;
     }
     let (from_server, to_server) = tokio::io::split(server);
     let mut replies = FramedRead::new(from_server, LineCodec::new());
@@ -93,7 +111,7 @@ impl Screen {
         Ok(())
     }
 
-    fn note(&self, note: Arguments<'_>) {
+    fn note(&self, note: fmt::Arguments<'_>) {
         self.clear();
         show::note(note);
         self.prompt();

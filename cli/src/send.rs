@@ -1,3 +1,5 @@
+//! Lines by script.
+
 use std::cell::Cell;
 use std::io;
 use std::pin::pin;
@@ -7,11 +9,29 @@ use lineframe::{AnyIo, Delimiter, Fragment, FragmentCodec, LineCodec};
 use tokio::io::AsyncRead;
 use tokio_util::codec::{FramedRead, FramedWrite};
 
+use crate::address::Address;
 use crate::failure::Failure;
+use crate::stream::connect;
+
+/// Send the lines of stdin and print the replies.
+///
+/// Does both at once, and ends when as many replies as lines have come. Bytes go through as they are; a last line without its
+/// terminator is given one.
+#[derive(clap::Args)]
+#[command(after_long_help = "Example:\n  printf 'hello\\nworld\\n' | lineframe send 127.0.0.1:8083")]
+pub(crate) struct Arguments {
+    /// The server: host:port, a path with a slash in it for a Unix socket, or @name
+    #[arg(value_name = "ADDR")]
+    address: Address,
+}
+
+pub(crate) async fn run(Arguments { address }: Arguments) -> Result<(), Failure> {
+    pipe(connect(&address).await?).await
+}
 
 /// Sends the lines of stdin and prints the replies, both at once, until as many replies as lines have come. Lines and
 /// replies may be of any length: they pass in pieces, as they come, to the byte.
-pub(crate) async fn run(server: AnyIo) -> Result<(), Failure> {
+pub(crate) async fn pipe(server: AnyIo) -> Result<(), Failure> {
     let (from_server, to_server) = tokio::io::split(server);
     let mut to_server = FramedWrite::new(to_server, codec());
     let mut replies = FramedRead::new(from_server, codec()).ready_chunks(1024);

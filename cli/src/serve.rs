@@ -1,31 +1,57 @@
+//! A server for lines.
+
 use std::io;
 
-use lineframe::{Counters, Server, reply_into};
+use lineframe::{Bind, Connection, Server, reply_into};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::address::Address;
 use crate::failure::Failure;
-use crate::stream::{Listener, print};
+use crate::framing::Framing;
+use crate::listen::Listener;
+use crate::show::print;
+use crate::units;
 
-/// Serves until SIGINT or SIGTERM, and then until what has come by then is answered, for 10 s at the most. A second signal
-/// ends it at once.
-pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
+/// Answer each line with its ASCII upper case, for many clients at once.
+///
+/// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT or
+/// SIGTERM, and then until what has come by then is answered. A second signal ends it at once.
+#[derive(clap::Args)]
+#[command(after_long_help = "Example:\n  lineframe serve 127.0.0.1:0 ./some.sock")]
+pub(crate) struct Arguments {
+    /// Where to listen: host:port, a path with a slash in it for a Unix socket, or @name
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:8083")]
+    addresses: Vec<Address>,
+
+    #[command(flatten)]
+    framing: Framing,
+
+    /// The longest reply [default: as --max-length, and at least 64k, so that error lines fit]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    max_encoded_length: Option<usize>,
+}
+
+pub(crate) async fn run(
+    Arguments { addresses, framing, max_encoded_length }: Arguments,
+) -> Result<(), Failure> {
     // Before anybody can know that there is something to stop.
     let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(Listener::bind(address).await?);
+    for address in &addresses {
+        listeners.push(Listener::bind(&Bind::new(), address).await?);
     }
     for listener in &listeners {
         let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
         print(format_args!("listening {address}"))?;
     }
-    let server = Server::builder().refuse_http_and_tls(true).build();
+    let longest_reply = max_encoded_length.unwrap_or(framing.max_length.max(64 * 1024));
+    let codec = framing.builder().max_encoded_length(longest_reply).build();
+    let server = Server::builder().codec(codec).refuse_http_and_tls(true).build();
     let stop = CancellationToken::new();
     let mut serving = JoinSet::new();
     for listener in listeners {
-        serving.spawn(serve(&server, listener, stop.clone().cancelled_owned()));
+        serving.spawn(server.serve(listener, upper(), stop.clone().cancelled_owned()));
     }
     signals.next().await;
     stop.cancel();
@@ -43,16 +69,12 @@ pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
 
 /// Answers each line with its ASCII upper case, as Python's `bytes.upper` does. A line that cannot be taken or answered gets an
 /// error line; the next one still comes.
-pub(crate) fn serve<S: Future + Send + 'static>(
-    server: &Server,
-    listener: Listener,
-    stop: S,
-) -> impl Future<Output = Counters> + Send + use<S> {
-    let upper = reply_into(|line, reply| {
+pub(crate) fn upper()
+-> impl Fn(Connection) -> futures_util::future::BoxFuture<'static, io::Result<()>> + Clone + Send + Sync {
+    reply_into(|line, reply| {
         reply.extend_from_slice(line);
         reply.make_ascii_uppercase();
-    });
-    server.serve(listener, upper, stop)
+    })
 }
 
 /// SIGINT and SIGTERM, from when it is made.

@@ -1,18 +1,35 @@
-use std::fmt::{Arguments, Write as _};
-use std::io::{self, Write as _};
+//! What a person is shown, and that nothing in it steers the terminal.
+
+use std::fmt::{Arguments, Display, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+
+use crate::failure::Failure;
 
 /// Says something on stderr. Where nobody reads that any more, there is nobody left to tell.
 pub(crate) fn note(line: Arguments<'_>) {
     _ = writeln!(io::stderr(), "{line}");
 }
 
+/// Prints a line of data on stdout, at once.
+pub(crate) fn print(line: impl Display) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(Failure::stdout)
+}
+
 /// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls and
 /// bytes that are not UTF-8 are written out as `\x1b`, `\u{202e}`, `\xff`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
+    escaped_but(bytes, "")
+}
+
+/// The same, with the characters in `allowed` as they are.
+pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
+                ' '..='~' => shown.push(character),
+                _ if allowed.contains(character) => shown.push(character),
                 '\0'..'\x20' | '\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
                 '\u{80}'..'\u{a0}'
                 | '\u{61c}'
@@ -32,9 +49,37 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     shown
 }
 
+/// Whether what a peer has sent is printed escaped or as it is: an option of the commands that print it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[allow(dead_code, reason = "for connect, send and inspect")]
+pub(crate) struct Escaping {
+    /// Escape control characters, bidirectional controls and bad UTF-8 in what is printed: auto where stdout is a terminal
+    #[arg(long = "escape", value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    when: When,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[allow(dead_code, reason = "for connect, send and inspect")]
+impl Escaping {
+    /// Whether what goes to `stream` is to be escaped.
+    pub(crate) fn is_on(self, stream: &impl IsTerminal) -> bool {
+        match self.when {
+            When::Auto => stream.is_terminal(),
+            When::Always => true,
+            When::Never => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::{escaped, escaped_but};
 
     #[test]
     fn nothing_that_steers_a_terminal_comes_through() {
@@ -46,6 +91,11 @@ mod tests {
         for byte in 0x80..=0xff {
             assert_eq!(escaped(&[b'a', byte, b'z']), format!("a\\x{byte:02x}z"));
         }
+    }
+
+    #[test]
+    fn what_is_allowed_stays() {
+        assert_eq!(escaped_but(b"a\tb\n\x1b", "\t\n"), "a\tb\n\\x1b");
     }
 
     #[test]

