@@ -39,6 +39,7 @@ Durations are 500ms, 2s, 3m, 1h; sizes are bytes, or 1k, 64k, 1M. Every option i
 an environment variable too: --max-length is LINEFRAME_MAX_LENGTH. Flags win.";
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
     Demo(demo::Arguments),
     Serve(serve::Arguments),

@@ -7,8 +7,6 @@
 //! idle_timeout: Limit<Duration>,
 //! ```
 
-#![allow(dead_code, reason = "for the limits to come")]
-
 use std::time::Duration;
 
 /// `500ms`, `2s`, `3m`, `1h 30m`.
