@@ -269,7 +269,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     where
         Io: Send + Sync + 'static,
     {
-        let Inner { io, input, output, peer, is_gone, is_reply_due, .. } = *self.into_inner();
+        let typed = match any_io::cast(self) {
+            // It may have a home.
+            Ok(connection) => return connection,
+            Err(typed) => typed,
+        };
+        let Inner { io, input, output, peer, is_gone, is_reply_due, .. } = *typed.into_inner();
         let inner = Inner { is_gone, is_reply_due, ..Inner::new(AnyIo::new(io), input, output, peer) };
         Connection(Some(Box::new(inner)))
     }

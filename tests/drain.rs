@@ -8,9 +8,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineframe::{Connection, Server, reply};
+use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
 use served::{Address, AnyListener, Buffers, Running, in_memory, line, rest, soon, tcp, unix, upper};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -51,9 +51,9 @@ async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc
     Fared { received: 16 * rounds, replies, bytes: got.len() }
 }
 
-async fn every_received_line_is_answered((address, listener): (Address, AnyListener)) {
+async fn every_received_line_is_answered(server: ServerBuilder, (address, listener): (Address, AnyListener)) {
     let address = Arc::new(address);
-    let mut running = Running::start(Server::builder(), listener, reply(upper));
+    let mut running = Running::start(server, listener, reply(upper));
     let meet = Arc::new(Barrier::new(101));
     let mut clients = JoinSet::new();
     for client in 0..100 {
@@ -79,22 +79,33 @@ async fn every_received_line_is_answered((address, listener): (Address, AnyListe
 #[tokio::test]
 async fn every_received_line_is_answered_over_tcp() {
     for _ in 0..10 {
-        every_received_line_is_answered(tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), tcp(Buffers::Usual)).await;
     }
 }
 
 #[tokio::test]
 async fn every_received_line_is_answered_over_unix_sockets() {
     for _ in 0..10 {
-        every_received_line_is_answered(unix(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), unix(Buffers::Usual)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_received_line_is_answered_by_several_workers() {
     for _ in 0..10 {
-        every_received_line_is_answered(tcp(Buffers::Usual)).await;
-        every_received_line_is_answered(unix(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(Server::builder(), unix(Buffers::Usual)).await;
+    }
+}
+
+/// As TLS is: the socket is in another stream.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_received_line_is_answered_through_another_stream() {
+    for _ in 0..10 {
+        let server = Server::builder().handshake(async |accepted: Accepted| {
+            Ok(Accepted::new(AnyIo::new(BufStream::new(accepted.io)), accepted.peer))
+        });
+        every_received_line_is_answered(server, tcp(Buffers::Usual)).await;
     }
 }
 
@@ -166,23 +177,37 @@ async fn who_sends_faster_than_a_slow_handler_reads_is_not_waited_for_either() {
     assert_eq!(running.stopped().await.aborted, 0);
 }
 
-#[tokio::test(start_paused = true)]
-async fn received_lines_are_answered_although_their_replies_have_to_wait_for_the_peer() {
+/// What a peer gets that has sent 20,000 lines when the server is asked to stop, and then reads so much at a time. One read is
+/// 64 KiB at most: of what it sent, the rest is still in the stream.
+async fn is_answered_at_a_drain(at_a_time: usize) {
     let (dialer, listener) = in_memory();
-    // One read is 64 KiB at most: the rest is still in the stream when output is over its limit.
-    let mut peer = dialer.connect(1 << 20);
-    let (lines, reply_length) = (20_000, 100);
-    let wide = move |line: &[u8]| format!("{:>reply_length$}", String::from_utf8_lossy(line));
-    let mut running = Running::start(Server::builder(), listener, reply(wide));
-    let sent: String = (0..lines).map(|n| format!("{n}\n")).collect();
+    let mut peer = dialer.connect(200_000);
+    let wide = |line: &[u8]| format!("{:>100}", String::from_utf8_lossy(line));
+    let mut running = Running::start(Server::builder().drain_timeout(None), listener, reply(wide));
+    let sent: String = (0..20_000).map(|n| format!("{n}\n")).collect();
     peer.write_all(sent.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     running.ask_to_stop();
-    let got = rest(&mut peer).await;
-    let expected: String = (0..lines).map(|n| format!("{n:>reply_length$}\n")).collect();
-    assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+    let mut got = Vec::new();
+    while (&mut peer).take(at_a_time as u64).read_to_end(&mut got).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let expected: String = (0..20_000).map(|n| format!("{n:>100}\n")).collect();
+    assert!(got == expected.as_bytes(), "{} of {} bytes", got.len(), expected.len());
     let counters = running.stopped().await;
-    assert_eq!((counters.lines, counters.aborted), (lines, 0));
+    assert_eq!((counters.lines, counters.aborted), (20_000, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn received_lines_are_answered_although_their_replies_have_to_wait_for_the_peer() {
+    // One reply.
+    is_answered_at_a_drain(101).await;
+}
+
+/// Tokio has a task wait after so many reads, whether there is more to read or not.
+#[tokio::test(start_paused = true)]
+async fn received_lines_are_answered_although_it_takes_more_than_one_turn() {
+    is_answered_at_a_drain(usize::MAX).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 mod script;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use lineframe::{Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, Timeout, reply};
@@ -123,6 +125,24 @@ fn output_goes_out_before_any_read_waits_and_before_the_end_is_reported() {
     }
 }
 
+#[test]
+fn the_end_is_not_reported_before_all_is_sent() {
+    let clock = clock();
+    let _in = clock.enter();
+    let (script, mut conn) = connect(&[Sends(b"a\n"), Ends]);
+    script.takes(0);
+    let line = run(&script, conn.next_line()).unwrap().unwrap().unwrap();
+    run(&script, conn.write_line(line)).unwrap();
+    for _ in 0..2 {
+        assert!(wait(&script, conn.next_line()).is_none());
+        assert!(wait(&script, conn.next_batch()).is_none());
+        assert!(wait(&script, conn.read_bytes(1)).is_none());
+    }
+    script.takes(2);
+    assert!(run(&script, conn.next_line()).unwrap().is_none());
+    assert_eq!(script.received(), b"a\n");
+}
+
 const TEN_LINES: &[Does] = &[Sends(b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"), Ends];
 const WORK: Duration = Duration::from_millis(300);
 
@@ -191,7 +211,7 @@ fn past_max_unsent_a_line_waits_for_the_peer() {
     let (script, mut conn) = connect(&[Sends(b"in\n")]);
     script.takes(0);
     let mut queued = 0;
-    while wait(&script, conn.write_line(&line)).is_some() {
+    while queued < 1000 && wait(&script, conn.write_line(&line)).is_some() {
         queued += 1;
     }
     // Up to max_unsent, and the line that goes past it.
@@ -229,7 +249,7 @@ fn past_max_unsent_bytes_and_fed_lines_wait_too() {
     let mut writer = LineWriter::new(script.clone());
     script.takes(0);
     let mut queued = 0;
-    while wait(&script, writer.feed_line([b'x'; 1023])).is_some() {
+    while queued < 1000 && wait(&script, writer.feed_line([b'x'; 1023])).is_some() {
         queued += 1;
     }
     assert_eq!(queued, MAX_UNSENT / 1024 + 1);
@@ -241,19 +261,20 @@ fn a_server_sets_max_unsent() {
     for (max_unsent, expected) in [(0, 1), (99, 1), (100, 2), (101, 2), (199, 2), (200, 3)] {
         let script = Script::new(&[]);
         script.takes(0);
-        let queued = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let counted = queued.clone();
+        let queued = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&queued);
         let handler = async move |mut conn: Connection| {
-            loop {
+            while counted.load(Relaxed) < 1000 {
                 conn.write_line([b'x'; 99]).await?;
-                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                counted.fetch_add(1, Relaxed);
             }
+            Ok(())
         };
         let server = Server::builder().max_unsent(max_unsent).write_timeout(Duration::from_secs(1)).build();
         let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
         run_in_time(&clock(), &script, server.serve_one(accepted, handler));
         assert_eq!(server.counters().write_timeouts, 1);
-        assert_eq!(queued.load(std::sync::atomic::Ordering::Relaxed), expected, "{max_unsent}");
+        assert_eq!(queued.load(Relaxed), expected, "{max_unsent}");
     }
 }
 

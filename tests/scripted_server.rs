@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{Either, select};
-use lineframe::{Accepted, AnyIo, Connection, Counters, Error, Listener, Peer, Server, reply};
+use lineframe::{Accepted, AnyIo, Connection, Counters, Error, LineCodec, Listener, Peer, Server, reply};
 use script::Does::{Awaits, Ends, Sends, Signals};
-use script::{By, Disturbance, Does, Halves, Script, answer, clock, run_in_time};
+use script::{By, Case, Disturbance, Does, Halves, Script, answer, clock, run_in_time};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -38,6 +38,7 @@ enum Handler {
     /// Another task answers, and the handler is done at once.
     HandsOn,
     IsReply,
+    ForgetsItsType,
     AnswersOneLine,
 }
 
@@ -55,6 +56,7 @@ impl Handler {
                 tokio::spawn(reply(<[u8]>::to_ascii_uppercase)(conn));
             }
             Self::IsReply => reply(<[u8]>::to_ascii_uppercase)(conn).await?,
+            Self::ForgetsItsType => _ = answer(&mut conn.into_any(), By::Line, seen).await?,
             Self::AnswersOneLine => {
                 let line = conn.next_line().await?.unwrap()?;
                 conn.write_line(line.to_ascii_uppercase()).await?;
@@ -106,6 +108,7 @@ const SESSIONS: &[Session] = &[
     Session { handler: Handler::HandsOutHalves, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
     Session { handler: Handler::HandsOn, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
     Session { handler: Handler::IsReply, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
+    Session { handler: Handler::ForgetsItsType, peer: PIPELINING, received: "A\nB\nCD\nE\nF\nG\n" },
     Session { handler: Handler::Answers(By::Line), peer: HALF_CLOSE, received: "A\nB\n" },
     Session { handler: Handler::HandsOutHalves, peer: HALF_CLOSE, received: "A\nB\n" },
     Session { handler: Handler::IsReply, peer: HALF_CLOSE, received: "A\nB\n" },
@@ -122,7 +125,6 @@ fn serve_one(clock: &Runtime, session: &Session, script: &Script) -> Counters {
     // Nothing may be unsent: writes are waited for wherever they can be.
     let server = Server::builder().max_unsent(0).build();
     let handler = session.handler;
-    let _case = Case(format!("{handler:?} {script:?}"));
     let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
     let served = server.serve_one(accepted, move |conn| handler.run(conn));
     run_in_time(clock, script, served);
@@ -138,22 +140,23 @@ fn a_session_with_any_one_call_disturbed() {
             let script =
                 || if drips { Script::new(session.peer).dripping() } else { Script::new(session.peer) };
             let undisturbed = script();
+            let _case = Case(format!("{:?}, {drips}", session.handler));
             let counters = serve_one(&clock, session, &undisturbed);
-            check_whole(session, &undisturbed, counters, &format!("{:?} {drips}", session.handler));
+            check_whole(session, &undisturbed, counters);
             for how in DISTURBANCES {
                 for position in 0.. {
                     let disturbed = script().disturbed(position, how);
+                    let _case = Case(format!("{how:?} at {position}"));
                     let counters = serve_one(&clock, session, &disturbed);
                     runs += 1;
                     if disturbed.positions() <= position {
                         break;
                     }
-                    let case = format!("{:?} {drips}, {how:?} at {position}", session.handler);
                     match how {
                         Disturbance::Fails | Disturbance::TakesNothing => {
-                            check_begun(session.received, &disturbed, counters, &case);
+                            check_begun(session.received, &disturbed, counters);
                         }
-                        _ => check_whole(session, &disturbed, counters, &case),
+                        _ => check_whole(session, &disturbed, counters),
                     }
                 }
             }
@@ -162,32 +165,20 @@ fn a_session_with_any_one_call_disturbed() {
     println!("{runs} runs");
 }
 
-struct Case(String);
-impl Drop for Case {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.0);
-        }
-    }
-}
-fn check_whole(session: &Session, script: &Script, counters: Counters, case: &str) {
-    assert_eq!(
-        script.received().escape_ascii().to_string(),
-        session.received.escape_default().to_string(),
-        "{case}"
-    );
+fn check_whole(session: &Session, script: &Script, counters: Counters) {
+    assert_eq!(script.received().escape_ascii().to_string(), session.received.escape_default().to_string());
     // The peer's bytes are all read, those too that nobody wanted: no reset destroys the replies.
-    assert!(script.is_shut() && script.is_read(), "{case}");
-    assert_eq!((counters.accepted, counters.failed, counters.panicked), (1, 0, 0), "{case}");
-    assert_eq!(counters.bytes_sent, session.received.len() as u64, "{case}");
+    assert!(script.is_shut() && script.is_read());
+    assert_eq!((counters.accepted, counters.failed, counters.panicked), (1, 0, 0));
+    assert_eq!(counters.bytes_sent, session.received.len() as u64);
 }
 
 /// After a failure: the beginning of the replies, and the server knows how much of it.
-fn check_begun(all: &str, script: &Script, counters: Counters, case: &str) {
+fn check_begun(all: &str, script: &Script, counters: Counters) {
     let received = script.received();
-    assert!(all.as_bytes().starts_with(&received), "{} {case}", received.escape_ascii());
-    assert_eq!((counters.accepted, counters.panicked), (1, 0), "{case}");
-    assert_eq!(counters.bytes_sent, received.len() as u64, "{case}");
+    assert!(all.as_bytes().starts_with(&received), "{}", received.escape_ascii());
+    assert_eq!((counters.accepted, counters.panicked), (1, 0));
+    assert_eq!(counters.bytes_sent, received.len() as u64);
 }
 
 /// Gives one stream, then none.
@@ -243,22 +234,22 @@ fn a_drain_with_any_one_call_disturbed() {
         for how in DISTURBANCES {
             for position in 0.. {
                 let script = Script::new(DRAINED).disturbed(position, how);
-                let case = format!("{handler:?} {max_unsent}, {how:?} at {position}");
+                let _case = Case(format!("{handler:?} {max_unsent}, {how:?} at {position}"));
                 let (counters, took) = serve_and_drain(&clock, handler, max_unsent, &script);
                 let is_disturbed = position < script.positions();
-                check_begun(all, &script, counters, &case);
-                assert_eq!(counters.aborted, 0, "{case}");
+                check_begun(all, &script, counters);
+                assert_eq!(counters.aborted, 0);
                 match how {
                     Disturbance::Fails | Disturbance::TakesNothing if is_disturbed => {}
                     // A read that waits: nothing has come, so there is nothing more to be answered.
                     Disturbance::Pending if script.disturbed_a_read() => {
-                        assert_eq!(counters.lines, counters.lines_written, "{case}");
-                        assert!(script.is_shut(), "{case}");
+                        assert_eq!(counters.lines, counters.lines_written);
+                        assert!(script.is_shut());
                     }
                     _ => {
                         let received = script.received().escape_ascii().to_string();
-                        assert_eq!(received, all.escape_default().to_string(), "{case}");
-                        assert!(script.is_shut() && took < 2 * LINGER, "{case}");
+                        assert_eq!(received, all.escape_default().to_string());
+                        assert!(script.is_shut() && took < 2 * LINGER);
                     }
                 }
                 if !is_disturbed {
@@ -304,7 +295,8 @@ fn a_drain_ends_although_the_peer_goes_on() {
     let stopped = Arc::clone(&stop);
     let talking = async move {
         let sending = async {
-            loop {
+            // Far more than a drain reads.
+            for _ in 0..4_000_000 {
                 _ = lines.write_all(b"line\n").await;
                 stop.notify_one();
             }
@@ -346,4 +338,24 @@ async fn a_drain_answers_what_the_system_has_received() {
     assert_eq!(&replies, b"A\nB\n");
     drop(peer);
     assert_eq!(served.await.unwrap().lines, 2);
+}
+
+/// However the lines are read: the one too many is answered, and none behind it is run.
+#[test]
+fn a_bad_line_too_many_is_the_last() {
+    let clock = clock();
+    for handler in [Handler::Answers(By::Line), Handler::Answers(By::Batch), Handler::IsReply] {
+        for most in 0..4 {
+            let script = Script::new(&[Sends(b"xxxx\na\nxxxx\nb\nxxxx\nc\nxxxx\nd\nxx"), Ends]);
+            let codec = LineCodec::builder().max_length(3).max_encoded_length(100).build();
+            let server = Server::builder().codec(codec).max_bad_lines(most).build();
+            let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+            run_in_time(&clock, &script, server.serve_one(accepted, move |conn| handler.run(conn)));
+            let _case = Case(format!("{handler:?} {most}"));
+            let received = String::from_utf8(script.received()).unwrap();
+            assert_eq!(received.lines().count() as u64, 2 * most + 1);
+            let Counters { lines, bad_lines, failed, .. } = server.counters();
+            assert_eq!((lines, bad_lines, failed), (most, most + 1, 1));
+        }
+    }
 }

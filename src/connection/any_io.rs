@@ -1,11 +1,13 @@
 use alloc::boxed::Box;
 use core::any::{Any, type_name};
+use core::cell::Cell;
 use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Read};
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 #[cfg(unix)]
@@ -123,7 +125,7 @@ impl Inner {
 }
 
 /// `value` as the `T` that it is, or as it was.
-fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
+pub(super) fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
     let mut value = Some(value);
     match (&mut value as &mut dyn Any).downcast_mut().and_then(Option::take) {
         Some(value) => Ok(value),
@@ -187,7 +189,56 @@ impl AsyncRead for AnyIo {
                 return Poll::Ready(Ok(()));
             }
         }
-        each!(self, io => Pin::new(io).poll_read(cx, buf))
+        match &mut self.0 {
+            Inner::Tcp(io) => or_from_the_system(Pin::new(&mut *io).poll_read(cx, buf), &*io, buf),
+            #[cfg(unix)]
+            Inner::Unix(io) => or_from_the_system(Pin::new(&mut *io).poll_read(cx, buf), &*io, buf),
+            Inner::Boxed(io) => Pin::new(io).poll_read(cx, buf),
+            Inner::Prefixed(prefixed) => Pin::new(&mut prefixed.io).poll_read(cx, buf),
+        }
+    }
+}
+
+std::thread_local! {
+    static ASKS_THE_SYSTEM: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Within `read`, a socket that has nothing to read by what Tokio knows asks the system, however deep it is in other streams.
+///
+/// Tokio learns what has come when a thread of its own asks the system for all sockets, which may be a while after it came: too
+/// late to tell what came before this moment from what comes after it.
+pub(super) fn asking_the_system<T>(read: impl FnOnce() -> T) -> T {
+    /// Also where the stream panics.
+    struct Reset(bool);
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            ASKS_THE_SYSTEM.set(self.0);
+        }
+    }
+    let _reset = Reset(ASKS_THE_SYSTEM.replace(true));
+    read()
+}
+
+/// What a socket's read gave; where that has to wait and it is [asked for](asking_the_system), what the system has. The task
+/// stays registered with Tokio.
+fn or_from_the_system<'s, S>(
+    done: Poll<io::Result<()>>,
+    socket: &'s S,
+    buf: &mut ReadBuf<'_>,
+) -> Poll<io::Result<()>>
+where
+    SockRef<'s>: From<&'s S>,
+{
+    if done.is_ready() || !ASKS_THE_SYSTEM.get() {
+        return done;
+    }
+    match (&*SockRef::from(socket)).read(buf.initialize_unfilled()) {
+        Ok(count) => {
+            buf.advance(count);
+            Poll::Ready(Ok(()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        Err(error) => Poll::Ready(Err(error)),
     }
 }
 

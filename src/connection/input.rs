@@ -11,6 +11,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
+use super::any_io;
 use super::deadline::Deadline;
 use super::drain::Draining;
 use super::error::{Error, Timeout};
@@ -182,6 +183,10 @@ impl Input {
         }
         self.lent.take_if(|lent| Arc::strong_count(lent) > 1);
         loop {
+            if self.has_looked && !self.is_drained {
+                // Before a line of this round is answered: what comes while that takes its time has come too late.
+                self.is_drained = ready!(self.poll_drain_round(io, cx))?;
+            }
             if let Some(said) = self.guard.judge(&self.buffer) {
                 unsent.say(said);
             }
@@ -237,7 +242,7 @@ impl Input {
                 return Poll::Ready(Ok(false));
             }
             let before = self.buffer.len();
-            match self.poll_read(io, cx) {
+            match any_io::asking_the_system(|| self.poll_read(io, cx)) {
                 Poll::Ready(read) => {
                     read?;
                     self.drain_round += self.buffer.len() - before;
@@ -245,7 +250,7 @@ impl Input {
                 }
                 Poll::Pending if self.has_looked => break,
                 Poll::Pending => {
-                    // It may only not have been this task's turn, or the system may not have been asked since more came.
+                    // It may only not have been this task's turn.
                     self.has_looked = true;
                     poll_later(cx);
                     return Poll::Pending;
@@ -537,7 +542,7 @@ impl Input {
     }
 }
 
-/// The task is polled again, once it is its turn and the system has been asked what is there.
+/// The task is polled again, once it is its turn.
 fn poll_later(cx: &mut Context<'_>) {
     #[cfg(feature = "server")]
     let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);

@@ -276,6 +276,23 @@ async fn write_timeout_counts_from_when_output_is_over_its_limit_again() {
     rest(&mut reader).await;
     let counters = running.stopped().await;
     assert_eq!((counters.write_timeouts, counters.lines), (0, 6));
+
+    async fn flushes_later(mut conn: Connection) -> io::Result<()> {
+        conn.write_bytes([b'-'; 1000]).await?;
+        conn.next_line().await?;
+        conn.flush().await?;
+        Ok(())
+    }
+    let (peer, running) = one(no_deadlines().write_timeout(LIMIT).max_unsent(100), 10, flushes_later);
+    let (mut reader, mut writer) = tokio::io::split(peer);
+    sleep(SECOND).await;
+    reader.read_exact(&mut [0; 950]).await.unwrap();
+    sleep(2 * LIMIT).await;
+    writer.write_all(b"a\n").await.unwrap();
+    sleep(SECOND).await;
+    assert_eq!(rest(&mut reader).await.len(), 50);
+    drop(writer);
+    assert_eq!(running.stopped().await.write_timeouts, 0);
 }
 
 #[tokio::test(start_paused = true)]

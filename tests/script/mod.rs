@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use run::{clock, pass, poll_times, run, run_in_time, wait};
+pub use run::{Case, clock, pass, poll_times, run, run_in_time, wait};
 pub use talk::{By, Halves, Line, Lines, MANY, Shut, answer, describe, talk};
 
 /// What the peer does, in order. After the last of it, it stays silent.
@@ -94,6 +94,8 @@ enum Gate {
     /// A call is held up until [`Script::go_on`].
     Shut(Waker, Option<Disturbance>),
     Reopened(Option<Disturbance>),
+    /// A call has failed, and there may be no further one.
+    Failed,
 }
 
 impl Script {
@@ -124,6 +126,10 @@ impl Script {
     pub fn dripping(self) -> Self {
         self.state().drips = true;
         self
+    }
+
+    pub fn drips(&self) -> bool {
+        self.state().drips
     }
 
     /// From now on calls go through as they are.
@@ -242,6 +248,7 @@ impl State {
         cx: &Context<'_>,
     ) -> Poll<io::Result<Option<Disturbance>>> {
         let disturbance = match std::mem::replace(gate(self), Gate::Open) {
+            Gate::Failed => panic!("called again after a failure"),
             Gate::Reopened(disturbance) => disturbance,
             Gate::Shut(_, disturbance) => {
                 *gate(self) = Gate::Shut(cx.waker().clone(), disturbance);
@@ -260,7 +267,10 @@ impl State {
         };
         Poll::Ready(match disturbance {
             Some(Disturbance::Interrupted) => Err(io::ErrorKind::Interrupted.into()),
-            Some(Disturbance::Fails) => Err(FAILURE.into()),
+            Some(Disturbance::Fails) => {
+                *gate(self) = Gate::Failed;
+                Err(FAILURE.into())
+            }
             disturbance => Ok(disturbance),
         })
     }
@@ -321,6 +331,7 @@ impl AsyncWrite for Script {
             Poll::Pending => return Poll::Pending,
         };
         if disturbance == Some(Disturbance::TakesNothing) {
+            state.writes = Gate::Failed;
             return Poll::Ready(Ok(0));
         }
         let most = state.widest(disturbance).min(state.widest_write).min(state.takes).min(bytes.len());

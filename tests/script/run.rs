@@ -23,6 +23,17 @@ pub fn pass(time: Duration) {
     Handle::current().block_on(tokio::time::advance(time));
 }
 
+/// Says where it was, should the test fail there.
+pub struct Case(pub String);
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Flag(AtomicBool);
 

@@ -55,7 +55,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Lines for Connection<Io> {
 
     async fn body(&mut self, length: u64, count: usize) -> Result<Vec<u8>, Error> {
         let mut bytes = vec![0; count];
-        self.body(length).read_exact(&mut bytes).await?;
+        let mut body = self.body(length);
+        if count as u64 == length {
+            bytes.clear();
+            body.read_to_end(&mut bytes).await?;
+        } else {
+            body.read_exact(&mut bytes).await?;
+        }
         Ok(bytes)
     }
 
