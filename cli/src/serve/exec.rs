@@ -71,12 +71,12 @@ impl Exec {
             }
         };
         let talked = self.talk(&mut connection, &mut running).await;
-        match talked {
-            Ok(()) => running.end(peer).await,
-            Err(_) => running.kill(),
-        }
         if let Err(Error::NotLines) = talked {
             connection.write_line("error: HTTP and TLS are not spoken here").await?;
+        }
+        match talked {
+            Ok(()) => running.end(peer).await,
+            Err(_) => running.cut().await,
         }
         Ok(talked?)
     }
@@ -254,10 +254,14 @@ impl Running {
             Ok(Err(error)) => warn!(%peer, %error, "the command is lost"),
             Err(_) => {
                 warn!(%peer, "the command has closed its stdout and is killed");
-                self.kill();
-                _ = self.child.wait().await;
+                self.cut().await;
             }
         }
+    }
+
+    async fn cut(mut self) {
+        self.kill();
+        _ = self.child.wait().await;
     }
 
     /// With all that it has started, where it is still there.

@@ -8,9 +8,13 @@
 
 mod connect;
 mod demo;
+mod drain;
+mod exec;
+mod log;
 mod other_clients;
 mod send;
 mod serve;
+mod serve_limits;
 mod socket_file;
 mod support;
 mod usage;

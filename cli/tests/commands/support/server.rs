@@ -1,13 +1,13 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Client, Process, lineframe};
+use super::{Client, Ended, Process, lineframe};
 
 /// `lineframe serve` on a TCP port and on a Unix socket.
 pub(crate) struct Server {
-    #[allow(dead_code, reason = "kept so that it lives as long")]
     pub(crate) process: Process,
     pub(crate) tcp: String,
     directory: TempDir,
@@ -33,6 +33,17 @@ impl Server {
             said.strip_prefix("listening ").and_then(|said| said.strip_suffix("\nlistening ./some.sock\n"));
         let tcp = tcp.unwrap_or_else(|| panic!("{said:?}")).to_owned();
         Self { process, tcp, directory }
+    }
+
+    /// Answering by a command.
+    pub(crate) fn exec(options: &[&str], command: &[&str]) -> Self {
+        Self::with(|serve| _ = serve.args(options).args(["--exec", "--"]).args(command))
+    }
+
+    /// Asked to stop, how it ends.
+    pub(crate) fn stop(self) -> Ended {
+        self.process.signal(Signal::TERM);
+        self.process.end()
     }
 
     pub(crate) fn path(&self) -> PathBuf {
