@@ -3,12 +3,14 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod completions;
 mod connect;
 mod demo;
 mod environment;
 mod failure;
 mod framing;
 mod listen;
+mod man;
 mod send;
 mod serve;
 mod show;
@@ -45,6 +47,8 @@ enum Command {
     Serve(serve::Arguments),
     Connect(connect::Arguments),
     Send(send::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +66,8 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Connect(arguments) => connect::run(arguments).await,
             Command::Send(arguments) => send::run(arguments).await,
+            Command::Completions(arguments) => completions::run(arguments),
+            Command::Man(arguments) => man::run(arguments),
         }
     });
     // A thread that waits for stdin is never joined: it would hold the end up until the next line is typed.

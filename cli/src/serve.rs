@@ -33,7 +33,7 @@ pub(crate) use self::answer::upper;
 /// How long what was ended at once may take to be gone: children killed, sockets closed.
 const GONE: Duration = Duration::from_secs(1);
 
-/// Answer lines, for many clients at once: in upper case, as they are, or by a command for each connection.
+/// Answer lines: in upper case, as they are, or by a command for each connection.
 ///
 /// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT or
 /// SIGTERM, and then until what has come by then is answered (--drain-timeout). A second signal ends it at once.

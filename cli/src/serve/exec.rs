@@ -120,6 +120,8 @@ impl Exec {
         let mut forwarded = None;
         loop {
             tokio::select! {
+                // Who has said something after all is not idle.
+                biased;
                 done = &mut forwarding, if forwarded.is_none() => forwarded = Some(match done {
                     // Its error lines, and what the child still has to say, go out.
                     Err(Error::TooManyBadLines) => Err(Error::TooManyBadLines),
