@@ -9,6 +9,7 @@ mod demo;
 mod environment;
 mod failure;
 mod framing;
+mod lines;
 mod listen;
 mod man;
 mod send;
