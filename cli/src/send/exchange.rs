@@ -137,7 +137,8 @@ impl<'a> Exchange<'a> {
         let mut received = self.received.get();
         for line in &batch.lines {
             // What comes unasked goes with the rest while lines are sent, and not after them.
-            if failed.is_some() || self.is_enough(received) {
+            let is_beyond = self.options.replies.is_some_and(|wanted| received >= wanted);
+            if failed.is_some() || is_beyond || self.is_enough(received) {
                 break;
             }
             let content = &batch.bytes[line.content.clone()];

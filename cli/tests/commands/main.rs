@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod exec;
 mod log;
+mod end_of_input;
 mod other_clients;
 mod send;
 mod serve;

@@ -27,6 +27,14 @@ impl Terminal {
         Self::open(pty_process::blocking::Command::from(command).stdout(Stdio::piped()))
     }
 
+    pub(crate) fn with_stdin(command: Command, stdin: File) -> Self {
+        Self::open(pty_process::blocking::Command::from(command).stdin(stdin))
+    }
+
+    pub(crate) fn with_stdin_and_piped_stdout(command: Command, stdin: File) -> Self {
+        Self::open(pty_process::blocking::Command::from(command).stdin(stdin).stdout(Stdio::piped()))
+    }
+
     fn open(command: pty_process::blocking::Command) -> Self {
         let (pty, pts) = pty_process::blocking::open().unwrap();
         pty.resize(Size::new(24, 80)).unwrap();
