@@ -9,9 +9,9 @@
 mod connect;
 mod demo;
 mod drain;
+mod end_of_input;
 mod exec;
 mod log;
-mod end_of_input;
 mod other_clients;
 mod send;
 mod serve;
