@@ -62,6 +62,11 @@ impl Failure {
         Self { code: 7, message: why.to_string() }
     }
 
+    /// Nothing to say of one's own: what was run has ended so.
+    pub(crate) fn passed_on(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// The server has left before it answered every line.
     pub(crate) fn missing(received: u64, of: u64) -> Self {
         Self { code: 1, message: format!("the server left after {received} of {of} replies") }
@@ -75,9 +80,14 @@ impl Failure {
         }
     }
 
+    /// What is said on stderr, without what a terminal must not be given.
+    pub(crate) fn message(&self) -> String {
+        show::escaped(self.message.as_bytes())
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {
-            show::note(format_args!("lineframe: {}", show::escaped(self.message.as_bytes())));
+            show::note(format_args!("lineframe: {}", self.message()));
         }
         ExitCode::from(self.code)
     }

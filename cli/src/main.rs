@@ -8,10 +8,12 @@ mod demo;
 mod environment;
 mod failure;
 mod framing;
+mod inspect;
 mod listen;
 mod send;
 mod serve;
 mod show;
+mod signals;
 mod stream;
 mod units;
 
@@ -45,6 +47,7 @@ enum Command {
     Serve(serve::Arguments),
     Connect(connect::Arguments),
     Send(send::Arguments),
+    Inspect(inspect::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Connect(arguments) => connect::run(arguments).await,
             Command::Send(arguments) => send::run(arguments).await,
+            Command::Inspect(arguments) => inspect::run(arguments).await,
         }
     });
     // A thread that waits for stdin is never joined: it would hold the end up until the next line is typed.

@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod exec;
 mod log;
+mod inspect;
 mod other_clients;
 mod send;
 mod serve;
