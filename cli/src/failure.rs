@@ -80,6 +80,12 @@ impl Failure {
         }
     }
 
+    /// The same, with more to say.
+    pub(crate) fn and(mut self, more: impl Display) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
     /// What is said on stderr, without what a terminal must not be given.
     pub(crate) fn message(&self) -> String {
         show::escaped(self.message.as_bytes())

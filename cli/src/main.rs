@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod bench;
 mod connect;
 mod demo;
 mod environment;
@@ -48,6 +49,7 @@ enum Command {
     Connect(connect::Arguments),
     Send(send::Arguments),
     Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
             Command::Connect(arguments) => connect::run(arguments).await,
             Command::Send(arguments) => send::run(arguments).await,
             Command::Inspect(arguments) => inspect::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
         }
     });
     // A thread that waits for stdin is never joined: it would hold the end up until the next line is typed.
