@@ -133,9 +133,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     };
     let deadline = Deadline::new(planned);
     _ = go.send(Some(Schedule { clock, measured_from, deadline: deadline.clone() }));
-    if !arguments.json {
-        show::note(format_args!("{}", report::plan(&arguments)));
-    }
+    show::note(format_args!("{}", report::plan(&arguments)));
 
     let mut ending = std::pin::pin!(all(outcomes));
     // The server's CPU time, when the measured part begins and when it ends.

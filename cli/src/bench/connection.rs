@@ -29,6 +29,9 @@ const READ: usize = 64 * 1024;
 /// So much of a wrong reply is shown.
 const SHOWN: usize = 30;
 
+/// In nanoseconds: what is due just before the end may be sent so long after it.
+const GRACE: u64 = 100_000_000;
+
 /// What every connection of a thread is given.
 pub(super) struct Orders {
     pub(super) lines: Arc<Lines>,
@@ -150,7 +153,12 @@ impl Connection {
         let now = orders.clock.now();
         loop {
             let intended = self.pace.as_ref().map_or(now, |pace| pace.due(self.admitted));
-            if self.quota == 0 || now.max(intended) >= orders.deadline.at() {
+            let deadline = orders.deadline.at();
+            let is_over = match self.pace {
+                None => now >= deadline,
+                Some(_) => intended >= deadline || now >= deadline.saturating_add(GRACE),
+            };
+            if self.quota == 0 || is_over {
                 return Due::Never;
             }
             let room = orders.window - (self.admitted - self.replied);
@@ -161,7 +169,7 @@ impl Connection {
                 return Due::At(intended);
             }
             let mut count = if self.pace.is_some() { 1 } else { room };
-            if intended >= orders.measured_from {
+            if now >= orders.measured_from {
                 count = count.min(self.quota);
                 self.quota -= count;
             }

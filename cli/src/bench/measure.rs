@@ -35,10 +35,10 @@ impl Measure {
         Self { raw: latencies(), intended: latencies(), series: Series::new(start), replies: 0, last: start }
     }
 
-    /// The lines of `run` were answered `now`. Those of the warm-up do not count.
+    /// The lines of `run` were answered `now`. Those that were sent in the warm-up do not count.
     #[inline]
     pub(super) fn record(&mut self, run: Run, now: u64) {
-        if run.intended < self.series.start {
+        if run.sent < self.series.start {
             return;
         }
         self.raw.saturating_record_n(now.saturating_sub(run.sent), run.count);

@@ -15,6 +15,9 @@ use crate::failure::Failure;
 /// The share of time from which on a thread's own work is part of what it measures.
 const BUSY: f64 = 0.9;
 
+/// Of a run that is over sooner nothing can be said of that: 100 ms.
+const LONG_ENOUGH: u64 = 100_000_000;
+
 /// A pause without any reply is worth a line from this on.
 const PAUSE: u64 = 100_000_000;
 
@@ -157,7 +160,7 @@ impl Report {
     /// What makes the figures less than they seem.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if self.busy > BUSY {
+        if self.busy > BUSY && self.elapsed >= LONG_ENOUGH {
             warnings.push(format!(
                 "a thread of bench was {:.0} % busy: what it measures is partly itself (more --threads)",
                 self.busy * 100.0

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use super::report::{Column, Report, Time};
+use super::report::{Column, Report};
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 860.0;
@@ -29,6 +29,7 @@ text.raw { fill: #0969da; }
 text.corrected { fill: #bc4c00; }
 .longest { fill: #f2b28c; }
 .replies { fill: #8fb8e8; }
+rect { shape-rendering: crispEdges; }
 @media (prefers-color-scheme: dark) {
 text { fill: #9198a1; }
 .title { fill: #e6edf3; }
@@ -61,7 +62,8 @@ fn write(report: &Report, svg: &mut String) -> fmt::Result {
     }
     let columns = report.columns(COLUMNS);
     by_percentile(report, svg, Panel { top: 96.0, bottom: 340.0 })?;
-    over_time(&columns, svg, Panel { top: 416.0, bottom: 620.0 })?;
+    let by = if report.setting.rate.is_some() { "due" } else { "sent" };
+    over_time(&columns, by, svg, Panel { top: 416.0, bottom: 620.0 })?;
     replies(&columns, svg, Panel { top: 696.0, bottom: 800.0 })?;
     writeln!(svg, "</svg>")
 }
@@ -169,11 +171,11 @@ fn by_percentile(report: &Report, svg: &mut String, panel: Panel) -> fmt::Result
     Ok(())
 }
 
-fn over_time(columns: &[Column], svg: &mut String, panel: Panel) -> fmt::Result {
+fn over_time(columns: &[Column], by: &str, svg: &mut String, panel: Panel) -> fmt::Result {
     let seen = || columns.iter().filter(|column| !column.is_empty);
     let shortest = seen().map(|column| column.median).min().unwrap_or(1);
     let longest = seen().map(|column| column.longest).max().unwrap_or(1);
-    panel.title(svg, "Latency over time, by when a line was due: longest, and median")?;
+    panel.title(svg, &format!("Latency over time, by when a line was {by}: longest, and median"))?;
     let scale = Scale::of(shortest, longest);
     scale.grid(svg, panel)?;
     seconds(columns, svg, panel)?;
@@ -229,16 +231,24 @@ fn bars(
     Ok(())
 }
 
-/// The time below the columns.
+/// The time below the columns, in round steps.
 fn seconds(columns: &[Column], svg: &mut String, panel: Panel) -> fmt::Result {
-    const LABELS: u64 = 5;
+    const MOST: u64 = 8;
 
     let whole: u64 = columns.iter().map(|column| column.width).sum();
-    for nth in 0..=LABELS {
-        let label = if nth == 0 { "0".into() } else { Time(whole * nth / LABELS).to_string() };
-        panel.below(svg, nth as f64 / LABELS as f64, &label)?;
+    let steps = (6..18).flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)));
+    let step =
+        steps.take_while(|step| *step <= whole).find(|step| whole / step <= MOST).unwrap_or(whole.max(1));
+    panel.below(svg, 0.0, "0")?;
+    for at in (step..=whole).step_by(step as usize) {
+        panel.below(svg, at as f64 / whole as f64, &in_seconds(at))?;
     }
     Ok(())
+}
+
+/// `0.5 s`, `20 s`.
+fn in_seconds(nanoseconds: u64) -> String {
+    format!("{} s", nanoseconds as f64 / 1e9)
 }
 
 /// What was typed as an address, in XML.

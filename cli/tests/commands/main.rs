@@ -6,6 +6,7 @@
 // Unix sockets, signals and pseudo-terminals are part of nearly all of it.
 #![cfg(unix)]
 
+mod bench;
 mod connect;
 mod demo;
 mod drain;
