@@ -8,6 +8,7 @@ mod demo;
 mod environment;
 mod failure;
 mod framing;
+mod lines;
 mod listen;
 mod send;
 mod serve;
