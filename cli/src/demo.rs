@@ -23,5 +23,5 @@ pub(crate) async fn run(Arguments {}: Arguments) -> Result<(), Failure> {
     let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
     tokio::spawn(Server::new().serve(listener, serve::upper, pending::<()>()));
     let greeting = format!("A server listens on {address}, and you are connected to it.");
-    connect::talk(stream::connect(&address).await?, greeting).await
+    connect::talk(stream::connect(&address).await?, greeting, None, &connect::Options::forgetful()).await
 }

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use lineframe::{Delimiter, LineCodec, LineCodecBuilder};
+use lineframe::scan::Scanner;
+use lineframe::{Delimiter, LineCodec, LineCodecBuilder, Unterminated};
 
 use crate::units;
 
@@ -23,11 +24,32 @@ pub(crate) struct Framing {
     pub(crate) max_length: usize,
 }
 
+impl Default for Framing {
+    fn default() -> Self {
+        Self { delimiter: Ending(Delimiter::Newline), crlf: false, max_length: 64 << 10 }
+    }
+}
+
 impl Framing {
     /// At the start of a stream.
     #[allow(dead_code, reason = "used by the commands to come")]
     pub(crate) fn codec(&self) -> LineCodec {
         self.builder().build()
+    }
+
+    /// For who passes on the terminators too.
+    pub(crate) fn scanner(&self, unterminated: Unterminated) -> Scanner {
+        Scanner::new(self.delimiter.0.clone(), self.max_length, unterminated)
+    }
+
+    /// What a line without a terminator is given.
+    pub(crate) fn terminator(&self) -> &[u8] {
+        if self.rewrites() { b"\r\n" } else { self.delimiter.0.written() }
+    }
+
+    /// Whether each line is given that, whatever it came with.
+    pub(crate) fn rewrites(&self) -> bool {
+        self.crlf && self.delimiter.0 == Delimiter::Newline
     }
 
     /// The same, for who sets more than that.

@@ -10,6 +10,7 @@ mod environment;
 mod failure;
 mod framing;
 mod inspect;
+mod lines;
 mod listen;
 mod send;
 mod serve;

@@ -57,22 +57,21 @@ pub(crate) fn steers(character: char) -> bool {
 }
 
 /// Whether what a peer has sent is printed escaped or as it is: an option of the commands that print it.
-#[derive(Clone, Copy, Debug, clap::Args)]
-#[allow(dead_code, reason = "for connect, send and inspect")]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Escaping {
     /// Escape control characters, bidirectional controls and bad UTF-8 in what is printed: auto where stdout is a terminal
     #[arg(long = "escape", value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     when: When,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum When {
+    #[default]
     Auto,
     Always,
     Never,
 }
 
-#[allow(dead_code, reason = "for connect, send and inspect")]
 impl Escaping {
     /// Whether what goes to `stream` is to be escaped.
     pub(crate) fn is_on(self, stream: &impl IsTerminal) -> bool {

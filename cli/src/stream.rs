@@ -1,28 +1,64 @@
 //! The way to a server.
 
+use std::time::Duration;
+
 use lineframe::{AnyIo, Client};
 
 use crate::address::Address;
 use crate::failure::Failure;
+use crate::units::{self, Limit};
 
+/// How a connection is made: options of the commands that make one.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Connecting")]
+pub(crate) struct Connecting {
+    /// The time for one round of attempts, over all addresses of the host
+    #[arg(long, value_name = "DURATION|none", default_value = "10s")]
+    #[arg(value_parser = units::limit(units::duration))]
+    connect_timeout: Limit<Duration>,
+
+    /// So many more rounds of attempts follow one that failed, after pauses of 100ms and more, up to 5s
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retry: u32,
+}
+
+impl Default for Connecting {
+    fn default() -> Self {
+        Self { connect_timeout: Limit(Some(Duration::from_secs(10))), retry: 0 }
+    }
+}
+
+impl Connecting {
+    /// The same, again and again.
+    pub(crate) fn for_ever(self) -> Self {
+        Self { retry: u32::MAX, ..self }
+    }
+
+    pub(crate) async fn connect(self, address: &Address) -> Result<AnyIo, Failure> {
+        let client = Client::builder().connect_timeout(self.connect_timeout.0).retry(self.retry).build();
+        let connected = match address {
+            Address::Tcp(to) => client.connect(to.as_str()).await,
+            #[cfg(unix)]
+            Address::Unix(path) => client.connect_unix(path).await,
+            // As `connect_unix` and unix(7) have it, such a name begins with a NUL.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Address::Abstract(name) => {
+                use std::os::unix::ffi::OsStringExt;
+
+                let name = std::ffi::OsString::from_vec([b"\0", &name[..]].concat());
+                client.connect_unix(std::path::PathBuf::from(name)).await
+            }
+            #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
+            _ => {
+                let why = format_args!("cannot connect to {address}: this system has no such sockets");
+                return Err(Failure::cannot_connect(why));
+            }
+        };
+        connected.map(|connection| connection.into_parts().io).map_err(Failure::cannot_connect)
+    }
+}
+
+/// By default: 10 s, one round.
 pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
-    let connected = match address {
-        Address::Tcp(to) => Client::new().connect(to.as_str()).await,
-        #[cfg(unix)]
-        Address::Unix(path) => Client::new().connect_unix(path).await,
-        // As `connect_unix` and unix(7) have it, such a name begins with a NUL.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        Address::Abstract(name) => {
-            use std::os::unix::ffi::OsStringExt;
-
-            let name = std::ffi::OsString::from_vec([b"\0", &name[..]].concat());
-            Client::new().connect_unix(std::path::PathBuf::from(name)).await
-        }
-        #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
-        _ => {
-            let why = format_args!("cannot connect to {address}: this system has no such sockets");
-            return Err(Failure::cannot_connect(why));
-        }
-    };
-    connected.map(|connection| connection.into_parts().io).map_err(Failure::cannot_connect)
+    Connecting::default().connect(address).await
 }
