@@ -24,6 +24,7 @@ use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::signals::Signals;
+use crate::stream::Connecting;
 use crate::{show, units};
 
 use clock::{Clock, Deadline, nanoseconds};
@@ -69,12 +70,12 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Reply::Upper)]
     reply: Reply,
 
-    /// For how long lines are sent that count
-    #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "10s")]
-    duration: Duration,
+    /// For how long lines are sent that count [default: 10s, where there is no --count]
+    #[arg(long, value_name = "DURATION", value_parser = units::duration)]
+    duration: Option<Duration>,
 
-    /// How many lines are sent that count, in place of a duration
-    #[arg(long, value_name = "N", conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    /// How many lines are sent that count, at most
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// For how long lines are sent before that, which do not count
@@ -107,7 +108,18 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     framing: Framing,
+
+    #[command(flatten)]
+    connecting: Connecting,
 }
+
+impl Arguments {
+    fn duration(&self) -> Option<Duration> {
+        self.duration.or(self.count.is_none().then_some(DURATION))
+    }
+}
+
+const DURATION: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
@@ -127,9 +139,9 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
 
     let clock = Clock::start();
     let measured_from = nanoseconds(arguments.warm_up);
-    let planned = match arguments.count {
-        Some(_) => FAR,
-        None => measured_from.saturating_add(nanoseconds(arguments.duration)).min(FAR),
+    let planned = match arguments.duration() {
+        None => FAR,
+        Some(duration) => measured_from.saturating_add(nanoseconds(duration)).min(FAR),
     };
     let deadline = Deadline::new(planned);
     _ = go.send(Some(Schedule { clock, measured_from, deadline: deadline.clone() }));
@@ -161,7 +173,8 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     // It is told in hundredths of a second.
     let server_cpu = server_cpu.filter(|cpu| *cpu >= Duration::from_millis(100));
 
-    let mut report = Report::new(&arguments, outcomes, &server, server_cpu, deadline.at().min(clock.now()));
+    let end = if deadline.at() <= clock.now() { deadline.at() } else { 0 };
+    let mut report = Report::new(&arguments, outcomes, &server, server_cpu, end);
     for warning in report.warnings() {
         warn(&mut warnings, warning);
     }
@@ -185,6 +198,7 @@ fn task(arguments: &Arguments) -> Result<Task, Failure> {
     let connections = arguments.connections as usize;
     Ok(Task {
         server: arguments.address.clone(),
+        connecting: arguments.connecting,
         connections,
         threads: connections.min(arguments.threads as usize),
         lines: Arc::new(lines),

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
+use crate::show::counted;
 use crate::units;
 
 use frames::{Check, Rules};
@@ -40,6 +41,8 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = EXAMPLES,
+    // It writes no lines of its own.
+    mut_arg("crlf", |arg| arg.hide(true)),
     override_usage = "lineframe inspect [OPTIONS] LISTEN SERVER\n       \
         lineframe inspect [OPTIONS] -- COMMAND [ARGS]...\n       \
         lineframe inspect [OPTIONS] [FILE]"
@@ -116,14 +119,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         Err(error) => return Err(Failure::other("the output failed", error)),
         Ok(Ok(())) => done?,
     }
-    let counted = |count, one, more| match count {
-        1 => format!("1 {one}"),
-        _ => format!("{count} {more}"),
+    let badly_framed = counted(framing, "bad frame");
+    let not_json = match json {
+        1 => "1 line is not JSON".to_owned(),
+        _ => format!("{json} lines are not JSON"),
     };
-    let (badly_framed, not_json) = (
-        counted(framing, "bad frame", "bad frames"),
-        counted(json, "line is not JSON", "lines are not JSON"),
-    );
     match (framing, json) {
         (0, 0) => Ok(()),
         (_, 0) => Err(Failure::framing(badly_framed)),

@@ -42,6 +42,15 @@ pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
     shown
 }
 
+/// `1 line`, `2 lines`, `2 replies`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match (count, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {what}s"),
+    }
+}
+
 /// Whether a terminal would act on it: control characters and bidirectional controls.
 pub(crate) fn steers(character: char) -> bool {
     matches!(

@@ -11,6 +11,7 @@ use super::measure::{Latencies, Series, Slot};
 use super::server::ServerProcesses;
 use super::thread::Outcome;
 use crate::failure::Failure;
+use crate::show::counted;
 
 /// The share of time from which on a thread's own work is part of what it measures.
 const BUSY: f64 = 0.9;
@@ -22,7 +23,7 @@ const LONG_ENOUGH: u64 = 100_000_000;
 const PAUSE: u64 = 100_000_000;
 
 /// Columns of a picture in text.
-const COLUMNS: usize = 60;
+const COLUMNS: usize = 50;
 
 /// The percentiles of the table, by name.
 const PERCENTILES: [(&str, f64); 5] =
@@ -93,17 +94,16 @@ impl Display for Setting {
 pub(super) fn plan(arguments: &Arguments) -> String {
     let setting = Setting::new(arguments);
     let warm_up = humantime::format_duration(arguments.warm_up);
-    match arguments.count {
-        Some(count) => format!("{setting}\n{count} lines, after {warm_up} of warm-up"),
-        None => format!(
-            "{setting}\n{}, after {warm_up} of warm-up",
-            humantime::format_duration(arguments.duration)
-        ),
-    }
+    let lasts = [
+        arguments.count.map(|count| format!("{count} lines")),
+        arguments.duration().map(|duration| humantime::format_duration(duration).to_string()),
+    ];
+    let lasts: Vec<_> = lasts.into_iter().flatten().collect();
+    format!("{setting}\n{}, after {warm_up} of warm-up", lasts.join(" or "))
 }
 
 impl Report {
-    /// `end` is when the last line may have been sent.
+    /// `end` is when sending was to end, where it went on until then.
     pub(super) fn new(
         arguments: &Arguments,
         outcomes: Vec<Outcome>,
@@ -138,13 +138,12 @@ impl Report {
             None => corrected(&measure.raw),
         };
         let start = measure.series.start;
-        let last = if arguments.count.is_some() { measure.last } else { measure.last.max(end) };
         Self {
             setting: Setting::new(arguments),
             corrected,
             raw: measure.raw,
             series: measure.series,
-            elapsed: last.saturating_sub(start),
+            elapsed: measure.last.max(end).saturating_sub(start),
             replies: measure.replies,
             missing,
             unsent: all.unsent,
@@ -387,14 +386,6 @@ fn corrected(raw: &Latencies) -> Latencies {
     const SHORTEST: u64 = 1_000;
 
     raw.clone_correct(raw.value_at_quantile(0.5).max(SHORTEST))
-}
-
-fn counted(count: u64, what: &str) -> String {
-    match (count, what.strip_suffix('y')) {
-        (1, _) => format!("1 {what}"),
-        (_, Some(stem)) => format!("{count} {stem}ies"),
-        (_, None) => format!("{count} {what}s"),
-    }
 }
 
 /// Nanoseconds in three digits.

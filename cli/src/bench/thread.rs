@@ -20,7 +20,7 @@ use super::measure::Measure;
 use super::pace::Pace;
 use crate::address::Address;
 use crate::failure::Failure;
-use crate::stream as to;
+use crate::stream::Connecting;
 
 /// So many connections are being made at a time.
 const CONNECTING: usize = 64;
@@ -29,6 +29,7 @@ const CONNECTING: usize = 64;
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) server: Address,
+    pub(super) connecting: Connecting,
     pub(super) connections: usize,
     pub(super) threads: usize,
     pub(super) lines: Arc<Lines>,
@@ -96,7 +97,7 @@ async fn run(
     say_connected: oneshot::Sender<Result<Option<u32>, Failure>>,
 ) -> Result<Outcome, Failure> {
     let numbers: Vec<_> = (number..task.connections).step_by(task.threads).collect();
-    let connecting = stream::iter(&numbers).map(|_| to::connect(&task.server));
+    let connecting = stream::iter(&numbers).map(|_| task.connecting.connect(&task.server));
     let connected: Result<Vec<AnyIo>, Failure> = connecting.buffer_unordered(CONNECTING).try_collect().await;
     let connections = match connected {
         Ok(connections) => {

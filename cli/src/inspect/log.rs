@@ -197,6 +197,10 @@ impl Entries<'_> {
         };
         // Numbers, strings and arrays of numbers: there is nothing in it that could fail.
         let object = serde_json::to_string(&object).unwrap_or_default();
+        if object.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+            self.text.push_str(&object);
+            return self.text.push('\n');
+        }
         for character in object.chars() {
             // What is no ASCII stands in a string, where it may be written like this as well.
             match show::steers(character) {

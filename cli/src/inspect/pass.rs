@@ -6,6 +6,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::frames::{Frames, Rules};
 use super::log::{Closed, Log, Place};
+use crate::show::counted;
 
 /// The largest read.
 const READ: usize = 64 * 1024;
@@ -52,9 +53,14 @@ pub(super) async fn pass(
             entries.write_full().await?;
         }
         match &read {
-            Ok(0) => entries.note(format_args!("EOF after {} bytes, {count} frames", frames.read())),
+            Ok(0) => {
+                let (bytes, frames) = (counted(frames.read(), "byte"), counted(count, "frame"));
+                entries.note(format_args!("EOF after {bytes}, {frames}"));
+            }
             Ok(_) => {}
-            Err(error) => entries.note(format_args!("failed after {} bytes: {error}", frames.read())),
+            Err(error) => {
+                entries.note(format_args!("failed after {}: {error}", counted(frames.read(), "byte")))
+            }
         }
         entries.write().await?;
         if read.map_err(Stopped::Read)? == 0 {

@@ -237,7 +237,7 @@ fn a_client_meets_the_server_as_if_nobody_were_between() {
     rows.sort();
     assert!(rows.contains(&"   <1       0     5 LF   1      hello".into()), "{rows:?}");
     assert!(rows.contains(&"   1>       0     3 CRLF 1      bye".into()), "{rows:?}");
-    assert!(rows.contains(&"   <1 -- EOF after 6 bytes, 1 frames".into()), "{rows:?}");
+    assert!(rows.contains(&"   <1 -- EOF after 6 bytes, 1 frame".into()), "{rows:?}");
 }
 
 #[test]
