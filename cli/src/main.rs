@@ -4,6 +4,7 @@
 
 mod address;
 mod bench;
+mod completions;
 mod connect;
 mod demo;
 mod environment;
@@ -12,6 +13,7 @@ mod framing;
 mod inspect;
 mod lines;
 mod listen;
+mod man;
 mod send;
 mod serve;
 mod show;
@@ -51,6 +53,8 @@ enum Command {
     Send(send::Arguments),
     Inspect(inspect::Arguments),
     Bench(bench::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
             Command::Send(arguments) => send::run(arguments).await,
             Command::Inspect(arguments) => inspect::run(arguments).await,
             Command::Bench(arguments) => bench::run(arguments).await,
+            Command::Completions(arguments) => completions::run(arguments),
+            Command::Man(arguments) => man::run(arguments),
         }
     });
     // A thread that waits for stdin is never joined: it would hold the end up until the next line is typed.

@@ -32,7 +32,7 @@ pub(crate) use self::answer::upper;
 /// How long what was ended at once may take to be gone: children killed, sockets closed.
 const GONE: Duration = Duration::from_secs(1);
 
-/// Answer lines, for many clients at once: in upper case, as they are, or by a command for each connection.
+/// Answer lines: in upper case, as they are, or by a command for each connection.
 ///
 /// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT or
 /// SIGTERM, and then until what has come by then is answered (--drain-timeout). A second signal ends it at once.
@@ -53,9 +53,13 @@ pub(crate) struct Arguments {
     /// Answer with a command: one child for each connection, without a shell. Lines come on its stdin, its lines on stdout are
     /// the replies
     ///
+    /// A program that holds its output back where that is a pipe has to be told not to: stdbuf -oL CMD, sed -u, python3 -u.
+    ///
     /// Its environment says who is there: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT, as tcpserver has
-    /// them, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. Its stdin ends with the client's lines, and it
-    /// with its connection. Where neither side says anything for --idle-timeout, both are ended. stderr is left to it.
+    /// them, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. Its stderr is the server's.
+    ///
+    /// Its stdin ends with the client's lines, and it is killed where it outlives its connection. Where neither the client nor
+    /// the child says anything for --idle-timeout, both are ended.
     #[arg(long, requires = "command")]
     exec: bool,
 

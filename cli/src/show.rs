@@ -12,8 +12,13 @@ pub(crate) fn note(line: Arguments<'_>) {
 
 /// Prints a line of data on stdout, at once.
 pub(crate) fn print(line: impl Display) -> Result<(), Failure> {
+    print_all(format!("{line}\n").as_bytes())
+}
+
+/// Prints data on stdout, at once.
+pub(crate) fn print_all(data: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(Failure::stdout)
+    stdout.write_all(data).and_then(|()| stdout.flush()).map_err(Failure::stdout)
 }
 
 /// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls and

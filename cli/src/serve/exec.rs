@@ -120,6 +120,8 @@ impl Exec {
         let mut forwarded = None;
         loop {
             tokio::select! {
+                // Who has said something after all is not idle.
+                biased;
                 done = &mut forwarding, if forwarded.is_none() => forwarded = Some(match done {
                     // Its error lines, and what the child still has to say, go out.
                     Err(Error::TooManyBadLines) => Err(Error::TooManyBadLines),
@@ -304,37 +306,36 @@ const VARIABLES: [&str; 17] = [
 ];
 
 /// What ucspi-tcp's tcpserver and ucspi-unix's unixserver tell, but for names that would have to be looked up.
-fn environment(connection: &Connection, local: &Address) -> Vec<(&'static str, String)> {
+fn environment(connection: &Connection, local: &Address) -> Vec<(&'static str, OsString)> {
     let mut variables = Vec::new();
+    let mut tell = |variable, value: &dyn ToString| variables.push((variable, value.to_string().into()));
     match connection.peer() {
         Peer::Tcp(remote) => {
-            variables.extend([
-                ("PROTO", "TCP".into()),
-                ("TCPREMOTEIP", remote.ip().to_canonical().to_string()),
-                ("TCPREMOTEPORT", remote.port().to_string()),
-            ]);
-            let local = connection.io().downcast_ref::<TcpStream>().and_then(|io| io.local_addr().ok());
-            if let Some(local) = local {
-                variables.extend([
-                    ("TCPLOCALIP", local.ip().to_canonical().to_string()),
-                    ("TCPLOCALPORT", local.port().to_string()),
-                ]);
+            tell("PROTO", &"TCP");
+            tell("TCPREMOTEIP", &remote.ip().to_canonical());
+            tell("TCPREMOTEPORT", &remote.port());
+            let io = connection.io().downcast_ref::<TcpStream>();
+            if let Some(local) = io.and_then(|io| io.local_addr().ok()) {
+                tell("TCPLOCALIP", &local.ip().to_canonical());
+                tell("TCPLOCALPORT", &local.port());
             }
         }
+        #[cfg(unix)]
         Peer::Unix { pid, uid, gid } => {
-            variables.extend([
-                ("PROTO", "UNIX".into()),
-                ("UNIXLOCALPATH", local.to_string()),
-                ("UNIXREMOTEEUID", uid.to_string()),
-                ("UNIXREMOTEEGID", gid.to_string()),
-            ]);
-            variables.extend(pid.map(|pid| ("UNIXREMOTEPID", pid.to_string())));
-            #[cfg(unix)]
-            variables.extend([
-                ("UNIXLOCALPID", std::process::id().to_string()),
-                ("UNIXLOCALUID", rustix::process::getuid().as_raw().to_string()),
-                ("UNIXLOCALGID", rustix::process::getgid().as_raw().to_string()),
-            ]);
+            tell("PROTO", &"UNIX");
+            tell("UNIXREMOTEEUID", &uid);
+            tell("UNIXREMOTEEGID", &gid);
+            if let Some(pid) = pid {
+                tell("UNIXREMOTEPID", &pid);
+            }
+            tell("UNIXLOCALPID", &std::process::id());
+            tell("UNIXLOCALUID", &rustix::process::getuid().as_raw());
+            tell("UNIXLOCALGID", &rustix::process::getgid().as_raw());
+            let path = match local {
+                Address::Unix(path) => path.into(),
+                other => other.to_string().into(),
+            };
+            variables.push(("UNIXLOCALPATH", path));
         }
         _ => {}
     }

@@ -43,7 +43,7 @@ pub(super) struct Limits {
     #[arg(long, value_name = "DURATION|none", default_value = "10s", value_parser = units::limit(units::duration))]
     drain_timeout: Limit<Duration>,
 
-    /// How long what a client still sends is read and dropped after the last reply, so that no reset destroys that
+    /// How long, after the last reply, what a client still sends is read and dropped: a reset could destroy that reply
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = units::duration)]
     linger_timeout: Duration,
 
@@ -56,10 +56,10 @@ pub(super) struct Limits {
     #[arg(long, value_parser = mode)]
     mode: Option<u32>,
 
-    /// Whether a client that speaks HTTP or TLS is turned away, as a browser is that was made to talk to this port
+    /// Whether who speaks HTTP or TLS is turned away, such as a browser that was made to talk to this port
     #[arg(
         long, value_name = "on|off", default_value = "on", action = ArgAction::Set,
-        value_parser = BoolishValueParser::new()
+        value_parser = BoolishValueParser::new(), hide_possible_values = true
     )]
     refuse_http_and_tls: bool,
 }

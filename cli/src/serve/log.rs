@@ -26,8 +26,8 @@ pub(super) struct Options {
     #[arg(short, long)]
     verbose: bool,
 
-    /// How the log on stderr is written; json: an object a line
-    #[arg(long, value_enum, default_value_t = Format::Text)]
+    /// How the log on stderr is written. json: an object a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
 }
 

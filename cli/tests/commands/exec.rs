@@ -179,9 +179,9 @@ fn a_child_that_outlives_its_lines_is_ended_by_the_idle_timeout() {
 
 #[test]
 fn a_client_may_be_silent_for_as_long_as_its_child_has_something_to_say() {
-    let talks = ["sh", "-c", "for n in 1 2 3 4; do sleep 0.15; echo $n; done"];
-    let server = Server::exec(&["--idle-timeout", "400ms"], &talks);
-    assert_eq!(Client::tcp(&server.tcp).rest(), "1\n2\n3\n4\n");
+    let talks = ["sh", "-c", "for n in 1 2 3 4 5; do sleep 0.3; echo $n; done"];
+    let server = Server::exec(&["--idle-timeout", "1s"], &talks);
+    assert_eq!(Client::tcp(&server.tcp).rest(), "1\n2\n3\n4\n5\n");
 }
 
 #[test]
