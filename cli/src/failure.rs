@@ -62,6 +62,11 @@ impl Failure {
         Self { code: 7, message: why.to_string() }
     }
 
+    /// Nothing to say of one's own: what was run has ended so.
+    pub(crate) fn passed_on(code: u8) -> Self {
+        Self { code, message: String::new() }
+    }
+
     /// The server has left before it answered every line.
     pub(crate) fn missing(received: u64, of: u64) -> Self {
         Self { code: 1, message: format!("the server left after {received} of {of} replies") }
@@ -75,9 +80,20 @@ impl Failure {
         }
     }
 
+    /// The same, with more to say.
+    pub(crate) fn and(mut self, more: impl Display) -> Self {
+        self.message = format!("{}; {more}", self.message);
+        self
+    }
+
+    /// What is said on stderr, without what a terminal must not be given.
+    pub(crate) fn message(&self) -> String {
+        show::escaped(self.message.as_bytes())
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {
-            show::note(format_args!("lineframe: {}", show::escaped(self.message.as_bytes())));
+            show::note(format_args!("lineframe: {}", self.message()));
         }
         ExitCode::from(self.code)
     }

@@ -3,18 +3,21 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod bench;
 mod completions;
 mod connect;
 mod demo;
 mod environment;
 mod failure;
 mod framing;
+mod inspect;
 mod lines;
 mod listen;
 mod man;
 mod send;
 mod serve;
 mod show;
+mod signals;
 mod stream;
 mod units;
 
@@ -48,6 +51,8 @@ enum Command {
     Serve(serve::Arguments),
     Connect(connect::Arguments),
     Send(send::Arguments),
+    Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
 }
@@ -67,6 +72,8 @@ fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Connect(arguments) => connect::run(arguments).await,
             Command::Send(arguments) => send::run(arguments).await,
+            Command::Inspect(arguments) => inspect::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
             Command::Completions(arguments) => completions::run(arguments),
             Command::Man(arguments) => man::run(arguments),
         }

@@ -4,7 +4,6 @@ mod answer;
 mod exec;
 mod limits;
 mod log;
-mod signals;
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -20,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use self::answer::{Answer, Handler};
 use self::exec::Exec;
 use self::limits::Limits;
-use self::signals::Signals;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::listen::Listener;
 use crate::show::print;
+use crate::signals::Signals;
 use crate::units;
 
 pub(crate) use self::answer::upper;
@@ -139,7 +138,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let is_drained = tokio::select! {
         biased;
         () = drained => true,
-        () = signals.next() => false,
+        _ = signals.next() => false,
     };
     // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
     serving.shutdown().await;

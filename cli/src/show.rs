@@ -35,16 +35,9 @@ pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
             match character {
                 ' '..='~' => shown.push(character),
                 _ if allowed.contains(character) => shown.push(character),
-                '\0'..'\x20' | '\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
-                '\u{80}'..'\u{a0}'
-                | '\u{61c}'
-                | '\u{200e}'
-                | '\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => {
-                    shown.extend(character.escape_unicode());
-                }
-                _ => shown.push(character),
+                _ if !steers(character) => shown.push(character),
+                '\0'..='\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
+                _ => shown.extend(character.escape_unicode()),
             }
         }
         for byte in chunk.invalid() {
@@ -52,6 +45,29 @@ pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
         }
     }
     shown
+}
+
+/// `1 line`, `2 lines`, `2 replies`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match (count, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {what}s"),
+    }
+}
+
+/// Whether a terminal would act on it: control characters and bidirectional controls.
+pub(crate) fn steers(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..'\x20'
+            | '\x7f'..'\u{a0}'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
 }
 
 /// Whether what a peer has sent is printed escaped or as it is: an option of the commands that print it.

@@ -43,6 +43,12 @@ impl Client {
         self.0.get_ref().write_all(bytes.as_ref()).is_ok()
     }
 
+    /// The socket, where nothing that it has brought waits here to be taken.
+    pub(crate) fn into_inner(self) -> UnixStream {
+        assert!(self.0.buffer().is_empty());
+        self.0.into_inner()
+    }
+
     pub(crate) fn write(&self, bytes: impl AsRef<[u8]>) {
         self.0.get_ref().write_all(bytes.as_ref()).unwrap();
     }
