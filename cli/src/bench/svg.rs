@@ -218,13 +218,14 @@ fn bars(
 ) -> fmt::Result {
     let count = columns.len() as f64;
     for (nth, column) in columns.iter().enumerate() {
-        let (left, right) = (x(nth as f64 / count), x((nth + 1) as f64 / count));
-        let top = panel.y(share(column));
-        let (width, height) = (right - left, panel.bottom - top);
+        // In whole numbers, so that one begins where the other ends.
+        let (left, right) = (x(nth as f64 / count).round(), x((nth + 1) as f64 / count).round());
+        let (width, top) = (right - left, panel.y(share(column)).round());
+        let height = panel.bottom - top;
         if height > 0.0 {
             writeln!(
                 svg,
-                r#"<rect class="{class}" x="{left:.1}" y="{top:.1}" width="{width:.1}" height="{height:.1}"/>"#
+                r#"<rect class="{class}" x="{left}" y="{top}" width="{width}" height="{height}"/>"#
             )?;
         }
     }

@@ -191,7 +191,7 @@ impl Entries<'_> {
             reads: frame.reads,
             cuts: frame.cuts,
             text,
-            hex: text.is_none().then(|| frame.text.iter().map(|byte| format!("{byte:02x}")).collect()),
+            hex: text.is_none().then(|| hex(frame.text)),
             truncated: (frame.text.len() as u64) < frame.length,
             bad: frame.bad.as_ref().map(Bad::to_string),
         };
@@ -223,6 +223,11 @@ impl Entries<'_> {
             (Direction::File, _) => String::new(),
         }
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 /// How a terminator is called in the output.

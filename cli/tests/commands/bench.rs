@@ -167,13 +167,15 @@ fn assert_frozen(svg: &str, is_closed: bool) {
     let gap = replies.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     assert!((0.4..0.65).contains(&(gap / 696.0)), "{gap}");
     // In a closed loop nobody sends in the meantime. In an open one what is due then has its latency there.
+    // A power of ten has 30 and more of the height.
     let longest = bars("longest");
-    let within = longest.iter().filter(|(_, height)| *height > 100.0).count() as f64;
+    let highest = longest.iter().map(|(_, height)| *height).fold(0.0, f64::max);
+    let within = longest.iter().filter(|(_, height)| *height > highest - 20.0).count() as f64;
     match is_closed {
         true => {
             assert!(within >= 1.0 && within < 0.1 * longest.len() as f64, "{within} of {}", longest.len())
         }
-        false => assert!(within > 0.3 * longest.len() as f64, "{within} of {}", longest.len()),
+        false => assert!(within > 0.2 * longest.len() as f64, "{within} of {}", longest.len()),
     }
 }
 
