@@ -20,7 +20,7 @@ pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
         }
         #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
         _ => {
-            let why = format_args!("cannot connect to {address}: this system has no such sockets");
+            let why = format!("cannot connect to {address}: this system has no such sockets");
             return Err(Failure::cannot_connect(why));
         }
     };
