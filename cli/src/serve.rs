@@ -151,7 +151,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         (true, 0) => Ok(()),
         (true, aborted) => {
-            let why = format_args!("{aborted} connections were cut by the end of the drain (drain_timeout)");
+            let why = format!("{aborted} connections were cut by the end of the drain (drain_timeout)");
             Err(Failure::other("stopped", why))
         }
     }
