@@ -69,7 +69,7 @@ impl<'a> Exchange<'a> {
                     let lines = self.lines.get() + good as u64;
                     self.lines.set(lines);
                     if let Some(fault) = batch.lines.get(good).and_then(|line| input.fault(line.kind)) {
-                        let why = format_args!("line {} of stdin: {fault}", lines + 1);
+                        let why = format!("line {} of stdin: {fault}", lines + 1);
                         input_failed = Some(Failure::framing(why));
                     }
                     self.waits_for_room.set(true);
