@@ -84,7 +84,7 @@ pub(crate) struct Arguments {
 const HELP: &str = "\
 Examples:
   lineframe serve 127.0.0.1:0 ./some.sock @name
-  lineframe serve -v --handler upper-unicode [::]:8083
+  lineframe serve -v --handler upper-unicode '[::]:8083'
   lineframe serve ./calc.sock --exec -- stdbuf -oL bc
 
 Exit codes:

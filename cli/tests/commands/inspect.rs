@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -163,7 +163,7 @@ fn a_stream_cut_at_any_place_is_the_same_frames() {
         let mut client_socket = client.into_inner();
         // Who has got the first part says that it has passed on its own.
         client_socket.write_all(&STREAM[..cut]).unwrap();
-        let mut server_socket = listener.accept().unwrap().0;
+        let mut server_socket = Client::new(listener.accept().unwrap().0).into_inner();
         let mut first = vec![0; cut];
         server_socket.read_exact(&mut first).unwrap();
         client_socket.write_all(&STREAM[cut..]).unwrap();
@@ -252,7 +252,7 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
     let mut said = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
     let mut client = TcpStream::connect(said.trim().strip_prefix("listening ").unwrap()).unwrap();
-    let mut from_client = listener.accept().unwrap().0;
+    let mut from_client = Client::new(listener.accept().unwrap().0).into_inner();
     let received = thread::spawn(move || std::io::copy(&mut from_client, &mut std::io::sink()));
     client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut sent = 0;
@@ -500,7 +500,7 @@ fn transfer(bytes: usize) {
     });
     let start = Instant::now();
     let client = TcpStream::connect(said.trim().strip_prefix("listening ").unwrap()).unwrap();
-    let mut server: UnixStream = listener.accept().unwrap().0;
+    let mut server = Client::new(listener.accept().unwrap().0).into_inner();
     let (sent, expected) = (block.clone(), block);
     let sending = thread::spawn(move || {
         let mut client = client;
