@@ -8,7 +8,7 @@ use std::fmt::{self, Display};
 use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -224,11 +224,13 @@ impl Talk<'_> {
     async fn run(&mut self) -> Result<Option<Gone>, Failure> {
         let mut typed = typed();
         let mut keys = Vec::new();
+        let mut hung_up = pin!(hung_up());
         loop {
             self.screen.draw(&self.editor);
             tokio::select! {
                 // Ctrl-C is a key here.
                 _ = self.signals.next() => return Ok(None),
+                () = &mut hung_up => return Ok(None),
                 count = typed.recv_many(&mut keys, MOST_KEYS) => {
                     // Without a terminal there is nobody left.
                     if count == 0 {
@@ -355,6 +357,17 @@ fn typed() -> mpsc::Receiver<crossterm::event::Event> {
         move || while crossterm::event::read().is_ok_and(|key| send.blocking_send(key).is_ok()) {},
     );
     typed
+}
+
+/// Waits until the terminal has gone. crossterm goes on reading where nothing is left, so the end is here also where SIGHUP was
+/// to be ignored.
+async fn hung_up() {
+    #[cfg(unix)]
+    if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
+        hangup.recv().await;
+        return;
+    }
+    std::future::pending().await
 }
 
 impl Display for Gone {
