@@ -204,8 +204,9 @@ fn fast_echo() -> (TempDir, String) {
 #[test]
 fn a_thread_of_its_own_that_is_busy_is_warned_of() {
     let (_directory, address) = fast_echo();
-    let options =
-        ["--reply", "echo", "--duration", "1s", "--connections", "8", "--window", "2000", "--length", "4"];
+    // So many replies wait for it that it has something to do while the server waits for a CPU.
+    let load = ["--connections", "32", "--window", "20000", "--length", "4", "--duration", "1s"];
+    let options = [&["--reply", "echo"], &load[..]].concat();
     let (object, ended) = measured(&options, &address);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(number(&object["cpu_ns_per_line"]["busiest_thread"]) > 0.9, "{}", object["cpu_ns_per_line"]);
