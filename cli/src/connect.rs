@@ -5,10 +5,10 @@ mod history;
 mod screen;
 
 use std::fmt::{self, Display};
-use std::future::{Future, pending};
+use std::future::Future;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -27,6 +27,7 @@ use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::lines::{Batch, Lines};
 use crate::show::Escaping;
+use crate::signals::Signals;
 use crate::stream::Connecting;
 use crate::units::{self, Limit};
 use crate::{send, show};
@@ -134,12 +135,15 @@ pub(crate) async fn talk(
         show::note(format_args!("Lines are not remembered: {path}: {error}"));
         History::default()
     });
+    // From here on nothing ends the process that does not give the terminal back.
+    let signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let screen = Screen::new(options.escaping.is_on(&io::stdout()));
     let screen = screen.map_err(|error| Failure::other("cannot use the terminal", error))?;
     let link = Link::to(server, &options.framing);
     let codec = options.framing.codec();
     let unsent = BytesMut::new();
-    let mut talk = Talk { link, codec, unsent, editor: Editor::new(history), screen, again, options };
+    let editor = Editor::new(history);
+    let mut talk = Talk { link, codec, unsent, editor, screen, signals, again, options };
     let ended = talk.run().await;
     // Gives the terminal back.
     drop(talk);
@@ -161,6 +165,7 @@ struct Talk<'a> {
     unsent: BytesMut,
     editor: Editor,
     screen: Screen,
+    signals: Signals,
     again: Option<(&'a Address, Connecting)>,
     options: &'a Options,
 }
@@ -219,11 +224,11 @@ impl Talk<'_> {
     /// Until the person ends it, or the server goes for good.
     async fn run(&mut self) -> Result<Option<Gone>, Failure> {
         let mut keys = EventStream::new().ready_chunks(MOST_KEYS);
-        let mut asked_to_end = pin!(asked_to_end());
         loop {
             self.screen.draw(&self.editor);
             tokio::select! {
-                () = &mut asked_to_end => return Ok(None),
+                // Ctrl-C is a key here.
+                _ = self.signals.next() => return Ok(None),
                 keys = keys.next() => {
                     // Without a terminal there is nobody left.
                     let Some(keys) = keys else { return Ok(None) };
@@ -349,24 +354,4 @@ impl Display for Gone {
             Self::Failed(error) => write!(f, "the connection failed: {error}"),
         }
     }
-}
-
-/// Waits for a signal that ends the process. The terminal is to be given back first.
-async fn asked_to_end() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        if let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-            return;
-        }
-    }
-    // Ctrl-C is a key here.
-    pending().await
 }

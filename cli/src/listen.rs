@@ -6,7 +6,7 @@ use std::io;
 use lineframe::BoundUnix;
 use lineframe::{Accepted, Bind};
 use tokio::net::TcpListener;
-#[cfg(unix)]
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use tokio::net::UnixListener;
 
 use crate::address::Address;
@@ -16,7 +16,7 @@ pub(crate) enum Listener {
     Tcp(TcpListener),
     #[cfg(unix)]
     Unix(BoundUnix),
-    #[cfg(unix)]
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     Abstract(UnixListener, Address),
 }
 
@@ -42,7 +42,7 @@ impl Listener {
             Self::Tcp(listener) => listener.local_addr().map(|at| Address::Tcp(at.to_string())),
             #[cfg(unix)]
             Self::Unix(listener) => Ok(Address::Unix(listener.path().into())),
-            #[cfg(unix)]
+            #[cfg(any(target_os = "linux", target_os = "android"))]
             Self::Abstract(_, address) => Ok(address.clone()),
         }
     }
@@ -54,7 +54,7 @@ impl lineframe::Listener for Listener {
             Self::Tcp(listener) => lineframe::Listener::accept(listener).await,
             #[cfg(unix)]
             Self::Unix(listener) => lineframe::Listener::accept(listener).await,
-            #[cfg(unix)]
+            #[cfg(any(target_os = "linux", target_os = "android"))]
             Self::Abstract(listener, _) => lineframe::Listener::accept(listener).await,
         }
     }

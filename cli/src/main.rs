@@ -1,4 +1,4 @@
-//! `lineframe`: serve, connect to, send to and try out protocols made of lines.
+//! `lineframe`: serve, connect to, send to, inspect and measure protocols made of lines.
 
 #![forbid(unsafe_code)]
 
@@ -27,7 +27,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::{EXIT_CODES, Failure};
 
-/// Try out, serve, connect to, and send to protocols made of lines.
+/// Serve, connect to, send to, inspect and measure protocols made of lines.
 #[derive(Parser)]
 #[command(name = "lineframe", version, after_help = format!("{NOTATION}\n\n{EXIT_CODES}"))]
 struct Arguments {
@@ -41,8 +41,8 @@ Addresses:
   ./some.sock     a Unix socket: anything with a slash in it
   @name           a Unix socket in Linux's abstract namespace
 
-Durations are 500ms, 2s, 3m, 1h; sizes are bytes, or 1k, 64k, 1M. Every option is
-an environment variable too: --max-length is LINEFRAME_MAX_LENGTH. Flags win.";
+Durations are 500ms, 2s, 3m, 1h; sizes are bytes, or 1k, 64k, 1M. Every option
+is an environment variable too: --max-length is LINEFRAME_MAX_LENGTH. Flags win.";
 
 #[derive(Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]

@@ -22,8 +22,8 @@ use crate::units::{self, Limit};
 /// Send the lines of stdin and print the replies.
 ///
 /// Does both at once, and ends when as many replies as lines have come, whether or not the server goes. Bytes pass as they
-/// are; a last line without its terminator is given one. A server that answers only when it has seen the end, or with
-/// other than one line for each, wants --end half-close or --replies.
+/// are; a last line without its terminator is given one. For servers with other than one reply to a line there is
+/// --replies, for those that answer when they have seen the end there is --end half-close.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -50,7 +50,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = End::Replies)]
     end: End,
 
-    /// How many replies are waited for, in place of one for each line, or of all until the server ends
+    /// Wait for so many replies, in place of one for each line or of the server's end. Further ones are not printed
     #[arg(long, value_name = "N")]
     replies: Option<u64>,
 
@@ -59,7 +59,7 @@ pub(crate) struct Options {
     #[arg(value_parser = units::limit(units::duration))]
     timeout: Limit<Duration>,
 
-    /// What has to be found in each reply, of which there has to be one. The first without it ends it, with exit code 7
+    /// What each reply has to match, one at least: the first that does not ends it with exit code 7
     #[arg(long, value_name = "REGEX")]
     expect: Option<Regex>,
 
@@ -72,11 +72,11 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum End {
-    /// With as many replies as lines, or with so many as --replies says
+    /// When as many replies as lines have come
     Replies,
-    /// Says after the last line that no more comes, and ends when the server does, or with --replies
+    /// When the server ends. It is told after the last line that no more comes
     HalfClose,
-    /// With the last line, without waiting for replies
+    /// After the last line, without waiting for replies
     Close,
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct Arguments {
 const HELP: &str = "\
 Examples:
   lineframe serve 127.0.0.1:0 ./some.sock @name
-  lineframe serve -v --handler upper-unicode [::]:8083
+  lineframe serve -v --handler upper-unicode '[::]:8083'
   lineframe serve ./calc.sock --exec -- stdbuf -oL bc
 
 Exit codes:
@@ -151,7 +151,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         (true, 0) => Ok(()),
         (true, aborted) => {
-            let why = format_args!("{aborted} connections were cut by the end of the drain (drain_timeout)");
+            let why = format!("{aborted} connections were cut by the end of the drain (drain_timeout)");
             Err(Failure::other("stopped", why))
         }
     }

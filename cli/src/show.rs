@@ -7,7 +7,8 @@ use crate::failure::Failure;
 
 /// Says something on stderr. Where nobody reads that any more, there is nobody left to tell.
 pub(crate) fn note(line: Arguments<'_>) {
-    _ = writeln!(io::stderr(), "{line}");
+    // In one write: stdout may go to the same terminal.
+    _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// Prints a line of data on stdout, at once.

@@ -50,7 +50,7 @@ impl Connecting {
             }
             #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
             _ => {
-                let why = format_args!("cannot connect to {address}: this system has no such sockets");
+                let why = format!("cannot connect to {address}: this system has no such sockets");
                 return Err(Failure::cannot_connect(why));
             }
         };

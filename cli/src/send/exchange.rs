@@ -69,7 +69,7 @@ impl<'a> Exchange<'a> {
                     let lines = self.lines.get() + good as u64;
                     self.lines.set(lines);
                     if let Some(fault) = batch.lines.get(good).and_then(|line| input.fault(line.kind)) {
-                        let why = format_args!("line {} of stdin: {fault}", lines + 1);
+                        let why = format!("line {} of stdin: {fault}", lines + 1);
                         input_failed = Some(Failure::framing(why));
                     }
                     self.waits_for_room.set(true);
@@ -137,7 +137,8 @@ impl<'a> Exchange<'a> {
         let mut received = self.received.get();
         for line in &batch.lines {
             // What comes unasked goes with the rest while lines are sent, and not after them.
-            if failed.is_some() || self.is_enough(received) {
+            let is_beyond = self.options.replies.is_some_and(|wanted| received >= wanted);
+            if failed.is_some() || is_beyond || self.is_enough(received) {
                 break;
             }
             let content = &batch.bytes[line.content.clone()];

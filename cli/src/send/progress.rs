@@ -14,8 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How often it moves.
 const STEP: Duration = Duration::from_millis(200);
 
-/// With a size to go by, and without one.
-const BAR: &str = "{bar:20} {percent}% of {total_bytes}, {binary_bytes_per_sec}, {eta} left, {msg}";
+/// With a size to go by, and without one. Within 80 columns.
+const BAR: &str = "{bar:12} {percent}%, {binary_bytes_per_sec}, {eta} left, {msg}";
 const COUNT: &str = "{binary_bytes} sent, {binary_bytes_per_sec}, {msg}";
 
 /// Shows on stderr how far it is, where a person sees that and the replies do not go there as well. Dropped, it leaves

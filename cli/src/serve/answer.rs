@@ -85,3 +85,20 @@ async fn answer(mut connection: Connection, handler: Handler) -> io::Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Handler;
+
+    #[test]
+    fn no_upper_case_holds_the_end_of_a_line() {
+        for character in ('\0'..=char::MAX).filter(|character| !"\r\n".contains(*character)) {
+            for handler in [Handler::Upper, Handler::UpperUnicode] {
+                let mut reply = Vec::new();
+                handler.reply(character.to_string().as_bytes(), &mut reply);
+                assert!(!reply.iter().any(|byte| b"\r\n".contains(byte)), "{character:?}");
+                assert!(reply.len() <= 3 * character.len_utf8(), "{character:?}");
+            }
+        }
+    }
+}

@@ -337,7 +337,8 @@ fn environment(connection: &Connection, local: &Address) -> Vec<(&'static str, O
             };
             variables.push(("UNIXLOCALPATH", path));
         }
-        _ => {}
+        // A stream of another kind is not told of.
+        _ => _ = local,
     }
     variables
 }

@@ -96,3 +96,28 @@ fn mode(text: &str) -> Result<u32, &'static str> {
         _ => Err("a mode is three octal digits, such as 600"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    /// Those that the library documents.
+    #[test]
+    fn the_defaults_are_the_library_s() {
+        let Alone { limits } = Alone::parse_from(["alone"]);
+        let seconds = |n| Limit(Some(Duration::from_secs(n)));
+        assert_eq!((limits.max_connections, limits.max_connections_per_ip), (10_000, Limit(None)));
+        assert_eq!((limits.max_bad_lines, limits.max_unsent), (Limit(Some(100)), 64 * 1024));
+        assert_eq!((limits.idle_timeout, limits.line_timeout), (seconds(300), seconds(30)));
+        assert_eq!((limits.write_timeout, limits.drain_timeout), (seconds(30), seconds(10)));
+        assert_eq!((limits.linger_timeout, limits.backlog), (Duration::from_secs(2), 1024));
+    }
+}

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Ended, PATIENCE, Process, Server, lineframe, run};
+use crate::support::{Client, Ended, PATIENCE, Process, Server, at_once, lineframe, run};
 
 /// Says who it is and becomes what the first line says.
 const ANYTHING: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
@@ -173,7 +173,7 @@ fn a_child_that_outlives_its_lines_is_ended_by_the_idle_timeout() {
     let server = Server::exec(&["--idle-timeout", "300ms"], &ANYTHING);
     let (mut client, id) = client_of(&server, "sleep 1000");
     client.finish();
-    assert_eq!(client.rest(), "");
+    assert_eq!(at_once(|| client.rest()), "");
     assert_ends(&id);
 }
 
@@ -218,18 +218,26 @@ fn too_many_bad_lines_end_it_behind_what_the_child_has_to_say() {
 }
 
 #[test]
+fn a_child_that_has_said_all_is_not_waited_for_by_its_client_and_does_not_stay() {
+    let server = Server::exec(&[], &["sh", "-c", "echo $$; exec >&-; sleep 1000"]);
+    let mut client = Client::tcp(&server.tcp);
+    let said = at_once(|| client.rest());
+    assert_ends(String::from_utf8_lossy(&said).trim_end());
+}
+
+#[test]
 fn lines_reach_it_as_programs_expect_them() {
     for (delimiter, lines, said) in [
-        ("crlf", &b"a\r\nb\r\n"[..], &b"2\n"[..]),
-        ("newline", b"a\r\nb\n", b"2\n"),
-        ("nul", b"a\n\nb\0", b"2\n"),
+        ("crlf", &b"a\r\nb\r\n"[..], &b" 61 0a 62 0a\n"[..]),
+        ("newline", b"a\r\nb\n", b" 61 0a 62 0a\n"),
+        ("nul", b"a\nb\0", b" 61 0a 62 00\n"),
     ] {
-        let server = Server::exec(&["--delimiter", delimiter], &["sh", "-c", "wc -l >&2"]);
+        let server = Server::exec(&["--delimiter", delimiter], &["sh", "-c", "od -An -tx1 >&2"]);
         let mut client = Client::tcp(&server.tcp);
         client.write(lines);
         client.finish();
         assert_eq!(client.rest(), "", "{delimiter}");
-        server.process.err.until("count of LF", |err| err.starts_with(said));
+        server.process.err.until("the bytes", |err| err.starts_with(said));
     }
     let server = Server::exec(&["--delimiter", "crlf"], &["cat"]);
     let mut client = Client::tcp(&server.tcp);
@@ -257,13 +265,13 @@ fn a_command_that_is_not_there_is_exit_1_at_once() {
 fn a_second_signal_ends_all_children_and_theirs() {
     let family = ["sh", "-c", "echo $$; sleep 1000 & echo $!; wait"];
     let server = Server::exec(&[], &family);
-    let mut client = Client::tcp(&server.tcp);
-    let ids = client.lines(2).concat();
+    let mut clients: Vec<_> = (0..20).flat_map(|_| server.clients()).collect();
+    let ids: Vec<_> = clients.iter_mut().flat_map(|client| client.lines(2)).collect();
     server.process.signal(Signal::TERM);
     server.process.signal(Signal::INT);
     let ended = server.process.end();
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    for id in String::from_utf8(ids).unwrap().lines() {
-        assert_ends(id);
+    for id in ids {
+        assert_ends(String::from_utf8_lossy(&id).trim_end());
     }
 }

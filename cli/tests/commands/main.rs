@@ -10,6 +10,7 @@ mod bench;
 mod connect;
 mod demo;
 mod drain;
+mod end_of_input;
 mod exec;
 mod inspect;
 mod log;

@@ -2,6 +2,8 @@ use std::process::Stdio;
 
 use crate::support::{Client, Process, Server, Terminal, lineframe, run};
 
+const COMMANDS: [&str; 8] = ["demo", "serve", "connect", "send", "inspect", "bench", "completions", "man"];
+
 #[test]
 fn help_and_version_are_on_stdout() {
     for (arguments, said) in [(["--help"], "Usage: lineframe"), (["--version"], "lineframe ")] {
@@ -13,8 +15,9 @@ fn help_and_version_are_on_stdout() {
 
 #[test]
 fn every_help_fits_a_terminal_of_80_columns() {
-    let commands = ["", "demo", "serve", "connect", "send", "completions", "man"];
-    for (command, flag) in commands.iter().flat_map(|command| [(command, "-h"), (command, "--help")]) {
+    for (command, flag) in
+        COMMANDS.iter().chain(&[""]).flat_map(|command| [(command, "-h"), (command, "--help")])
+    {
         let arguments = [*command, flag].into_iter().filter(|argument| !argument.is_empty());
         let terminal = Terminal::start(lineframe(arguments));
         let shown = terminal.shown.to_end();
@@ -30,7 +33,7 @@ fn every_help_fits_a_terminal_of_80_columns() {
 
 #[test]
 fn every_help_has_an_example() {
-    for command in ["demo", "serve", "connect", "send", "completions", "man"] {
+    for command in COMMANDS {
         let help = run([command, "--help"], "").out;
         let help = String::from_utf8_lossy(&help);
         assert!(
