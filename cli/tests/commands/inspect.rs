@@ -213,8 +213,11 @@ fn a_stream_cut_at_any_place_is_the_same_frames() {
 
 #[test]
 fn a_client_meets_the_server_as_if_nobody_were_between() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (process, address) = between(&[], &listener.local_addr().unwrap().to_string());
+    // A port would be another server's as soon as it is left.
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("server.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (process, address) = between(&[], path.to_str().unwrap());
     let mut client = Client::tcp(&address);
     let mut server = Client::new(listener.accept().unwrap().0);
     // The server's end leaves the client's direction open.
@@ -406,7 +409,7 @@ fn a_command_that_closes_its_stdout_is_seen_to() {
 
 #[test]
 fn a_command_is_told_of_sigterm_and_ended_by_the_second() {
-    let script = "trap 'echo told; read line; exit 5' TERM; echo ready; while :; do read line; done";
+    let script = "trap 'echo told; read line; exit 5' TERM; echo ready; while read line; do :; done; exit 6";
     let run = ["inspect", "--output", "/dev/null", "--", "bash", "-c", script];
     let mut process = Process::start(&mut lineframe(run));
     process.out.until("ready", |out| out == b"ready\n");
