@@ -12,11 +12,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use crossterm::event::EventStream;
-use futures_util::StreamExt;
 use lineframe::scan::Kind;
 use lineframe::{AnyIo, LineCodec, Unterminated};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use self::editor::{Editor, Request};
@@ -223,17 +222,19 @@ impl Link {
 impl Talk<'_> {
     /// Until the person ends it, or the server goes for good.
     async fn run(&mut self) -> Result<Option<Gone>, Failure> {
-        let mut keys = EventStream::new().ready_chunks(MOST_KEYS);
+        let mut typed = typed();
+        let mut keys = Vec::new();
         loop {
             self.screen.draw(&self.editor);
             tokio::select! {
                 // Ctrl-C is a key here.
                 _ = self.signals.next() => return Ok(None),
-                keys = keys.next() => {
+                count = typed.recv_many(&mut keys, MOST_KEYS) => {
                     // Without a terminal there is nobody left.
-                    let Some(keys) = keys else { return Ok(None) };
-                    for key in keys {
-                        let Ok(key) = key else { return Ok(None) };
+                    if count == 0 {
+                        return Ok(None);
+                    }
+                    for key in keys.drain(..) {
                         match self.editor.handle(key) {
                             Request::None => {}
                             Request::Clear => self.screen.clear_all(),
@@ -338,12 +339,22 @@ impl Talk<'_> {
     async fn say_last_words(&mut self) {
         if let Link::Up { to_server, .. } = &mut self.link {
             let saying = async {
-                to_server.write_all(&self.unsent).await?;
+                to_server.write_all_buf(&mut self.unsent).await?;
                 to_server.shutdown().await
             };
             _ = timeout(LAST_WORDS, saying).await;
         }
+        self.forget_unsent("the server has not taken them");
     }
+}
+
+/// What is typed, from a thread of its own that is never joined: it may wait for a key for ever.
+fn typed() -> mpsc::Receiver<crossterm::event::Event> {
+    let (send, typed) = mpsc::channel(MOST_KEYS);
+    std::thread::spawn(
+        move || while crossterm::event::read().is_ok_and(|key| send.blocking_send(key).is_ok()) {},
+    );
+    typed
 }
 
 impl Display for Gone {

@@ -27,7 +27,9 @@ impl History {
             create_directory(directory)?;
         }
         if is_too_long {
-            let shorter = path.with_extension("new");
+            let mut shorter = path.to_owned().into_os_string();
+            shorter.push(".new");
+            let shorter = PathBuf::from(shorter);
             let mut file = open(&shorter)?;
             file.set_len(0)?;
             file.write_all((lines.join("\n") + "\n").as_bytes())?;
@@ -74,4 +76,26 @@ fn create_directory(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_does_not_grow_for_ever() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("a/b/history.txt");
+        let mut history = History::open(&path).unwrap();
+        (0..=2 * MOST).for_each(|n| history.add(&n.to_string()).unwrap());
+        drop(history);
+
+        let mut history = History::open(&path).unwrap();
+        let last: Vec<_> = (MOST + 1..=2 * MOST).map(|n| n.to_string()).collect();
+        assert_eq!(history.lines(), last);
+        history.add("more").unwrap();
+        let kept = fs::read_to_string(&path).unwrap();
+        assert_eq!(kept, last.join("\n") + "\nmore\n");
+        assert_eq!(fs::read_dir(directory.path().join("a/b")).unwrap().count(), 1);
+    }
 }

@@ -264,6 +264,23 @@ fn what_is_pasted_is_sent_line_by_line() {
 }
 
 #[test]
+fn what_is_pasted_without_the_terminal_s_marks_arrives_whole() {
+    let lines: String = (0..2000).map(|n| format!("line {n} of many that are pasted at once\n")).collect();
+    let length = lines.len();
+    let server = Scripted::tcp(move |mut client| {
+        let mut pasted = Vec::new();
+        while pasted.len() < length {
+            pasted.extend(client.chunk());
+        }
+        pasted
+    });
+    let terminal = start(&server.address);
+    terminal.until("> _");
+    terminal.paste(lines.clone());
+    assert!(server.result() == lines.as_bytes());
+}
+
+#[test]
 fn lines_are_remembered_across_runs_and_found_again() {
     let state = TempDir::new().unwrap();
     let run = |keys: &[(&str, &str)]| {
@@ -452,4 +469,14 @@ fn it_ends_within_a_tenth_of_a_second() {
         });
         assert!(took.min().unwrap() < Duration::from_millis(100), "{end:?}");
     }
+}
+
+#[test]
+fn what_the_server_has_not_taken_is_told_at_the_end() {
+    let server = Scripted::unix(|client| client);
+    let terminal = start(&server.address);
+    terminal.until("> _");
+    terminal.paste(format!("{}\n", "x".repeat(500)).repeat(1000) + "\x04");
+    terminal.shown.until("note", |shown| contains(shown, " bytes not sent: the server has not taken them"));
+    assert!(terminal.end().success());
 }

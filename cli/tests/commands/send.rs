@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
@@ -495,4 +496,17 @@ fn long_input_shows_how_far_it_is() {
     });
     drop(go_on);
     assert_eq!(terminal.end().code(), Some(1));
+}
+
+#[test]
+fn a_connection_that_is_not_accepted_in_time_is_exit_3() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("full.sock");
+    let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    // The one that has room to wait.
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let ended = run(["send", "--connect-timeout", "200ms", path.to_str().unwrap()], "a\n");
+    ended.assert_failed(3, "", "no answer in time (connect_timeout)");
 }
