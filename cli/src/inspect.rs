@@ -101,8 +101,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     let (log, writer) = Log::new(style, output);
-    // Where nobody takes the output any more, its writer says why, below.
-    _ = log.header().await;
     let done = match what {
         What::Relay { listen, server } => relay::run(&listen, server, &rules, &log).await,
         What::Command(command) => child::run(&command, &rules, &log).await,
@@ -114,6 +112,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     };
     let (framing, json) = log.bad();
     drop(log);
+    // Where nobody takes the output any more, its writer says why.
     match writer.await {
         Ok(Err(error)) => return Err(Failure::stdout(error)),
         Err(error) => return Err(Failure::other("the output failed", error)),

@@ -70,21 +70,17 @@ impl Log {
     pub(super) fn new(style: Style, mut output: Box<dyn Write + Send>) -> (Self, JoinHandle<io::Result<()>>) {
         let (to_writer, mut writes) = mpsc::channel::<Vec<u8>>(MOST_WRITES);
         let writer = tokio::task::spawn_blocking(move || {
+            let mut header = matches!(style, Style::Text { .. }).then(header);
             while let Some(bytes) = writes.blocking_recv() {
+                if let Some(header) = header.take() {
+                    output.write_all(header.as_bytes())?;
+                }
                 output.write_all(&bytes)?;
                 output.flush()?;
             }
             Ok(())
         });
         (Self { style, to_writer, bad: Arc::default() }, writer)
-    }
-
-    /// What is over the table.
-    pub(super) async fn header(&self) -> Result<(), Closed> {
-        let Style::Text { .. } = self.style else { return Ok(()) };
-        let header =
-            format!("{:<15} {:>4} {:>7} {:>5} END  READS  TEXT\n", "TIME (UTC)", "CONN", "OFFSET", "LEN");
-        self.write(header.into_bytes()).await
     }
 
     pub(super) fn begin(&self, place: Place) -> Entries<'_> {
@@ -100,6 +96,11 @@ impl Log {
     async fn write(&self, bytes: Vec<u8>) -> Result<(), Closed> {
         self.to_writer.send(bytes).await.map_err(|_| Closed)
     }
+}
+
+/// What is over the table, as soon as there is something in it.
+fn header() -> String {
+    format!("{:<15} {:>4} {:>7} {:>5} END  READS  TEXT\n", "TIME (UTC)", "CONN", "OFFSET", "LEN")
 }
 
 /// What one read has brought, on its way to the writer.

@@ -3,11 +3,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -213,8 +213,11 @@ fn a_stream_cut_at_any_place_is_the_same_frames() {
 
 #[test]
 fn a_client_meets_the_server_as_if_nobody_were_between() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (process, address) = between(&[], &listener.local_addr().unwrap().to_string());
+    // A port would be another server's as soon as it is left.
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("server.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let (process, address) = between(&[], path.to_str().unwrap());
     let mut client = Client::tcp(&address);
     let mut server = Client::new(listener.accept().unwrap().0);
     // The server's end leaves the client's direction open.
@@ -240,6 +243,34 @@ fn a_client_meets_the_server_as_if_nobody_were_between() {
     assert!(rows.contains(&"   <1 -- EOF after 6 bytes, 1 frame".into()), "{rows:?}");
 }
 
+/// `inspect` whose stdout is read only when it is taken, and which does not outlive its test.
+struct Inspect {
+    child: Child,
+    address: String,
+}
+
+impl Inspect {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
+        let address = said.trim().strip_prefix("listening ").unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn end(&mut self) -> ExitStatus {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Inspect {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
     let line = [b'x'; 99];
@@ -248,10 +279,8 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = listener.local_addr().unwrap().to_string();
     let mut command = lineframe(["inspect", "--json", "127.0.0.1:0", &server]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
-    let mut client = TcpStream::connect(said.trim().strip_prefix("listening ").unwrap()).unwrap();
+    let mut inspect = Inspect::start(&mut command);
+    let mut client = TcpStream::connect(&inspect.address).unwrap();
     let mut from_client = Client::new(listener.accept().unwrap().0).into_inner();
     let received = thread::spawn(move || std::io::copy(&mut from_client, &mut std::io::sink()));
     client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
@@ -268,7 +297,7 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
         }
     };
     assert!(held_up);
-    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut out = BufReader::new(inspect.child.stdout.take().unwrap());
     let frames = thread::spawn(move || {
         let mut ends = Vec::new();
         let mut next = String::new();
@@ -284,8 +313,7 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
     sent += block.len() - sent % block.len();
     drop(client);
     assert_eq!(received.join().unwrap().unwrap(), sent as u64);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
-    child.wait().unwrap();
+    assert!(inspect.end().success());
     let frames = frames.join().unwrap();
     assert!(frames.len() * 100 == sent, "{} of {}", frames.len(), sent / 100);
     assert!(frames.iter().enumerate().all(|(nth, frame)| *frame == (nth as u64 * 100, 99)));
@@ -406,7 +434,7 @@ fn a_command_that_closes_its_stdout_is_seen_to() {
 
 #[test]
 fn a_command_is_told_of_sigterm_and_ended_by_the_second() {
-    let script = "trap 'echo told; read line; exit 5' TERM; echo ready; while :; do read line; done";
+    let script = "trap 'echo told; read line; exit 5' TERM; echo ready; while read line; do :; done; exit 6";
     let run = ["inspect", "--output", "/dev/null", "--", "bash", "-c", script];
     let mut process = Process::start(&mut lineframe(run));
     process.out.until("ready", |out| out == b"ready\n");
@@ -485,10 +513,8 @@ fn transfer(bytes: usize) {
     let path = directory.path().join("server.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let mut command = lineframe(["inspect", "--json", "127.0.0.1:0", path.to_str().unwrap()]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut said = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut said).unwrap();
-    let mut out = child.stdout.take().unwrap();
+    let mut inspect = Inspect::start(&mut command);
+    let mut out = inspect.child.stdout.take().unwrap();
     let frames = thread::spawn(move || {
         let (mut buffer, mut frames) = (vec![0; 1 << 16], 0);
         loop {
@@ -499,7 +525,7 @@ fn transfer(bytes: usize) {
         }
     });
     let start = Instant::now();
-    let client = TcpStream::connect(said.trim().strip_prefix("listening ").unwrap()).unwrap();
+    let client = TcpStream::connect(&inspect.address).unwrap();
     let mut server = Client::new(listener.accept().unwrap().0).into_inner();
     let (sent, expected) = (block.clone(), block);
     let sending = thread::spawn(move || {
@@ -515,13 +541,12 @@ fn transfer(bytes: usize) {
         assert!(got == expected, "block {nth} came otherwise than it was sent");
     }
     assert_eq!(server.read(&mut got).unwrap(), 0);
-    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+    let status = fs::read_to_string(format!("/proc/{}/status", inspect.child.id())).unwrap_or_default();
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak: Option<u64> = peak.map(|peak| peak.trim().trim_end_matches(" kB").parse().unwrap());
     drop(server);
     sending.join().unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
+    assert!(inspect.end().success());
     let frames = frames.join().unwrap();
     println!(
         "{bytes} bytes through inspect, every one as it was sent; {frames} of {} lines shown;\n\
