@@ -17,7 +17,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -186,18 +186,23 @@ impl Server {
         S: Future,
     {
         loop {
-            let accepted = async {
-                let permit = self.permit().await;
-                (self.accept(&mut listener).await, permit)
-            };
-            let mut accepted = pin!(accepted);
+            let mut accepted = pin!(self.accept(&mut listener));
+            let mut permit = pin!(self.permit());
             let next = poll_fn(|cx| {
                 if shutdown.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(None);
                 }
                 // What a session has held is freed when it is joined.
                 while let Poll::Ready(Some(_)) = sessions.poll_join_next(cx) {}
-                accepted.as_mut().poll(cx).map(Some)
+                let taken = ready!(permit.as_mut().poll(cx));
+                match accepted.as_mut().poll(cx) {
+                    Poll::Ready(accepted) => Poll::Ready(Some((accepted, taken))),
+                    Poll::Pending => {
+                        // Not kept while nobody comes here: other listeners have connections waiting for it.
+                        permit.set(self.permit());
+                        Poll::Pending
+                    }
+                }
             });
             let Some((accepted, permit)) = next.await else { return };
             self.0.totals.accepted();

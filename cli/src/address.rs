@@ -1,22 +1,41 @@
+//! Where a server is, as it is written on the command line.
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a server is: `host:port`, `[v6]:port`, or, with a slash in it, the path of a Unix socket.
+use crate::show;
+
+/// `host:port`, `[v6]:port`, the path of a Unix socket (anything with a slash in it), or `@name` in Linux's abstract
+/// namespace. What has a scheme (`tls://`) and `sd-listen` are kept for later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(String),
     Unix(PathBuf),
+    /// The name without the `@`, never empty.
+    Abstract(Vec<u8>),
 }
 
 impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(name) = text.strip_prefix('@') {
+            return match name.len() {
+                0 => Err("the name after the @ is missing".into()),
+                _ => Ok(Self::Abstract(name.into())),
+            };
+        }
+        if let Some(scheme) = reserved(text) {
+            return Err(format!(
+                "{scheme:?} is reserved for a later version; the path of a Unix socket may begin with ./"
+            ));
+        }
         if text.contains('/') {
             return Ok(Self::Unix(text.into()));
         }
-        let (host, port) = text.rsplit_once(':').ok_or("neither host:port nor a path with a slash in it")?;
+        let (host, port) =
+            text.rsplit_once(':').ok_or("neither host:port, nor a path with a slash in it, nor a @name")?;
         if port.parse::<u16>().is_err() {
             return Err(format!("the port is not a number from 0 to 65535: {port:?}"));
         }
@@ -28,11 +47,24 @@ impl FromStr for Address {
     }
 }
 
+/// The beginning of `text`, where it has a meaning to come: `tls://`, `sd-listen`.
+fn reserved(text: &str) -> Option<&str> {
+    if text.split(':').next() == Some("sd-listen") {
+        return Some("sd-listen");
+    }
+    let scheme = text.find("://")?;
+    let of_a_scheme = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    (text.starts_with(|c: char| c.is_ascii_alphabetic()) && text[..scheme].chars().all(of_a_scheme))
+        .then(|| &text[..scheme + 3])
+}
+
+/// As it was given, but that nothing in it steers a terminal.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => f.write_str(address),
-            Self::Unix(path) => path.display().fmt(f),
+            Self::Tcp(address) => f.write_str(&show::escaped(address.as_bytes())),
+            Self::Unix(path) => f.write_str(&show::escaped(path.as_os_str().as_encoded_bytes())),
+            Self::Abstract(name) => write!(f, "@{}", show::escaped(name)),
         }
     }
 }
@@ -42,19 +74,37 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn a_slash_makes_it_a_unix_socket() {
+    fn each_kind_is_known_by_its_look() {
+        let unix = |path: &str| Ok(Address::Unix(path.into()));
         for (text, expected) in [
             ("localhost:8083", Ok(Address::Tcp("localhost:8083".into()))),
             ("[::1]:0", Ok(Address::Tcp("[::1]:0".into()))),
-            ("./a.sock", Ok(Address::Unix("./a.sock".into()))),
-            ("/tmp/a:1", Ok(Address::Unix("/tmp/a:1".into()))),
+            ("./a.sock", unix("./a.sock")),
+            ("/tmp/a:1", unix("/tmp/a:1")),
+            ("./tls://a", unix("./tls://a")),
+            ("./@a", unix("./@a")),
+            ("@a", Ok(Address::Abstract(b"a".into()))),
+            ("@/tmp/a:1", Ok(Address::Abstract(b"/tmp/a:1".into()))),
             ("localhost", Err(())),
             (":8083", Err(())),
             ("::1:8083", Err(())),
             ("localhost:65536", Err(())),
             ("localhost:", Err(())),
+            ("@", Err(())),
+            ("tls://localhost:8083", Err(())),
+            ("later+1://a", Err(())),
+            ("sd-listen", Err(())),
+            ("sd-listen:0", Err(())),
         ] {
             assert_eq!(text.parse::<Address>().map_err(drop), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn it_is_shown_as_it_is_written() {
+        for text in ["localhost:8083", "./a.sock", "@a"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        assert_eq!("@\x1b".parse::<Address>().unwrap().to_string(), r"@\x1b");
     }
 }

@@ -1,17 +1,27 @@
+//! A server and a client connected to it, in one process.
+
 use std::future::pending;
 
 use lineframe::Server;
 
 use crate::address::Address;
 use crate::failure::Failure;
-use crate::stream::{self, Listener};
-use crate::{connect, serve};
+use crate::listen::Listener;
+use crate::{connect, serve, stream};
 
-/// A server on a free loopback port, and a client connected to it.
-pub(crate) async fn run() -> Result<(), Failure> {
-    let listener = Listener::bind(&Address::Tcp("127.0.0.1:0".into())).await?;
+/// Try it out: a server and a client connected to it, in one process.
+///
+/// The server answers each line with its ASCII upper case. On a terminal you type the lines; otherwise they are those of
+/// stdin.
+#[derive(clap::Args)]
+#[command(after_long_help = "Examples:\n  lineframe demo\n  printf 'hello\\nworld\\n' | lineframe demo")]
+pub(crate) struct Arguments {}
+
+/// The server is on a free loopback port.
+pub(crate) async fn run(Arguments {}: Arguments) -> Result<(), Failure> {
+    let listener = Listener::bind(&lineframe::Bind::new(), &Address::Tcp("127.0.0.1:0".into())).await?;
     let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
-    tokio::spawn(serve::serve(&Server::new(), listener, pending::<()>()));
+    tokio::spawn(Server::new().serve(listener, serve::upper, pending::<()>()));
     let greeting = format!("A server listens on {address}, and you are connected to it.");
-    connect::run(stream::connect(&address).await?, greeting).await
+    connect::talk(stream::connect(&address).await?, greeting, None, &connect::Options::forgetful()).await
 }

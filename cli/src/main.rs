@@ -1,83 +1,65 @@
-//! `lineframe`: serve, connect to, send to and try out protocols made of lines.
+//! `lineframe`: serve, connect to, send to, inspect and measure protocols made of lines.
 
 #![forbid(unsafe_code)]
 
 mod address;
+mod bench;
+mod completions;
 mod connect;
 mod demo;
+mod environment;
 mod failure;
+mod framing;
+mod inspect;
+mod lines;
+mod listen;
+mod man;
 mod send;
 mod serve;
 mod show;
+mod signals;
 mod stream;
+mod units;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::address::Address;
-use crate::failure::Failure;
+use crate::failure::{EXIT_CODES, Failure};
 
-/// Try out, serve, connect to, and send to protocols made of lines.
+/// Serve, connect to, send to, inspect and measure protocols made of lines.
 #[derive(Parser)]
-#[command(name = "lineframe", version, after_help = ADDRESSES_AND_EXIT_CODES)]
+#[command(name = "lineframe", version, after_help = format!("{NOTATION}\n\n{EXIT_CODES}"))]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
 
-const ADDRESSES_AND_EXIT_CODES: &str = "\
+const NOTATION: &str = "\
 Addresses:
   127.0.0.1:8083  TCP, as host:port; an IPv6 address in brackets: [::1]:8083
   ./some.sock     a Unix socket: anything with a slash in it
+  @name           a Unix socket in Linux's abstract namespace
 
-Exit codes:
-  0 well; 1 anything else: cannot listen, replies are missing; 2 usage;
-  3 cannot connect; 6 the server's last line was cut";
+Durations are 500ms, 2s, 3m, 1h; sizes are bytes, or 1k, 64k, 1M. Every option
+is an environment variable too: --max-length is LINEFRAME_MAX_LENGTH. Flags win.";
 
 #[derive(Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
 enum Command {
-    /// Try it out: a server and a client connected to it, in one process.
-    ///
-    /// The server answers each line with its ASCII upper case. On a terminal you type the lines; otherwise they are those
-    /// of stdin.
-    #[command(after_long_help = "Examples:\n  lineframe demo\n  printf 'hello\\nworld\\n' | lineframe demo")]
-    Demo,
-    /// Answer each line with its ASCII upper case, for many clients at once.
-    ///
-    /// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until
-    /// SIGINT or SIGTERM.
-    #[command(after_long_help = "Example:\n  lineframe serve 127.0.0.1:0 ./some.sock")]
-    Serve {
-        /// Where to listen: host:port, or a path with a slash in it for a Unix socket.
-        #[arg(value_name = "ADDR", default_value = "127.0.0.1:8083")]
-        addresses: Vec<Address>,
-    },
-    /// Talk to a server by hand.
-    ///
-    /// Sends each line that you type, but empty ones, and prints the server's lines as they come, with control characters
-    /// written out. Ends with Ctrl-D, or with the server. Where stdin is not a terminal it is `send`.
-    #[command(after_long_help = "Example:\n  lineframe connect 127.0.0.1:8083")]
-    Connect {
-        /// The server: host:port, or a path with a slash in it for a Unix socket.
-        #[arg(value_name = "ADDR")]
-        address: Address,
-    },
-    /// Send the lines of stdin and print the replies.
-    ///
-    /// Does both at once, and ends when as many replies as lines have come. Bytes go through as they are; a last line
-    /// without its terminator is given one.
-    #[command(after_long_help = "Example:\n  printf 'hello\\nworld\\n' | lineframe send 127.0.0.1:8083")]
-    Send {
-        /// The server: host:port, or a path with a slash in it for a Unix socket.
-        #[arg(value_name = "ADDR")]
-        address: Address,
-    },
+    Demo(demo::Arguments),
+    Serve(serve::Arguments),
+    Connect(connect::Arguments),
+    Send(send::Arguments),
+    Inspect(inspect::Arguments),
+    Bench(bench::Arguments),
+    Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
+    let command = match parse(std::env::args_os()) {
+        Ok(arguments) => arguments.command,
         Err(error) => return explain(error),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -85,13 +67,15 @@ fn main() -> ExitCode {
         Err(error) => return Failure::other("cannot start", error).report(),
     };
     let done = runtime.block_on(async {
-        match arguments.command {
-            Command::Demo => demo::run().await,
-            Command::Serve { addresses } => serve::run(&addresses).await,
-            Command::Connect { address } => {
-                connect::run(stream::connect(&address).await?, format_args!("Connected to {address}.")).await
-            }
-            Command::Send { address } => send::run(stream::connect(&address).await?).await,
+        match command {
+            Command::Demo(arguments) => demo::run(arguments).await,
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Connect(arguments) => connect::run(arguments).await,
+            Command::Send(arguments) => send::run(arguments).await,
+            Command::Inspect(arguments) => inspect::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
+            Command::Completions(arguments) => completions::run(arguments),
+            Command::Man(arguments) => man::run(arguments),
         }
     });
     // A thread that waits for stdin is never joined: it would hold the end up until the next line is typed.
@@ -102,12 +86,27 @@ fn main() -> ExitCode {
     }
 }
 
+/// The whole command line, with its options from the environment.
+fn command() -> clap::Command {
+    environment::with_variables(Arguments::command())
+}
+
+fn parse<A: Into<std::ffi::OsString> + Clone>(
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<Arguments, clap::Error> {
+    command().try_get_matches_from(arguments).and_then(|matches| Arguments::from_arg_matches(&matches))
+}
+
 /// Help, or what is wrong with the arguments. The message repeats some of them, so it is made again from arguments that a
 /// terminal may be given.
 fn explain(error: clap::Error) -> ExitCode {
     let shown = std::env::args_os().map(|argument| show::escaped(argument.as_encoded_bytes()));
-    let error = Arguments::try_parse_from(shown).err().unwrap_or(error);
+    let error = parse(shown).err().unwrap_or(error);
     // Who does not read it does not miss it.
     _ = error.print();
-    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    environment::note_variables();
+    ExitCode::from(2)
 }

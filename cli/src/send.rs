@@ -1,108 +1,133 @@
-use std::cell::Cell;
-use std::io;
+//! Lines by script.
+
+mod exchange;
+mod progress;
+
 use std::pin::pin;
+use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt, stream};
-use lineframe::{AnyIo, Delimiter, Fragment, FragmentCodec, LineCodec};
-use tokio::io::AsyncRead;
-use tokio_util::codec::{FramedRead, FramedWrite};
+use lineframe::{AnyIo, Unterminated};
+use regex::bytes::Regex;
+use tokio_util::io::{InspectReader, InspectWriter};
 
+use self::exchange::Exchange;
+use crate::address::Address;
 use crate::failure::Failure;
+use crate::framing::Framing;
+use crate::lines::Lines;
+use crate::show::Escaping;
+use crate::stream::Connecting;
+use crate::units::{self, Limit};
 
-/// Sends the lines of stdin and prints the replies, both at once, until as many replies as lines have come. Lines and
-/// replies may be of any length: they pass in pieces, as they come, to the byte.
-pub(crate) async fn run(server: AnyIo) -> Result<(), Failure> {
+/// Send the lines of stdin and print the replies.
+///
+/// Does both at once, and ends when as many replies as lines have come, whether or not the server goes. Bytes pass as they
+/// are; a last line without its terminator is given one. For servers with other than one reply to a line there is
+/// --replies, for those that answer when they have seen the end there is --end half-close.
+#[derive(clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  printf 'hello\\nworld\\n' | lineframe send 127.0.0.1:8083
+  printf 'EHLO me\\nQUIT\\n' | lineframe send --crlf --end half-close mx:25
+  echo PING | lineframe send --retry 5 --timeout 2s --expect '^PONG$' ./some.sock
+  sort words | lineframe send --end half-close ./some.sock | sort -u")]
+pub(crate) struct Arguments {
+    /// The server: host:port, a path with a slash in it for a Unix socket, or @name
+    #[arg(value_name = "ADDR")]
+    address: Address,
+
+    #[command(flatten)]
+    options: Options,
+
+    #[command(flatten)]
+    connecting: Connecting,
+}
+
+/// What is sent, what is waited for, and how it is shown.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// When it ends
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = End::Replies)]
+    end: End,
+
+    /// Wait for so many replies, in place of one for each line or of the server's end. Further ones are not printed
+    #[arg(long, value_name = "N")]
+    replies: Option<u64>,
+
+    /// How long the server may keep it waiting without taking or sending a byte
+    #[arg(long, value_name = "DURATION|none", default_value = "30s")]
+    #[arg(value_parser = units::limit(units::duration))]
+    timeout: Limit<Duration>,
+
+    /// What each reply has to match, one at least: the first that does not ends it with exit code 7
+    #[arg(long, value_name = "REGEX")]
+    expect: Option<Regex>,
+
+    #[command(flatten)]
+    escaping: Escaping,
+
+    #[command(flatten)]
+    framing: Framing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum End {
+    /// When as many replies as lines have come
+    Replies,
+    /// When the server ends. It is told after the last line that no more comes
+    HalfClose,
+    /// After the last line, without waiting for replies
+    Close,
+}
+
+impl Options {
+    /// Those of `send` without any.
+    pub(crate) fn new(framing: Framing, escaping: Escaping) -> Self {
+        let timeout = Limit(Some(Duration::from_secs(30)));
+        Self { end: End::Replies, replies: None, timeout, expect: None, escaping, framing }
+    }
+}
+
+pub(crate) async fn run(Arguments { address, options, connecting }: Arguments) -> Result<(), Failure> {
+    if options.end == End::Close && (options.replies.is_some() || options.expect.is_some()) {
+        return Err(Failure::usage(
+            "--end close waits for no reply: neither --replies nor --expect go with it",
+        ));
+    }
+    pipe(connecting.connect(&address).await?, &options).await
+}
+
+/// Sends the lines of stdin and prints the replies, both at once.
+pub(crate) async fn pipe(server: AnyIo, options: &Options) -> Result<(), Failure> {
+    let exchange = Exchange::new(options);
     let (from_server, to_server) = tokio::io::split(server);
-    let mut to_server = FramedWrite::new(to_server, codec());
-    let mut replies = FramedRead::new(from_server, codec()).ready_chunks(1024);
-    let mut stdout = FramedWrite::new(tokio::io::stdout(), codec());
-
-    let input = Input::default();
-    let mut lines = pin!(whole_lines(tokio::io::stdin(), &input));
-    let mut sending = pin!(to_server.send_all(&mut lines));
-    let mut is_sending = true;
-    let mut has_left = false;
-    let mut received = 0;
-    // Of a reply whose terminator has not come.
-    let mut begun = 0;
-    while !has_left && (is_sending || received < input.lines.get()) {
-        tokio::select! {
-            biased;
-            done = &mut sending, if is_sending => {
-                is_sending = false;
-                // Where the server has left, what it has said before tells the rest.
-                match done {
-                    Err(error) if !is_gone(&error) => return Err(Failure::other("cannot send", error)),
-                    _ => {}
-                }
-            }
-            pieces = replies.next() => {
-                has_left = pieces.is_none();
-                let mut failed = None;
-                for piece in pieces.into_iter().flatten() {
-                    match piece {
-                        Ok(piece) => {
-                            received += u64::from(piece.is_last);
-                            begun = if piece.is_last { 0 } else { begun + piece.bytes.len() };
-                            stdout.feed(piece).await.map_err(Failure::stdout)?;
-                        }
-                        Err(error) if is_gone(&error) => {}
-                        Err(error) => failed = Some(error),
-                    }
-                    // What comes unasked goes with the rest while lines are sent, and is not waited for after them.
-                    if !is_sending && received == input.lines.get() {
-                        break;
+    let from_server = InspectReader::new(from_server, |_| exchange.goes_on());
+    let to_server = InspectWriter::new(to_server, |bytes| exchange.has_sent(bytes.len()));
+    let mut replies = Lines::new(from_server, options.framing.scanner(Unterminated::Report));
+    let done = {
+        let mut sending = pin!(exchange.send(tokio::io::stdin(), to_server));
+        let mut receiving = pin!(exchange.receive(&mut replies));
+        let mut stalling = pin!(exchange.stalls());
+        let mut showing = pin!(progress::show(&exchange));
+        let mut is_sending = true;
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut receiving => break done,
+                done = &mut sending, if is_sending => {
+                    is_sending = false;
+                    if done.is_err() || exchange.is_over() {
+                        break done;
                     }
                 }
-                stdout.flush().await.map_err(Failure::stdout)?;
-                if let Some(error) = failed {
-                    return Err(Failure::other("cannot receive", error));
-                }
+                stalled = &mut stalling => break Err(stalled),
+                never = &mut showing => match never {},
             }
         }
+    };
+    if done.is_err() {
+        // A line begun may say why.
+        exchange.print_begun(replies.begun()).await?;
     }
-    match (input.failed.take(), input.lines.get()) {
-        _ if has_left && begun > 0 => Err(Failure::cut(begun)),
-        (_, lines) if received < lines => Err(Failure::missing(received, lines)),
-        (Some(error), _) => Err(Failure::other("cannot read stdin", error)),
-        (None, _) => Ok(()),
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
-
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
-}
-
-/// CR is content here: what comes in goes out.
-fn codec() -> FragmentCodec {
-    LineCodec::builder().delimiter(Delimiter::Lf).build().into()
-}
-
-/// What has become of stdin so far.
-#[derive(Default)]
-struct Input {
-    lines: Cell<u64>,
-    /// Why there are no more, if not for their end.
-    failed: Cell<Option<io::Error>>,
-}
-
-/// The lines of `from` in pieces. The last one is a whole line, with or without its terminator.
-fn whole_lines(from: impl AsyncRead, input: &Input) -> impl stream::Stream<Item = io::Result<Fragment>> {
-    let pieces = Box::pin(FramedRead::new(from, codec()));
-    stream::unfold((pieces, true), move |(mut pieces, at_start)| async move {
-        let piece = match pieces.next().await {
-            Some(Ok(piece)) => piece,
-            Some(Err(error)) => {
-                input.failed.set(Some(error));
-                return None;
-            }
-            None if at_start => return None,
-            None => Fragment { bytes: Default::default(), is_last: true },
-        };
-        let is_last = piece.is_last;
-        input.lines.set(input.lines.get() + u64::from(is_last));
-        Some((Ok(piece), (pieces, is_last)))
-    })
+    done.and_then(|()| exchange.judge())
 }

@@ -1,94 +1,158 @@
-use std::io;
+//! A server for lines.
 
-use lineframe::{Counters, Server, reply_into};
+mod answer;
+mod exec;
+mod limits;
+mod log;
+
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lineframe::Server;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use self::answer::{Answer, Handler};
+use self::exec::Exec;
+use self::limits::Limits;
 use crate::address::Address;
 use crate::failure::Failure;
-use crate::stream::{Listener, print};
+use crate::framing::Framing;
+use crate::listen::Listener;
+use crate::show::print;
+use crate::signals::Signals;
+use crate::units;
 
-/// Serves until SIGINT or SIGTERM, and then until what has come by then is answered, for 10 s at the most. A second signal
-/// ends it at once.
-pub(crate) async fn run(addresses: &[Address]) -> Result<(), Failure> {
+pub(crate) use self::answer::upper;
+
+/// How long what was ended at once may take to be gone: children killed, sockets closed.
+const GONE: Duration = Duration::from_secs(1);
+
+/// Answer lines: in upper case, as they are, or by a command for each connection.
+///
+/// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT or
+/// SIGTERM, and then until what has come by then is answered (--drain-timeout). A second signal ends it at once.
+///
+/// A line that is too long, cut or otherwise bad gets one line of answer that begins with "error: ", and the next line is
+/// taken as if nothing had happened.
+#[derive(clap::Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct Arguments {
+    /// Where to listen: host:port, a path with a slash in it for a Unix socket, or @name
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:8083")]
+    addresses: Vec<Address>,
+
+    /// What answers a line
+    #[arg(long, value_enum, default_value_t = Handler::Upper, conflicts_with = "exec")]
+    handler: Handler,
+
+    /// Answer with a command: one child for each connection, without a shell. Lines come on its stdin, its lines on stdout are
+    /// the replies
+    ///
+    /// A program that holds its output back where that is a pipe has to be told not to: stdbuf -oL CMD, sed -u, python3 -u.
+    ///
+    /// Its environment says who is there: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT, as tcpserver has
+    /// them, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. Its stderr is the server's.
+    ///
+    /// Its stdin ends with the client's lines, and it is killed where it outlives its connection. Where neither the client nor
+    /// the child says anything for --idle-timeout, both are ended.
+    #[arg(long, requires = "command")]
+    exec: bool,
+
+    /// The command for --exec, and its arguments
+    #[arg(value_name = "CMD", last = true, requires = "exec")]
+    command: Vec<OsString>,
+
+    #[command(flatten)]
+    framing: Framing,
+
+    /// The longest reply [default: as --max-length, and at least 64k, so that error lines fit]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Lines")]
+    max_encoded_length: Option<usize>,
+
+    #[command(flatten)]
+    limits: Limits,
+
+    #[command(flatten)]
+    log: log::Options,
+}
+
+const HELP: &str = "\
+Examples:
+  lineframe serve 127.0.0.1:0 ./some.sock @name
+  lineframe serve -v --handler upper-unicode '[::]:8083'
+  lineframe serve ./calc.sock --exec -- stdbuf -oL bc
+
+Exit codes:
+  0  stopped by a signal, every line that had come was answered
+  1  cannot listen, cannot run CMD; the drain has cut somebody off; a second signal
+     came while there were connections left
+  2  usage";
+
+pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments { addresses, handler, exec, command, framing, max_encoded_length, limits, log } = arguments;
+    log.start();
     // Before anybody can know that there is something to stop.
     let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
+    let longest_reply = max_encoded_length.unwrap_or(framing.max_length.max(64 * 1024));
+    let codec = framing.builder().max_encoded_length(longest_reply).build();
+    let answer = match exec {
+        true => Answer::Exec(Arc::new(Exec::new(command, &codec, longest_reply, &limits)?)),
+        false => Answer::Handler(handler),
+    };
+
+    let bind = limits.bind();
     let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(Listener::bind(address).await?);
+    for address in &addresses {
+        listeners.push(Listener::bind(&bind, address).await?);
     }
-    for listener in &listeners {
+    let mut listening = Vec::new();
+    for listener in listeners {
         let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
         print(format_args!("listening {address}"))?;
+        listening.push((listener, address));
     }
-    let server = Server::builder().refuse_http_and_tls(true).build();
+
+    let server = limits.apply(Server::builder()).codec(codec).build();
     let stop = CancellationToken::new();
     let mut serving = JoinSet::new();
-    for listener in listeners {
-        serving.spawn(serve(&server, listener, stop.clone().cancelled_owned()));
+    // Each handler holds one end. The other hears when the last of them is gone.
+    let (present, mut gone) = mpsc::channel::<Infallible>(1);
+    for (listener, address) in listening {
+        let (answer, present) = (answer.clone(), present.clone());
+        let handler = async move |connection| {
+            let _present = present;
+            answer.to(connection, &address).await
+        };
+        serving.spawn(server.serve(listener, handler, stop.clone().cancelled_owned()));
     }
+    drop(present);
+
     signals.next().await;
     stop.cancel();
-    tokio::select! {
-        () = async { while serving.join_next().await.is_some() {} } => {}
-        () = signals.next() => {}
-    }
+    let drained = async { while serving.join_next().await.is_some() {} };
+    let is_drained = tokio::select! {
+        biased;
+        () = drained => true,
+        _ = signals.next() => false,
+    };
     // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
     serving.shutdown().await;
-    match server.counters().aborted {
-        0 => Ok(()),
-        aborted => Err(Failure::other("stopped", format_args!("{aborted} connections were cut"))),
-    }
-}
-
-/// Answers each line with its ASCII upper case, as Python's `bytes.upper` does. A line that cannot be taken or answered gets an
-/// error line; the next one still comes.
-pub(crate) fn serve<S: Future + Send + 'static>(
-    server: &Server,
-    listener: Listener,
-    stop: S,
-) -> impl Future<Output = Counters> + Send + use<S> {
-    let upper = reply_into(|line, reply| {
-        reply.extend_from_slice(line);
-        reply.make_ascii_uppercase();
-    });
-    server.serve(listener, upper, stop)
-}
-
-/// SIGINT and SIGTERM, from when it is made.
-#[cfg(unix)]
-struct Signals {
-    interrupted: tokio::signal::unix::Signal,
-    terminated: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-
-        let (interrupted, terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupted, terminated })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupted.recv() => {}
-            _ = self.terminated.recv() => {}
+    _ = timeout(GONE, gone.recv()).await;
+    let counters = server.counters();
+    log::stopped(&counters);
+    match (is_drained, counters.aborted) {
+        (false, _) => {
+            Err(Failure::other("stopped", "a second signal came while there were connections left"))
         }
-    }
-}
-
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self)
-    }
-
-    async fn next(&mut self) {
-        _ = tokio::signal::ctrl_c().await;
+        (true, 0) => Ok(()),
+        (true, aborted) => {
+            let why = format!("{aborted} connections were cut by the end of the drain (drain_timeout)");
+            Err(Failure::other("stopped", why))
+        }
     }
 }

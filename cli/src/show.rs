@@ -1,28 +1,44 @@
-use std::fmt::{Arguments, Write as _};
-use std::io::{self, Write as _};
+//! What a person is shown, and that nothing in it steers the terminal.
+
+use std::fmt::{Arguments, Display, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+
+use crate::failure::Failure;
 
 /// Says something on stderr. Where nobody reads that any more, there is nobody left to tell.
 pub(crate) fn note(line: Arguments<'_>) {
-    _ = writeln!(io::stderr(), "{line}");
+    // In one write: stdout may go to the same terminal.
+    _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints a line of data on stdout, at once.
+pub(crate) fn print(line: impl Display) -> Result<(), Failure> {
+    print_all(format!("{line}\n").as_bytes())
+}
+
+/// Prints data on stdout, at once.
+pub(crate) fn print_all(data: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(data).and_then(|()| stdout.flush()).map_err(Failure::stdout)
 }
 
 /// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls and
 /// bytes that are not UTF-8 are written out as `\x1b`, `\u{202e}`, `\xff`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
+    escaped_but(bytes, "")
+}
+
+/// The same, with the characters in `allowed` as they are.
+pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
             match character {
-                '\0'..'\x20' | '\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
-                '\u{80}'..'\u{a0}'
-                | '\u{61c}'
-                | '\u{200e}'
-                | '\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2066}'..='\u{2069}' => {
-                    shown.extend(character.escape_unicode());
-                }
-                _ => shown.push(character),
+                ' '..='~' => shown.push(character),
+                _ if allowed.contains(character) => shown.push(character),
+                _ if !steers(character) => shown.push(character),
+                '\0'..='\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
+                _ => shown.extend(character.escape_unicode()),
             }
         }
         for byte in chunk.invalid() {
@@ -32,9 +48,59 @@ pub(crate) fn escaped(bytes: &[u8]) -> String {
     shown
 }
 
+/// `1 line`, `2 lines`, `2 replies`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match (count, what.strip_suffix('y')) {
+        (1, _) => format!("1 {what}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {what}s"),
+    }
+}
+
+/// Whether a terminal would act on it: control characters and bidirectional controls.
+pub(crate) fn steers(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..'\x20'
+            | '\x7f'..'\u{a0}'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// Whether what a peer has sent is printed escaped or as it is: an option of the commands that print it.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Escaping {
+    /// Escape control characters, bidirectional controls and bad UTF-8 in what is printed: auto where stdout is a terminal
+    #[arg(long = "escape", value_name = "WHEN", value_enum, default_value_t = When::Auto)]
+    when: When,
+}
+
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+impl Escaping {
+    /// Whether what goes to `stream` is to be escaped.
+    pub(crate) fn is_on(self, stream: &impl IsTerminal) -> bool {
+        match self.when {
+            When::Auto => stream.is_terminal(),
+            When::Always => true,
+            When::Never => false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use super::{escaped, escaped_but};
 
     #[test]
     fn nothing_that_steers_a_terminal_comes_through() {
@@ -46,6 +112,11 @@ mod tests {
         for byte in 0x80..=0xff {
             assert_eq!(escaped(&[b'a', byte, b'z']), format!("a\\x{byte:02x}z"));
         }
+    }
+
+    #[test]
+    fn what_is_allowed_stays() {
+        assert_eq!(escaped_but(b"a\tb\n\x1b", "\t\n"), "a\tb\n\\x1b");
     }
 
     #[test]

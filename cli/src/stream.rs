@@ -1,71 +1,64 @@
-use std::fmt::Display;
-use std::io;
+//! The way to a server.
 
-#[cfg(unix)]
-use lineframe::BoundUnix;
-use lineframe::{Accepted, AnyIo, Bind, Client};
-use tokio::net::TcpListener;
+use std::time::Duration;
+
+use lineframe::{AnyIo, Client};
 
 use crate::address::Address;
 use crate::failure::Failure;
+use crate::units::{self, Limit};
 
+/// How a connection is made: options of the commands that make one.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Connecting")]
+pub(crate) struct Connecting {
+    /// The time for one round of attempts, over all addresses of the host
+    #[arg(long, value_name = "DURATION|none", default_value = "10s")]
+    #[arg(value_parser = units::limit(units::duration))]
+    connect_timeout: Limit<Duration>,
+
+    /// So many more rounds of attempts follow one that failed, after pauses of 100ms and more, up to 5s
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retry: u32,
+}
+
+impl Default for Connecting {
+    fn default() -> Self {
+        Self { connect_timeout: Limit(Some(Duration::from_secs(10))), retry: 0 }
+    }
+}
+
+impl Connecting {
+    /// The same, again and again.
+    pub(crate) fn for_ever(self) -> Self {
+        Self { retry: u32::MAX, ..self }
+    }
+
+    pub(crate) async fn connect(self, address: &Address) -> Result<AnyIo, Failure> {
+        let client = Client::builder().connect_timeout(self.connect_timeout.0).retry(self.retry).build();
+        let connected = match address {
+            Address::Tcp(to) => client.connect(to.as_str()).await,
+            #[cfg(unix)]
+            Address::Unix(path) => client.connect_unix(path).await,
+            // As `connect_unix` and unix(7) have it, such a name begins with a NUL.
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Address::Abstract(name) => {
+                use std::os::unix::ffi::OsStringExt;
+
+                let name = std::ffi::OsString::from_vec([b"\0", &name[..]].concat());
+                client.connect_unix(std::path::PathBuf::from(name)).await
+            }
+            #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
+            _ => {
+                let why = format!("cannot connect to {address}: this system has no such sockets");
+                return Err(Failure::cannot_connect(why));
+            }
+        };
+        connected.map(|connection| connection.into_parts().io).map_err(Failure::cannot_connect)
+    }
+}
+
+/// By default: 10 s, one round.
 pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
-    let connected = match address {
-        Address::Tcp(to) => Client::new().connect(to.as_str()).await,
-        #[cfg(unix)]
-        Address::Unix(path) => Client::new().connect_unix(path).await,
-        #[cfg(not(unix))]
-        Address::Unix(_) => {
-            return Err(Failure::cannot_connect(format_args!(
-                "cannot connect to {address}: no Unix sockets here"
-            )));
-        }
-    };
-    connected.map(|connection| connection.into_parts().io).map_err(Failure::cannot_connect)
-}
-
-pub(crate) enum Listener {
-    Tcp(TcpListener),
-    #[cfg(unix)]
-    Unix(BoundUnix),
-}
-
-impl Listener {
-    pub(crate) async fn bind(address: &Address) -> Result<Self, Failure> {
-        match address {
-            Address::Tcp(at) => Bind::new().tcp(at).await.map(Self::Tcp),
-            #[cfg(unix)]
-            Address::Unix(path) => Bind::new().unix(path).await.map(Self::Unix),
-            #[cfg(not(unix))]
-            Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-        .map_err(|error| Failure::other(format_args!("cannot listen on {address}"), error))
-    }
-
-    /// The address as a client may be given it.
-    pub(crate) fn address(&self) -> io::Result<Address> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(|at| Address::Tcp(at.to_string())),
-            #[cfg(unix)]
-            Self::Unix(listener) => Ok(Address::Unix(listener.path().into())),
-        }
-    }
-}
-
-impl lineframe::Listener for Listener {
-    async fn accept(&mut self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(listener) => lineframe::Listener::accept(listener).await,
-            #[cfg(unix)]
-            Self::Unix(listener) => lineframe::Listener::accept(listener).await,
-        }
-    }
-}
-
-/// Prints a line of data on stdout, at once.
-pub(crate) fn print(line: impl Display) -> Result<(), Failure> {
-    use std::io::Write;
-
-    let mut stdout = io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).map_err(Failure::stdout)
+    Connecting::default().connect(address).await
 }

@@ -35,8 +35,9 @@ impl Bind {
 
     /// How many connections may wait to be accepted; the system may have a smaller limit of its own (Linux:
     /// `net.core.somaxconn`). Default: 1024.
-    pub fn backlog(self, connections: u32) -> Self {
-        Self { backlog: connections, ..self }
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
     }
 
     /// Who may connect to a Unix socket: its file's mode, such as `0o600`. Nobody can connect before it is set.

@@ -17,7 +17,10 @@ type Tests = &'static [fn()];
 /// The methods of `ServerBuilder` and the tests of each.
 const TESTED: &[(&str, Tests)] = &[
     ("codec", &[max_length, max_length_of_replies]),
-    ("max_connections", &[max_connections, max_connections_of_all_listeners]),
+    (
+        "max_connections",
+        &[max_connections, max_connections_of_all_listeners, max_connections_of_an_idle_listener],
+    ),
     ("max_connections_per_ip", &[max_connections_per_ip]),
     ("max_bad_lines", &[max_bad_lines_one_by_one, max_bad_lines_at_once, max_bad_lines_at_once_with_reply]),
     ("max_unsent", &[max_unsent_for_who_writes, max_unsent_for_who_reads]),

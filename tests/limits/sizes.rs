@@ -115,6 +115,21 @@ pub(crate) async fn max_connections_of_all_listeners() {
     assert_eq!(soon(line(&mut waiting)).await, "A\n");
 }
 
+/// A listener to which nobody comes holds no place that another one has a connection for.
+#[tokio::test]
+pub(crate) async fn max_connections_of_an_idle_listener() {
+    let server = Server::builder().max_connections(1).build();
+    let (tcp_address, tcp) = tcp(Buffers::Usual);
+    let (unix_address, unix) = unix(Buffers::Usual);
+    for listener in [tcp, unix] {
+        tokio::spawn(server.serve(listener, reply(upper), std::future::pending::<()>()));
+    }
+    for address in [&tcp_address, &tcp_address, &unix_address, &unix_address, &tcp_address] {
+        let mut peer = address.connect().await.unwrap();
+        assert!(is_served(&mut peer).await);
+    }
+}
+
 #[tokio::test]
 pub(crate) async fn max_connections_per_ip() {
     let (address, running) = uppers(Server::builder().max_connections_per_ip(2));

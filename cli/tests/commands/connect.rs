@@ -1,4 +1,13 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use rustix::termios::LocalModes;
+use tempfile::TempDir;
 
 use crate::support::{Client, Ended, Scripted, Terminal, at_once, lineframe, run};
 
@@ -67,9 +76,10 @@ fn a_line_that_is_begun_is_sent_whole_though_a_reply_comes_between() {
     terminal.type_keys("begun");
     terminal.until(">\n> begun_");
     say.send("me\n").unwrap();
-    // Nothing is left of what was typed on the line of the reply.
-    terminal.until(">\nme\n> _");
+    // What was typed makes room for the reply, and stays.
+    terminal.until(">\nme\n> begun_");
     terminal.type_keys(" and done\n");
+    terminal.until(">\nme\n> begun and done\n> _");
     assert_eq!(server.result().1, "begun and done\n");
 }
 
@@ -90,8 +100,10 @@ fn what_steers_a_terminal_is_written_out_on_one() {
     let shown = terminal.shown.to_end();
     let shown = std::str::from_utf8(&shown).unwrap();
     assert!(shown.contains("\\x1b]0;x\\x07 世\r\n") && shown.contains("a\\xffz\r\n"), "{shown:?}");
-    // Its own: how it takes the prompt away and ends a line.
-    let shown = shown.replace("\r\x1b[K", "").replace("\r\n", "");
+    // Its own: how it takes the prompt away and sets it, ends a line, and has what is pasted told from what is typed.
+    let shown = ["\x1b[?2004h", "\x1b[?2004l", "\r\x1b[K", "\r\x1b[2C", "\r\n"]
+        .iter()
+        .fold(shown.to_owned(), |shown, own| shown.replace(own, ""));
     let steers = |c: char| {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -108,7 +120,7 @@ fn bytes_pass_as_they_are_where_stdout_is_no_terminal() {
     });
     let terminal = Terminal::with_piped_stdout(lineframe(["connect", &server.address]));
     let piped = terminal.piped.as_ref().unwrap();
-    piped.until("replies", |out| out == b"\x1b]0;x\x07\n\xff\0\n\n\n");
+    piped.until("replies", |out| out == replies);
     terminal.type_keys("\x04");
     assert!(terminal.end().success());
 }
@@ -212,4 +224,259 @@ fn where_stdin_is_no_terminal_it_is_send() {
     let server = Scripted::tcp(script);
     assert_eq!(run(["connect", &server.address], "a\nlast"), Ended::well(b"\x1b[1m\n\xff\n"));
     assert_eq!(server.result().1, b"a\nlast\n");
+}
+
+#[test]
+fn the_line_is_edited_with_the_usual_keys() {
+    let server = Scripted::tcp(|mut client| client.lines(2).concat());
+    let terminal = start(&server.address);
+    terminal.until("> _");
+    terminal.type_keys("wrld\x01hello \x1b[C\x1b[Co");
+    terminal.until("> hello wro_ld");
+    terminal.type_keys("\x7f\x1b[Do\x1b[C\x1b[C\x1b[3~d\x05!");
+    terminal.until("> hello world!_");
+    // What does not fit is out of sight until the line is entered.
+    terminal.type_keys("\x15");
+    terminal.until("> _");
+    terminal.type_keys(&"0123456789".repeat(9));
+    terminal.until(&format!("> {}_", &"0123456789".repeat(9)[90 - 77..]));
+    terminal.type_keys("\x01\x0b");
+    terminal.until("> _");
+    terminal.type_keys("\x19\n");
+    terminal.until(&format!(
+        "> {}\n{}\n> _",
+        "0123456789".repeat(8)[..78].to_owned(),
+        &"0123456789".repeat(9)[78..]
+    ));
+    terminal.type_keys("tab\there\n");
+    assert_eq!(server.result(), format!("{}\ntab\there\n", "0123456789".repeat(9)).into_bytes());
+}
+
+#[test]
+fn what_is_pasted_is_sent_line_by_line() {
+    let server = Scripted::tcp(|mut client| client.lines(3).concat());
+    let terminal = start(&server.address);
+    terminal.until("> _");
+    terminal.type_keys("\x1b[200~one\rtwo\r\nthr\x1b[201~");
+    terminal.until("> one\n> two\n> thr_");
+    terminal.type_keys("ee\n");
+    assert_eq!(server.result(), b"one\ntwo\nthree\n");
+}
+
+#[test]
+fn what_is_pasted_without_the_terminal_s_marks_arrives_whole() {
+    let lines: String = (0..2000).map(|n| format!("line {n} of many that are pasted at once\n")).collect();
+    let length = lines.len();
+    let server = Scripted::tcp(move |mut client| {
+        let mut pasted = Vec::new();
+        while pasted.len() < length {
+            pasted.extend(client.chunk());
+        }
+        pasted
+    });
+    let terminal = start(&server.address);
+    terminal.until("> _");
+    terminal.paste(lines.clone());
+    assert!(server.result() == lines.as_bytes());
+}
+
+#[test]
+fn lines_are_remembered_across_runs_and_found_again() {
+    let state = TempDir::new().unwrap();
+    let run = |keys: &[(&str, &str)]| {
+        let server = Scripted::tcp(|mut client| client.rest());
+        let mut command = lineframe(["connect", &server.address]);
+        command.env_remove("LINEFRAME_HISTORY").env("XDG_STATE_HOME", state.path());
+        let terminal = Terminal::start(command);
+        terminal.until("> _");
+        for (typed, shown) in keys {
+            terminal.type_keys(typed);
+            terminal.until(shown);
+        }
+        terminal.type_keys("\x04");
+        assert!(terminal.end().success());
+        server.result()
+    };
+    assert_eq!(
+        run(&[("get a\nget b\n secret\n", "> get a\n> get b\n>  secret\n> _")]),
+        "get a\nget b\n secret\n"
+    );
+
+    let directory = state.path().join("lineframe");
+    let file = directory.join("history");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "get a\nget b\n");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
+
+    // Up, up; then a search, once more back, and what it found is edited.
+    let sent = run(&[
+        ("\x1b[A", "> get b_"),
+        ("\x10\n", "> get a\n> _"),
+        ("\x12ge", "> get a\nsearch \"ge\": get a_"),
+        ("\x12", "> get a\nsearch \"ge\": get b_"),
+        ("\x05!\n", "> get a\n> get b!\n> _"),
+    ]);
+    assert_eq!(sent, "get a\nget b!\n");
+}
+
+#[test]
+fn nothing_is_remembered_where_that_is_not_wanted() {
+    let state = TempDir::new().unwrap();
+    let server = Scripted::tcp(|mut client| client.rest());
+    let mut command = lineframe(["connect", "--history", "none", &server.address]);
+    command.env_remove("LINEFRAME_HISTORY").env("XDG_STATE_HOME", state.path());
+    let terminal = Terminal::start(command);
+    terminal.until("> _");
+    terminal.type_keys("a\n");
+    terminal.until("> a\n> _");
+    terminal.type_keys("\x1b[A");
+    terminal.until("> a\n> a_");
+    terminal.type_keys("\x03");
+    terminal.end();
+    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_history_that_cannot_be_kept_is_no_reason_not_to_talk() {
+    let server = Scripted::tcp(|mut client| client.line());
+    let terminal = Terminal::start(lineframe(["connect", "--history", "/dev/null/none", &server.address]));
+    terminal.shown.until("reason", |shown| contains(shown, "Lines are not remembered: /dev/null/none: "));
+    terminal.until("> _");
+    terminal.type_keys("a\n");
+    assert_eq!(server.result(), "a\n");
+}
+
+#[test]
+fn empty_lines_are_sent_where_that_is_wanted() {
+    let server = Scripted::tcp(|mut client| client.lines(2).concat());
+    let terminal = Terminal::start(lineframe(["connect", "--send-empty", "--crlf", &server.address]));
+    terminal.until("> _");
+    terminal.type_keys("\na\n");
+    assert_eq!(server.result(), b"\r\na\r\n");
+}
+
+#[test]
+fn a_line_that_cannot_be_sent_is_told_and_the_next_one_goes() {
+    let server = Scripted::tcp(|mut client| client.line());
+    let terminal = Terminal::start(lineframe(["connect", "--max-length", "3", &server.address]));
+    terminal.until("> _");
+    terminal.type_keys("abcd\n");
+    terminal.until("> abcd\nnot sent: line of 4 bytes is longer than the limit of 3 bytes\n> _");
+    terminal.type_keys("abc\n");
+    assert_eq!(server.result(), "abc\n");
+}
+
+#[test]
+fn a_reply_over_the_limit_is_told_and_the_next_one_comes() {
+    let server = Scripted::tcp(|client| {
+        client.write("a\nabcdef\nb\n");
+        client
+    });
+    let terminal = Terminal::start(lineframe(["connect", "--max-length", "3", &server.address]));
+    terminal.shown.until("replies", |shown| {
+        let shown = String::from_utf8_lossy(shown).replace("\r\x1b[K", "").replace("> \r\x1b[2C", "");
+        shown.contains("a\r\nbad reply: more than 3 bytes; --max-length sets the limit\r\nb\r\n")
+    });
+}
+
+#[test]
+fn it_connects_again_where_that_is_wanted() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("again.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let terminal = Terminal::start(lineframe(["connect", "--reconnect", path.to_str().unwrap()]));
+    drop(listener.accept().unwrap());
+    let gone = "the server has closed the connection; connecting again";
+    terminal.shown.until("end", |shown| contains(shown, gone));
+    // What is entered meanwhile goes to the next one.
+    terminal.type_keys("a\n");
+    let mut client = Client::new(listener.accept().unwrap().0);
+    assert_eq!(client.line(), "a\n");
+    terminal.shown.until("next one", |shown| contains(shown, "connected again"));
+    client.write("A\n");
+    terminal.shown.until("reply", |shown| contains(shown, "A\r\n"));
+    terminal.type_keys("\x04");
+    assert!(terminal.end().success());
+    assert_eq!(client.rest(), "");
+}
+
+#[test]
+fn ctrl_c_ends_it_while_nobody_is_there_to_connect_to() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("gone.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let terminal = Terminal::start(lineframe(["connect", "--reconnect", path.to_str().unwrap()]));
+    let client = listener.accept().unwrap();
+    drop(listener);
+    fs::remove_file(&path).unwrap();
+    drop(client);
+    terminal.shown.until("end", |shown| contains(shown, "connecting again"));
+    at_once(|| {
+        terminal.type_keys("\x03");
+        terminal.end()
+    });
+}
+
+/// The terminal is as it was before: lines are echoed and edited by it, and what is pasted is not marked.
+#[test]
+fn the_terminal_is_given_back_however_it_ends() {
+    for end in ["\x04", "\x03", "server", "signal"] {
+        let (leave, to_leave) = channel::<()>();
+        let server = Scripted::tcp(move |client| {
+            _ = to_leave.recv();
+            drop(client);
+        });
+        let mut terminal = start(&server.address);
+        terminal.until("> _");
+        assert!(!terminal.mode().intersects(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG));
+        match end {
+            "server" => drop(leave),
+            "signal" => terminal.signal(Signal::TERM),
+            keys => terminal.type_keys(keys),
+        }
+        terminal.shown.until("end", |shown| contains(shown, "\x1b[?2004l"));
+        assert!(terminal.wait().success(), "{end}");
+        assert!(terminal.mode().contains(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG), "{end}");
+    }
+}
+
+/// Each of them within 100 ms, where the machine has not something better to do three times in a row.
+#[test]
+fn it_ends_within_a_tenth_of_a_second() {
+    for end in ["\x04", "\x03", "server"] {
+        let took = (0..3).map(|_| {
+            let (leave, to_leave) = channel::<()>();
+            let server = Scripted::tcp(move |client| {
+                _ = to_leave.recv();
+                drop(client);
+            });
+            let terminal = start(&server.address);
+            terminal.until("> _");
+            terminal.type_keys("half");
+            terminal.until("> half_");
+            if end == "\x04" {
+                terminal.type_keys("\x15");
+                terminal.until("> _");
+            }
+            let start = Instant::now();
+            if end == "server" {
+                drop(leave)
+            } else {
+                terminal.type_keys(end)
+            }
+            terminal.end();
+            start.elapsed()
+        });
+        assert!(took.min().unwrap() < Duration::from_millis(100), "{end:?}");
+    }
+}
+
+#[test]
+fn what_the_server_has_not_taken_is_told_at_the_end() {
+    let server = Scripted::unix(|client| client);
+    let terminal = start(&server.address);
+    terminal.until("> _");
+    terminal.paste(format!("{}\n", "x".repeat(500)).repeat(1000) + "\x04");
+    terminal.shown.until("note", |shown| contains(shown, " bytes not sent: the server has not taken them"));
+    assert!(terminal.end().success());
 }

@@ -6,11 +6,18 @@
 // Unix sockets, signals and pseudo-terminals are part of nearly all of it.
 #![cfg(unix)]
 
+mod bench;
 mod connect;
 mod demo;
+mod drain;
+mod end_of_input;
+mod exec;
+mod inspect;
+mod log;
 mod other_clients;
 mod send;
 mod serve;
+mod serve_limits;
 mod socket_file;
 mod support;
 mod usage;

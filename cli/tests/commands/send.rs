@@ -3,13 +3,16 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
+use std::sync::mpsc::channel;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
-use crate::support::{Client, Ended, Process, Scripted, Server, at_once, lineframe, run};
+use crate::support::{Client, Ended, Process, Scripted, Server, Terminal, at_once, lineframe, run};
 
 /// Gives back what comes, as it comes, and reads nothing that it has not given back yet.
 fn echo(mut client: Client) {
@@ -21,7 +24,7 @@ fn echo(mut client: Client) {
     }
 }
 
-fn start(address: &str) -> Process {
+fn start_send(address: &str) -> Process {
     Process::start(&mut lineframe(["send", address]))
 }
 
@@ -29,7 +32,7 @@ fn start(address: &str) -> Process {
 fn it_ends_with_the_last_reply_though_the_server_stays() {
     let scripts = [Scripted::tcp(stay), Scripted::unix(stay)];
     for server in scripts {
-        let mut send = start(&server.address);
+        let mut send = start_send(&server.address);
         send.feed("a\nb\nlast");
         assert_eq!(at_once(|| send.end()), Ended::well("1\n2\n3\n"));
         let (mut client, lines) = server.result();
@@ -60,7 +63,7 @@ fn it_waits_for_a_reply_that_comes_in_pieces() {
 #[test]
 fn replies_are_printed_while_lines_still_come() {
     let server = Server::start();
-    let mut send = start(&server.tcp);
+    let mut send = start_send(&server.tcp);
     for (line, replies) in [("a\n", "A\n"), ("b\n", "A\nB\n")] {
         send.write(line);
         send.out.until("reply", |out| out == replies.as_bytes());
@@ -88,25 +91,44 @@ fn bytes_pass_as_they_are() {
 
 #[test]
 fn fifty_megabytes_go_both_ways_in_little_memory() {
-    let mut input = Vec::with_capacity(50_000_000);
-    while input.len() < 25_000_000 {
-        writeln!(input, "line {} {}", input.len(), "x".repeat(input.len() % 2000)).unwrap();
+    pass_through(50_000_000);
+}
+
+/// Run by docs/send-gibibyte.sh, which keeps what it prints.
+#[test]
+#[ignore = "a gibibyte"]
+fn a_gibibyte_goes_both_ways_in_little_memory() {
+    pass_through(1 << 30);
+}
+
+/// Lines of all lengths up to the longest that is let through, to a server that reads nothing which it has not answered.
+fn pass_through(length: usize) {
+    let mut input = Vec::with_capacity(length + 100_000);
+    while input.len() < length {
+        let text =
+            if input.len() < length / 2 { input.len() % 2000 } else { 65_536 - "line 1000000000 ".len() };
+        writeln!(input, "line {:10} {}", input.len(), "x".repeat(text)).unwrap();
     }
-    input.resize(49_999_999, b'y');
-    input.push(b'\n');
     let input = Bytes::from(input);
 
+    let start = Instant::now();
     let server = Scripted::tcp(echo);
-    let mut send = start(&server.address);
+    let mut send = start_send(&server.address);
     let (mut stdin, written) = (send.take_stdin(), input.clone());
     let writer = thread::spawn(move || stdin.write_all(&written).map(|()| stdin));
     send.out.until("end of the replies", |out| out.len() == input.len());
     let stdin = writer.join().unwrap();
+    let took = start.elapsed().as_secs_f64();
     #[cfg(target_os = "linux")]
     {
         let status = fs::read_to_string(format!("/proc/{}/status", send.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        let lines = input.iter().filter(|byte| **byte == b'\n').count();
+        println!(
+            "{} bytes in {lines} lines through send and back, peak memory of send {kib} KiB; {took:.1} s",
+            input.len()
+        );
         assert!(kib < 32 * 1024, "{kib} KiB");
     }
     drop(stdin);
@@ -146,7 +168,7 @@ fn a_server_that_leaves_first_ends_it_at_once() {
             client.lines(lines.len() / 2);
             client.write(replies);
         });
-        let mut send = start(&server.address);
+        let mut send = start_send(&server.address);
         send.write(lines);
         // The script ends with the connection, and stdin stays open.
         server.result();
@@ -176,7 +198,7 @@ fn what_the_server_has_begun_to_say_beyond_the_last_reply_is_no_failure() {
         client.write("one\nmore");
         client
     });
-    let mut send = start(&server.address);
+    let mut send = start_send(&server.address);
     send.write("1\n");
     send.out.until("reply", |out| out.starts_with(b"one\n"));
     drop(send.take_stdin());
@@ -240,4 +262,251 @@ fn a_stderr_that_nobody_reads_does_not_change_the_exit_code() {
         u64::MAX,
     );
     assert_eq!(send.end().code, Some(3));
+}
+
+#[test]
+fn the_server_s_end_is_waited_for_where_that_is_asked_for() {
+    // It answers what it has read when it has seen the end, with more lines than it has got.
+    let script = |mut client: Client| {
+        let lines = client.rest();
+        client.write("1\n2\n3\n");
+        lines
+    };
+    let server = Scripted::tcp(script);
+    assert_eq!(run(["send", "--end", "half-close", &server.address], "a\nb"), Ended::well("1\n2\n3\n"));
+    assert_eq!(server.result(), "a\nb\n");
+}
+
+#[test]
+fn so_many_replies_are_waited_for_as_are_asked_for() {
+    // A greeting, and one reply for two lines.
+    let server = Scripted::tcp(|mut client| {
+        client.write("hello\n");
+        client.lines(2);
+        client.write("ok\nmore\n");
+        client
+    });
+    let mut send = Process::start(&mut lineframe(["send", "--replies", "2", &server.address]));
+    send.feed("a\nb\n");
+    assert_eq!(at_once(|| send.end()), Ended::well("hello\nok\n"));
+
+    let server = Scripted::tcp(|mut client| {
+        client.rest();
+        client.write("1\n2\n");
+    });
+    let ended = run(["send", "--end", "half-close", "--replies", "3", &server.address], "a\n");
+    ended.assert_failed(1, "1\n2\n", " 2 of 3 ");
+}
+
+#[test]
+fn no_reply_is_waited_for_where_none_is_wanted() {
+    let server = Scripted::tcp(|mut client| {
+        let lines = client.rest();
+        (client, lines)
+    });
+    let mut send = Process::start(&mut lineframe(["send", "--end", "close", &server.address]));
+    send.feed("a\nb");
+    assert_eq!(at_once(|| send.end()), Ended::well(""));
+    assert_eq!(server.result().1, "a\nb\n");
+}
+
+#[test]
+fn what_does_not_go_with_close_is_exit_2() {
+    for more in [["--replies", "1"], ["--expect", "a"]] {
+        let mut arguments = vec!["send", "--end", "close", "127.0.0.1:1"];
+        arguments.extend(more);
+        run(arguments, "").assert_failed(2, "", "--end close");
+    }
+}
+
+#[test]
+fn a_server_that_keeps_it_waiting_is_exit_4() {
+    let silent = |mut client: Client| {
+        client.line();
+        client.write("1\nand ");
+        client
+    };
+    for server in [Scripted::tcp(silent), Scripted::unix(silent)] {
+        let ended = run(["send", "--timeout", "300ms", &server.address], "a\nb\n");
+        // What has come of a reply may say why there is no more.
+        ended.assert_failed(4, "1\nand ", "nothing from the server for 300ms, after 1 of 2 replies");
+    }
+    // One that reads nothing.
+    for end in ["replies", "half-close", "close"] {
+        let server = Scripted::unix(|client| client);
+        let ended =
+            run(["send", "--end", end, "--timeout", "300ms", &server.address], "a\n".repeat(1_000_000));
+        ended.assert_failed(4, "", "nothing from the server for 300ms, after 0 ");
+    }
+    // One that does not answer, while more lines may come.
+    let server = Scripted::unix(|client| client);
+    let mut send = Process::start(&mut lineframe(["send", "--timeout", "300ms", &server.address]));
+    send.write("a\n");
+    send.end().assert_failed(4, "", "nothing from the server for 300ms, after 0 of 1 ");
+}
+
+#[test]
+fn a_server_that_drips_and_a_stdin_that_pauses_keep_nobody_waiting() {
+    let server = Scripted::tcp(|mut client| {
+        client.line();
+        for byte in b"1234567890\n" {
+            thread::sleep(Duration::from_millis(60));
+            client.write([*byte]);
+        }
+        client.line();
+        client.write("2\n");
+    });
+    let mut send = Process::start(&mut lineframe(["send", "--timeout", "300ms", &server.address]));
+    send.write("a\n");
+    send.out.until("first reply", |out| out == b"1234567890\n");
+    // Nothing is asked of the server meanwhile.
+    thread::sleep(Duration::from_millis(500));
+    send.write("b\n");
+    drop(send.take_stdin());
+    assert_eq!(send.end(), Ended::well("1234567890\n2\n"));
+}
+
+#[test]
+fn a_reply_that_is_not_as_expected_is_exit_7() {
+    let script = |mut client: Client| {
+        client.lines(3);
+        client.write("ok 1\nerr \x1b[2J\nok 3\n");
+        client
+    };
+    let server = Scripted::tcp(script);
+    let ended = run(["send", "--expect", "^ok", &server.address], "a\nb\nc\n");
+    ended.assert_failed(7, "ok 1\nerr \x1b[2J\n", r"reply 2 does not match ^ok: err \x1b[2J");
+    let server = Scripted::tcp(script);
+    let ended = run(["send", "--expect", "^(ok|err) ", &server.address], "a\nb\nc\n");
+    assert_eq!(ended, Ended::well("ok 1\nerr \x1b[2J\nok 3\n"));
+}
+
+#[test]
+fn no_reply_at_all_is_not_what_was_expected() {
+    let server = Scripted::tcp(|mut client| client.rest());
+    let ended = run(["send", "--end", "half-close", "--expect", "", &server.address], "a\n");
+    ended.assert_failed(7, "", "no reply has come");
+}
+
+#[test]
+fn a_reply_over_the_limit_is_exit_6() {
+    let script = |mut client: Client| {
+        client.lines(3);
+        client.write("1234\n12345\n1\n");
+        client
+    };
+    let server = Scripted::tcp(script);
+    let ended = run(["send", "--max-length", "4", &server.address], "a\nb\nc\n");
+    ended.assert_failed(6, "1234\n", "reply 2: more than 4 bytes; --max-length");
+}
+
+#[test]
+fn a_line_over_the_limit_is_exit_6_when_those_before_it_are_answered() {
+    let server = Server::start();
+    let ended = run(["send", "--max-length", "4", &server.tcp], "abcd\nabcde\nabc\n");
+    ended.assert_failed(6, "ABCD\n", "line 2 of stdin: more than 4 bytes; --max-length");
+}
+
+#[test]
+fn lines_may_end_otherwise() {
+    for (arguments, input, sent) in [
+        (&["--delimiter", "nul"][..], "a\nb\0c", "a\nb\0c\0"),
+        (&["--delimiter", "crlf"], "a\r\nb", "a\r\nb\r\n"),
+        (&["--delimiter", "sequence:2e0a"], "a\n.b.\nc", "a\n.b.\nc.\n"),
+        (&["--crlf"], "a\nb\r\nc", "a\r\nb\r\nc\r\n"),
+    ] {
+        let server = Scripted::tcp(echo);
+        let mut all = vec!["send", &server.address];
+        all.extend(arguments);
+        assert_eq!(run(all, input), Ended::well(sent), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_lone_line_feed_is_not_sent_where_only_crlf_ends_a_line() {
+    let server = Scripted::tcp(echo);
+    let ended = run(["send", "--delimiter", "crlf", &server.address], "a\r\nb\nc\r\n");
+    ended.assert_failed(6, "a\r\n", "line 2 of stdin: a CR or LF in it");
+}
+
+#[test]
+fn it_connects_again_where_nobody_was_yet() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("late.sock");
+    let address = path.to_str().unwrap().to_owned();
+    let mut send = Process::start(&mut lineframe(["send", "--retry", "20", &address]));
+    send.feed("a\n");
+    // So long that the first round has failed; were it not so, the test would find nothing wrong.
+    thread::sleep(Duration::from_millis(150));
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut client = Client::new(listener.accept().unwrap().0);
+    assert_eq!(client.line(), "a\n");
+    client.write("A\n");
+    assert_eq!(send.end(), Ended::well("A\n"));
+}
+
+#[test]
+fn every_attempt_is_named_where_none_succeeds() {
+    let directory = TempDir::new().unwrap();
+    let absent = directory.path().join("absent.sock");
+    let ended = run(["send", "--retry", "2", absent.to_str().unwrap()], "a\n");
+    ended.assert_failed(3, "", "3 times");
+}
+
+#[test]
+fn replies_are_escaped_on_a_terminal_and_where_that_is_asked_for() {
+    let script = |mut client: Client| {
+        client.line();
+        client.write("\x1b]0;x\x07\u{9b}\u{202e} 世\n");
+        client
+    };
+    let server = Scripted::tcp(script);
+    let ended = run(["send", "--escape", "always", &server.address], "a\n");
+    assert_eq!(ended, Ended::well("\\x1b]0;x\\x07\\u{9b}\\u{202e} 世\n"));
+
+    let with_stdin = |escape| {
+        let server = Scripted::tcp(script);
+        let input = TempDir::new().unwrap();
+        let path = input.path().join("lines");
+        fs::write(&path, "a\n").unwrap();
+        let command = lineframe(["send", "--escape", escape, &server.address]);
+        let terminal = Terminal::with_stdin(command, File::open(path).unwrap());
+        String::from_utf8_lossy(&terminal.shown.to_end()).into_owned()
+    };
+    assert_eq!(with_stdin("auto"), "\\x1b]0;x\\x07\\u{9b}\\u{202e} 世\r\n");
+    assert_eq!(with_stdin("never"), "\x1b]0;x\x07\u{9b}\u{202e} 世\r\n");
+}
+
+#[test]
+fn long_input_shows_how_far_it_is() {
+    let input = TempDir::new().unwrap();
+    let path = input.path().join("lines");
+    fs::write(&path, "a\n".repeat(500_000)).unwrap();
+    let (go_on, to_go_on) = channel::<()>();
+    let server = Scripted::unix(move |mut client| {
+        client.lines(100_000);
+        client.write("A\n".repeat(100_000));
+        _ = to_go_on.recv();
+    });
+    let command = lineframe(["send", &server.address]);
+    let terminal = Terminal::with_stdin_and_piped_stdout(command, File::open(path).unwrap());
+    terminal.shown.until("bar", |shown| {
+        let shown = String::from_utf8_lossy(shown);
+        shown.contains("##-") && shown.contains("%, ") && shown.contains(" left, 100,000 of ")
+    });
+    drop(go_on);
+    assert_eq!(terminal.end().code(), Some(1));
+}
+
+#[test]
+fn a_connection_that_is_not_accepted_in_time_is_exit_3() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("full.sock");
+    let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&listener, 0).unwrap();
+    // The one that has room to wait.
+    let _waiting = UnixStream::connect(&path).unwrap();
+    let ended = run(["send", "--connect-timeout", "200ms", path.to_str().unwrap()], "a\n");
+    ended.assert_failed(3, "", "no answer in time (connect_timeout)");
 }

@@ -77,6 +77,49 @@ fn ascii_letters_are_upper_cased_and_nothing_else() {
 }
 
 #[test]
+fn echo_changes_nothing() {
+    let mut line: Vec<_> = (0..=255).filter(|byte| *byte != b'\n').collect();
+    line.push(b'\n');
+    let server = Server::with(|serve| _ = serve.args(["--handler", "echo"]));
+    for mut client in server.clients() {
+        client.write(&line);
+        assert_eq!(client.line(), line);
+    }
+}
+
+#[test]
+fn unicode_upper_case_may_be_longer_than_the_line_and_of_what_is_no_utf_8_there_is_none() {
+    let server = Server::with(|serve| _ = serve.args(["--handler", "upper-unicode"]));
+    for mut client in server.clients() {
+        client.write("straße ŉ ΐ 世界\n");
+        assert_eq!(client.line(), "STRASSE ʼN \u{399}\u{308}\u{301} 世界\n");
+        client.write(b"abc\xff\n");
+        assert_eq!(client.line(), "error: line of 4 bytes that is not UTF-8 from byte 3 on\n");
+        client.write("b\n");
+        assert_eq!(client.line(), "B\n");
+    }
+}
+
+/// U+0390 becomes three characters: 2 bytes grow to 6.
+#[test]
+fn a_reply_that_grows_over_its_limit_is_an_error_line() {
+    let line = "\u{390}".repeat(32 * 1024) + "\n";
+    let server = Server::with(|serve| _ = serve.args(["--handler", "upper-unicode"]));
+    for mut client in server.clients() {
+        client.feed([line.as_bytes(), b"b\n"].concat());
+        let reply = client.line();
+        assert!(is_error(&reply) && reply.len() <= 200, "{} bytes", reply.len());
+        assert_eq!(client.line(), "B\n");
+    }
+    let options = ["--handler", "upper-unicode", "--max-encoded-length", "192k"];
+    let server = Server::with(|serve| _ = serve.args(options));
+    for mut client in server.clients() {
+        client.feed(line.as_bytes());
+        assert!(client.line() == line.to_uppercase(), "not three times as long");
+    }
+}
+
+#[test]
 fn every_byte_may_stand_in_a_line() {
     let mut line: Vec<_> = (0..=255).filter(|byte| *byte != b'\n').collect();
     line.push(b'\n');

@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -14,7 +14,10 @@ pub(crate) struct Client(BufReader<UnixStream>);
 
 impl Client {
     pub(crate) fn tcp(address: &str) -> Self {
-        Self::new(TcpStream::connect(address).unwrap())
+        let socket = TcpStream::connect(address).unwrap();
+        // What is written is on its way, and not kept back until more is.
+        socket.set_nodelay(true).unwrap();
+        Self::new(socket)
     }
 
     pub(crate) fn unix(path: &Path) -> Self {
@@ -27,6 +30,23 @@ impl Client {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
         Self(BufReader::new(socket))
+    }
+
+    /// The port that it comes from, where it is a TCP connection.
+    pub(crate) fn port(&self) -> u16 {
+        let socket = OwnedFd::from(self.0.get_ref().try_clone().unwrap());
+        TcpStream::from(socket).local_addr().unwrap().port()
+    }
+
+    /// Whether the peer may still take it.
+    pub(crate) fn try_write(&self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.get_ref().write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// The socket, where nothing that it has brought waits here to be taken.
+    pub(crate) fn into_inner(self) -> UnixStream {
+        assert!(self.0.buffer().is_empty());
+        self.0.into_inner()
     }
 
     pub(crate) fn write(&self, bytes: impl AsRef<[u8]>) {
@@ -57,6 +77,17 @@ impl Client {
         let read = self.0.read_until(b'\n', &mut line);
         assert!(read.is_ok(), "{read:?}, so far: {}", line.escape_ascii());
         line.into()
+    }
+
+    /// Waits for the end of the stream, or a reset.
+    pub(crate) fn wait_for_end(&mut self) {
+        let mut rest = Vec::new();
+        match self.0.read_to_end(&mut rest) {
+            Err(error) if error.kind() != ErrorKind::ConnectionReset => {
+                panic!("{error}, {}", rest.escape_ascii())
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn lines(&mut self, count: usize) -> Vec<Bytes> {

@@ -10,7 +10,8 @@ use super::Watch;
 
 pub(crate) fn lineframe<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineframe"));
-    command.args(arguments);
+    // What a test types is not for whoever runs it to remember.
+    command.args(arguments).env("LINEFRAME_HISTORY", "none");
     command
 }
 

@@ -1,21 +1,29 @@
 use std::path::PathBuf;
+use std::process::Command;
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Client, Process, lineframe};
+use super::{Client, Ended, Process, lineframe};
 
 /// `lineframe serve` on a TCP port and on a Unix socket.
 pub(crate) struct Server {
-    _process: Process,
+    pub(crate) process: Process,
     pub(crate) tcp: String,
     directory: TempDir,
 }
 
 impl Server {
     pub(crate) fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With more arguments, or an environment.
+    pub(crate) fn with(configure: impl FnOnce(&mut Command)) -> Self {
         let directory = TempDir::new().unwrap();
-        let arguments = ["serve", "127.0.0.1:0", "./some.sock"];
-        let process = Process::start(lineframe(arguments).current_dir(&directory));
+        let mut serve = lineframe(["serve", "127.0.0.1:0", "./some.sock"]);
+        configure(serve.current_dir(&directory));
+        let process = Process::start(&mut serve);
         let mut said = String::new();
         process.out.until("line for each listener", |out| {
             said = String::from_utf8_lossy(out).into_owned();
@@ -24,7 +32,18 @@ impl Server {
         let tcp =
             said.strip_prefix("listening ").and_then(|said| said.strip_suffix("\nlistening ./some.sock\n"));
         let tcp = tcp.unwrap_or_else(|| panic!("{said:?}")).to_owned();
-        Self { _process: process, tcp, directory }
+        Self { process, tcp, directory }
+    }
+
+    /// Answering by a command.
+    pub(crate) fn exec(options: &[&str], command: &[&str]) -> Self {
+        Self::with(|serve| _ = serve.args(options).args(["--exec", "--"]).args(command))
+    }
+
+    /// Asked to stop, how it ends.
+    pub(crate) fn stop(self) -> Ended {
+        self.process.signal(Signal::TERM);
+        self.process.end()
     }
 
     pub(crate) fn path(&self) -> PathBuf {

@@ -5,6 +5,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 
 use pty_process::Size;
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::termios::{LocalModes, tcgetattr};
 use vt100::Parser;
 
 use super::Watch;
@@ -25,6 +27,14 @@ impl Terminal {
 
     pub(crate) fn with_piped_stdout(command: Command) -> Self {
         Self::open(pty_process::blocking::Command::from(command).stdout(Stdio::piped()))
+    }
+
+    pub(crate) fn with_stdin(command: Command, stdin: File) -> Self {
+        Self::open(pty_process::blocking::Command::from(command).stdin(stdin))
+    }
+
+    pub(crate) fn with_stdin_and_piped_stdout(command: Command, stdin: File) -> Self {
+        Self::open(pty_process::blocking::Command::from(command).stdin(stdin).stdout(Stdio::piped()))
     }
 
     fn open(command: pty_process::blocking::Command) -> Self {
@@ -53,7 +63,21 @@ impl Terminal {
 
     pub(crate) fn end(mut self) -> ExitStatus {
         self.shown.to_end();
+        self.wait()
+    }
+
+    /// Who has let go of the terminal, or is about to.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// What the terminal does of itself.
+    pub(crate) fn mode(&self) -> LocalModes {
+        tcgetattr(&self.keys).unwrap().local_modes
     }
 }
 
@@ -73,8 +97,16 @@ fn dialogue(bytes: &[u8]) -> String {
     let screen = parser.screen();
     let (cursor_row, cursor_column) = screen.cursor_position();
     let mut rows: Vec<_> = screen.rows(0, 80).map(|row| row.trim_end().to_owned()).collect();
-    let row = &mut rows[usize::from(cursor_row)];
-    *row = format!("{row:<0$}_", usize::from(cursor_column));
+    let cells = |columns: std::ops::Range<u16>| {
+        let cells = columns.filter_map(|column| screen.cell(cursor_row, column));
+        let texts = cells.filter(|cell| !cell.is_wide_continuation()).map(|cell| match cell.contents() {
+            "" => " ",
+            text => text,
+        });
+        texts.collect::<String>()
+    };
+    let (before, behind) = (cells(0..cursor_column), cells(cursor_column..80));
+    rows[usize::from(cursor_row)] = format!("{before}_{}", behind.trim_end());
     let from_prompt = rows.iter().skip_while(|row| !row.starts_with("> ") && *row != ">");
     from_prompt.map(String::as_str).collect::<Vec<_>>().join("\n").trim_end().to_owned()
 }

@@ -1,6 +1,7 @@
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -65,6 +66,17 @@ impl Watch {
         }
         drop(seen);
         panic!("no end, {}", self.so_far());
+    }
+
+    /// Whether it ends within this time.
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+        let (seen, changed) = &*self.0;
+        changed.wait_timeout_while(seen.lock().unwrap(), time, |seen| !seen.ended).unwrap().0.ended
+    }
+
+    /// What has come so far.
+    pub(crate) fn bytes(&self) -> Bytes {
+        Bytes::copy_from_slice(&self.0.0.lock().unwrap().bytes)
     }
 
     /// The end of it, if it is long.

@@ -1,0 +1,45 @@
+//! The time of a run, in nanoseconds since its start.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock(Instant);
+
+impl Clock {
+    pub(super) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    #[inline]
+    pub(super) fn now(self) -> u64 {
+        nanoseconds(self.0.elapsed())
+    }
+
+    pub(super) fn instant(self, at: u64) -> tokio::time::Instant {
+        (self.0 + Duration::from_nanos(at)).into()
+    }
+}
+
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// When the last line may be sent. It can come earlier than planned.
+#[derive(Clone, Debug)]
+pub(super) struct Deadline(Arc<AtomicU64>);
+
+impl Deadline {
+    pub(super) fn new(at: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(at)))
+    }
+
+    pub(super) fn at(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn bring_forward(&self, to: u64) {
+        self.0.fetch_min(to, Relaxed);
+    }
+}

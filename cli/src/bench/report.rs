@@ -1,0 +1,420 @@
+//! What a run has come to, in text and as JSON.
+
+use std::fmt::{self, Display, Write};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use super::Arguments;
+use super::measure::{Latencies, Series, Slot};
+use super::server::ServerProcesses;
+use super::thread::Outcome;
+use crate::failure::Failure;
+use crate::show::counted;
+
+/// The share of time from which on a thread's own work is part of what it measures.
+const BUSY: f64 = 0.9;
+
+/// Of a run that is over sooner nothing can be said of that: 100 ms.
+const LONG_ENOUGH: u64 = 100_000_000;
+
+/// A pause without any reply is worth a line from this on.
+const PAUSE: u64 = 100_000_000;
+
+/// Columns of a picture in text.
+const COLUMNS: usize = 50;
+
+/// The percentiles of the table, by name.
+const PERCENTILES: [(&str, f64); 5] =
+    [("50 %", 0.5), ("90 %", 0.9), ("99 %", 0.99), ("99.9 %", 0.999), ("99.99 %", 0.9999)];
+
+pub(super) struct Report {
+    pub(super) setting: Setting,
+    pub(super) raw: Latencies,
+    pub(super) corrected: Latencies,
+    pub(super) series: Series,
+    /// Of the measured part, in nanoseconds.
+    pub(super) elapsed: u64,
+    replies: u64,
+    missing: u64,
+    unsent: u64,
+    /// Of the busiest thread, from 0 to 1.
+    busy: f64,
+    cpu: Option<Duration>,
+    server_cpu: Option<Duration>,
+    server_ids: Vec<u32>,
+    pub(super) warnings: Vec<String>,
+    pub(super) failure: Option<Failure>,
+}
+
+/// What was asked for.
+#[derive(Serialize)]
+pub(super) struct Setting {
+    pub(super) address: String,
+    pub(super) connections: u32,
+    pub(super) window: u32,
+    pub(super) length: usize,
+    pub(super) reply: String,
+    pub(super) rate: Option<u64>,
+    threads: u32,
+}
+
+impl Setting {
+    fn new(arguments: &Arguments) -> Self {
+        Self {
+            address: arguments.address.to_string(),
+            connections: arguments.connections,
+            window: arguments.window,
+            length: arguments.length,
+            reply: arguments
+                .reply
+                .to_possible_value()
+                .map_or_else(String::new, |value| value.get_name().into()),
+            rate: arguments.rate,
+            threads: arguments.threads.min(arguments.connections),
+        }
+    }
+}
+
+/// The load, in a line.
+impl Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, connections, window, length, .. } = self;
+        write!(f, "{address}: {}, ", counted(u64::from(*connections), "connection"))?;
+        match self.rate {
+            None => write!(f, "{} in flight on each, ", counted(u64::from(*window), "line"))?,
+            Some(rate) => write!(f, "{} a second, ", counted(rate, "line"))?,
+        }
+        write!(f, "{length} bytes")
+    }
+}
+
+/// What is going to happen.
+pub(super) fn plan(arguments: &Arguments) -> String {
+    let setting = Setting::new(arguments);
+    let warm_up = humantime::format_duration(arguments.warm_up);
+    let lasts = [
+        arguments.count.map(|count| format!("{count} lines")),
+        arguments.duration().map(|duration| humantime::format_duration(duration).to_string()),
+    ];
+    let lasts: Vec<_> = lasts.into_iter().flatten().collect();
+    format!("{setting}\n{}, after {warm_up} of warm-up", lasts.join(" or "))
+}
+
+impl Report {
+    /// `end` is when sending was to end, where it went on until then.
+    pub(super) fn new(
+        arguments: &Arguments,
+        outcomes: Vec<Outcome>,
+        server: &ServerProcesses,
+        server_cpu: Option<Duration>,
+        end: u64,
+    ) -> Self {
+        let mut outcomes = outcomes.into_iter();
+        let mut all = outcomes.next().unwrap_or_else(|| unreachable!("there is a thread"));
+        let mut busy = all.effort.busy;
+        let mut cpu = all.effort.cpu;
+        for outcome in outcomes {
+            all.measure.add(outcome.measure);
+            all.broken.extend(outcome.broken);
+            all.unsent += outcome.unsent;
+            busy = busy.max(outcome.effort.busy);
+            cpu = cpu.zip(outcome.effort.cpu).map(|(all, one)| all + one);
+        }
+        let measure = all.measure;
+        let missing = all.broken.iter().map(|broken| broken.missing).sum();
+        let failed = all.broken.len();
+        let first = all.broken.into_iter().min_by_key(|broken| broken.at);
+        let failure = first.map(|first| {
+            first.failure.and(format_args!(
+                "{failed} of {} failed, {} missing",
+                counted(arguments.connections.into(), "connection"),
+                counted(missing, "reply")
+            ))
+        });
+        let corrected = match arguments.rate {
+            Some(_) => measure.intended,
+            None => corrected(&measure.raw),
+        };
+        let start = measure.series.start;
+        Self {
+            setting: Setting::new(arguments),
+            corrected,
+            raw: measure.raw,
+            series: measure.series,
+            elapsed: measure.last.max(end).saturating_sub(start),
+            replies: measure.replies,
+            missing,
+            unsent: all.unsent,
+            busy,
+            cpu,
+            server_cpu,
+            server_ids: server.ids().into(),
+            warnings: Vec::new(),
+            failure,
+        }
+    }
+
+    /// What makes the figures less than they seem.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.busy > BUSY && self.elapsed >= LONG_ENOUGH {
+            warnings.push(format!(
+                "a thread of bench was {:.0} % busy: what it measures is partly itself (more --threads)",
+                self.busy * 100.0
+            ));
+        }
+        if self.unsent > 0 {
+            warnings.push(format!(
+                "{} due and not sent: the replies, within --window, do not keep up with --rate, and the latencies \
+                 would be longer than these",
+                counted(self.unsent, "line")
+            ));
+        }
+        warnings
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        self.write_text(&mut text).unwrap_or_else(|error| unreachable!("{error}"));
+        text
+    }
+
+    fn write_text(&self, to: &mut String) -> fmt::Result {
+        let seconds = self.elapsed as f64 / 1e9;
+        writeln!(to, "\nreplies     {}, in {}", self.replies, Time(self.elapsed))?;
+        if self.missing > 0 {
+            writeln!(to, "missing     {}", self.missing)?;
+        }
+        if self.replies == 0 {
+            return Ok(());
+        }
+        writeln!(to, "rate        {:.0} a second", self.replies as f64 / seconds)?;
+
+        writeln!(to, "\nlatency         raw   corrected")?;
+        let mut row = |name: &str, raw: u64, corrected: u64| {
+            writeln!(to, "  {name:<7} {:>9}   {:>9}", Time(raw).to_string(), Time(corrected).to_string())
+        };
+        row("min", self.raw.min(), self.corrected.min())?;
+        for (name, quantile) in PERCENTILES {
+            row(name, self.raw.value_at_quantile(quantile), self.corrected.value_at_quantile(quantile))?;
+        }
+        row("max", self.raw.max(), self.corrected.max())?;
+        row("mean", self.raw.mean() as u64, self.corrected.mean() as u64)?;
+
+        let columns = self.columns(COLUMNS);
+        let width = columns.first().map_or(0, |column| column.width);
+        let most = columns.iter().map(|column| column.longest).max().unwrap_or(0);
+        let fastest = columns.iter().map(|column| column.rate).fold(0.0, f64::max);
+        writeln!(to, "\nover time, {} each", Time(width))?;
+        let longest = columns.iter().map(|column| column.longest as f64 / most as f64);
+        writeln!(to, "  longest {}  up to {}", Bars(longest.collect()), Time(most))?;
+        let rates = columns.iter().map(|column| column.rate / fastest);
+        writeln!(to, "  replies {}  up to {fastest:.0}/s", Bars(rates.collect()))?;
+        if let Some((at, length)) = self.pause() {
+            writeln!(to, "  no reply for {}, from {} on", Time(length), Time(at))?;
+        }
+
+        let each = |cpu: Duration| Time((cpu.as_nanos() / u128::from(self.replies)) as u64);
+        if let Some(cpu) = self.cpu {
+            writeln!(to, "\nCPU time for each line")?;
+            writeln!(to, "  bench   {}, its busiest thread {:.0} % busy", each(cpu), self.busy * 100.0)?;
+        }
+        if let Some(cpu) = self.server_cpu {
+            let ids: Vec<_> = self.server_ids.iter().map(u32::to_string).collect();
+            writeln!(to, "  server  {}, process {}", each(cpu), ids.join(", "))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn json(&self) -> String {
+        #[derive(Serialize)]
+        struct Object<'a> {
+            #[serde(flatten)]
+            setting: &'a Setting,
+            seconds: f64,
+            replies: u64,
+            missing: u64,
+            unsent: u64,
+            replies_per_second: f64,
+            latency_ns: Both,
+            slot_seconds: f64,
+            over_time: Vec<Part>,
+            longest_pause: Option<Pause>,
+            cpu_ns_per_line: Cpu<'a>,
+            warnings: &'a [String],
+            failure: Option<String>,
+        }
+        #[derive(Serialize)]
+        struct Both {
+            raw: Summary,
+            corrected: Summary,
+        }
+        #[derive(Serialize)]
+        struct Summary {
+            min: u64,
+            p50: u64,
+            p90: u64,
+            p99: u64,
+            p99_9: u64,
+            p99_99: u64,
+            max: u64,
+            mean: f64,
+        }
+        #[derive(Serialize)]
+        struct Part {
+            replies: u64,
+            p50_ns: Option<u64>,
+            p99_ns: Option<u64>,
+            max_ns: Option<u64>,
+        }
+        #[derive(Serialize)]
+        struct Pause {
+            from_seconds: f64,
+            seconds: f64,
+        }
+        #[derive(Serialize)]
+        struct Cpu<'a> {
+            bench: Option<f64>,
+            busiest_thread: f64,
+            server: Option<f64>,
+            server_pids: &'a [u32],
+        }
+        let summary = |latencies: &Latencies| {
+            let at = |quantile| latencies.value_at_quantile(quantile);
+            Summary {
+                min: latencies.min(),
+                p50: at(0.5),
+                p90: at(0.9),
+                p99: at(0.99),
+                p99_9: at(0.999),
+                p99_99: at(0.9999),
+                max: latencies.max(),
+                mean: latencies.mean(),
+            }
+        };
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
+        let each = |cpu: Duration| (self.replies > 0).then(|| cpu.as_nanos() as f64 / self.replies as f64);
+        let slots = self.series.slots.iter().map(|slot| {
+            let at =
+                |quantile| (!slot.latencies.is_empty()).then(|| slot.latencies.value_at_quantile(quantile));
+            Part { replies: slot.replies, p50_ns: at(0.5), p99_ns: at(0.99), max_ns: at(1.0) }
+        });
+        let object = Object {
+            setting: &self.setting,
+            seconds: seconds(self.elapsed),
+            replies: self.replies,
+            missing: self.missing,
+            unsent: self.unsent,
+            replies_per_second: if self.elapsed > 0 {
+                self.replies as f64 / seconds(self.elapsed)
+            } else {
+                0.0
+            },
+            latency_ns: Both { raw: summary(&self.raw), corrected: summary(&self.corrected) },
+            slot_seconds: seconds(self.series.width),
+            over_time: slots.collect(),
+            longest_pause: self
+                .pause()
+                .map(|(at, length)| Pause { from_seconds: seconds(at), seconds: seconds(length) }),
+            cpu_ns_per_line: Cpu {
+                bench: self.cpu.and_then(each),
+                busiest_thread: self.busy,
+                server: self.server_cpu.and_then(each),
+                server_pids: &self.server_ids,
+            },
+            warnings: &self.warnings,
+            failure: self.failure.as_ref().map(Failure::message),
+        };
+        // Its numbers are finite and its keys strings: there is nothing in it that could fail.
+        serde_json::to_string(&object).unwrap_or_default() + "\n"
+    }
+
+    /// The run over time, in at most `most` columns of equal width.
+    pub(super) fn columns(&self, most: usize) -> Vec<Column> {
+        let slots = &self.series.slots;
+        let each = slots.len().div_ceil(most).max(1);
+        let width = self.series.width * each as u64;
+        let columns = slots.chunks(each).enumerate().map(|(nth, slots)| {
+            let at = width * nth as u64;
+            let mut all = Slot::new();
+            slots.iter().for_each(|slot| all.add(slot));
+            // The last one may end with the run.
+            let covered = width.min(self.elapsed.saturating_sub(at)).max(1);
+            Column {
+                width,
+                is_empty: all.latencies.is_empty(),
+                median: all.latencies.value_at_quantile(0.5),
+                // It has only two digits.
+                longest: all.latencies.max().min(self.corrected.max()),
+                rate: all.replies as f64 * 1e9 / covered as f64,
+            }
+        });
+        columns.collect()
+    }
+
+    /// The longest time without any reply, from when on, as far as the slots tell; where that is long.
+    fn pause(&self) -> Option<(u64, u64)> {
+        let mut longest = 0..0;
+        let mut start = 0;
+        for (nth, slot) in self.series.slots.iter().enumerate() {
+            if slot.replies > 0 {
+                start = nth + 1;
+            } else if nth + 1 - start > longest.len() {
+                longest = start..nth + 1;
+            }
+        }
+        let length = longest.len() as u64 * self.series.width;
+        (length >= PAUSE).then_some((longest.start as u64 * self.series.width, length))
+    }
+}
+
+/// A part of the run.
+pub(super) struct Column {
+    pub(super) width: u64,
+    pub(super) is_empty: bool,
+    pub(super) median: u64,
+    pub(super) longest: u64,
+    /// Replies a second.
+    pub(super) rate: f64,
+}
+
+/// As if lines had gone on being sent at the median distance while one waited for its reply: what hdrhistogram's authors
+/// call correcting for coordinated omission.
+fn corrected(raw: &Latencies) -> Latencies {
+    const SHORTEST: u64 = 1_000;
+
+    raw.clone_correct(raw.value_at_quantile(0.5).max(SHORTEST))
+}
+
+/// Nanoseconds in three digits.
+pub(super) struct Time(pub(super) u64);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, unit) = match self.0 {
+            0..1_000 => return write!(f, "{} ns", self.0),
+            1_000..1_000_000 => (self.0 as f64 / 1e3, "µs"),
+            1_000_000..1_000_000_000 => (self.0 as f64 / 1e6, "ms"),
+            _ => (self.0 as f64 / 1e9, "s"),
+        };
+        let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+        write!(f, "{value:.digits$} {unit}")
+    }
+}
+
+/// A picture of one line: numbers from 0 to 1.
+struct Bars(Vec<f64>);
+
+impl Display for Bars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+        for &height in &self.0 {
+            let level = (height * LEVELS.len() as f64).ceil() as usize;
+            f.write_char(if height > 0.0 { LEVELS[level.clamp(1, LEVELS.len()) - 1] } else { ' ' })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! Around a command's stdin and stdout.
+
+use std::ffi::OsString;
+use std::process::{ExitStatus, Stdio};
+
+use tokio::process::Command;
+
+use super::frames::Rules;
+use super::log::{Direction, Log, Place};
+use super::pass::{Stopped, pass};
+use crate::failure::Failure;
+use crate::show;
+use crate::signals::{Signal, Signals};
+
+/// Runs the command, with what comes on stdin for it and its answers to stdout, until it has ended and all that it has
+/// said is out. Its exit code becomes ours.
+pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Result<(), Failure> {
+    let [program, arguments @ ..] = command else { return Ok(()) };
+    let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| {
+        Failure::other(format_args!("cannot run {}", show::escaped(program.as_encoded_bytes())), error)
+    })?;
+    let (Some(to_child), Some(from_child)) = (child.stdin.take(), child.stdout.take()) else {
+        return Ok(());
+    };
+    let id = child.id();
+    let place = |direction| Place { connection: 1, direction };
+    let asking = async {
+        match pass(tokio::io::stdin(), to_child, place(Direction::ToServer), rules, log).await {
+            Err(Stopped::Output) => return,
+            Err(Stopped::Read(error)) => show::note(format_args!("lineframe: cannot read stdin: {error}")),
+            Ok(()) => {}
+        }
+        // The command decides when it is over.
+        std::future::pending().await
+    };
+    let answering = async {
+        match pass(from_child, tokio::io::stdout(), place(Direction::ToClient), rules, log).await {
+            Err(Stopped::Output) => return Ok(()),
+            Err(Stopped::Read(error)) => return Err(Failure::other("cannot read from the command", error)),
+            Ok(()) => close_stdout(),
+        }
+        match child.wait().await.map(code) {
+            Ok(0) => Ok(()),
+            Ok(code) => Err(Failure::passed_on(code)),
+            Err(error) => Err(Failure::other("cannot wait for the command", error)),
+        }
+    };
+    let telling = async {
+        // On a terminal Ctrl-C has reached the command already. Whichever comes second ends it.
+        match signals.next().await {
+            Signal::Interrupt => {}
+            Signal::Terminate => terminate(id),
+        }
+        signals.next().await;
+    };
+    tokio::select! {
+        () = asking => Ok(()),
+        () = telling => Err(Failure::other("interrupted", "the command was killed")),
+        answered = answering => answered,
+    }
+}
+
+/// Says to whoever reads it that nothing more comes, while the command may still be at work.
+fn close_stdout() {
+    #[cfg(unix)]
+    if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
+        _ = rustix::stdio::dup2_stdout(null);
+    }
+}
+
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn terminate(id: Option<u32>) {
+    #[cfg(unix)]
+    if let Some(pid) = id.and_then(|id| rustix::process::Pid::from_raw(id as i32)) {
+        _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    }
+}
+
+/// As a shell gives it: that of the command, or 128 and the signal that ended it.
+fn code(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        return 128 | signal as u8;
+    }
+    status.code().map_or(1, |code| code as u8)
+}

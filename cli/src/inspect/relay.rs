@@ -1,0 +1,88 @@
+//! Between clients and a server.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lineframe::{Accepted, Bind, Listener as _};
+use tokio::task::JoinSet;
+
+use super::frames::Rules;
+use super::log::{Closed, Direction, Log, Place};
+use super::pass::{Stopped, pass};
+use crate::address::Address;
+use crate::failure::Failure;
+use crate::listen::Listener;
+use crate::signals::Signals;
+use crate::{show, stream};
+
+/// Before the next try, where a connection could not be accepted.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connects each client with the server, until a signal comes or nobody takes the output.
+pub(super) async fn run(listen: &Address, server: Address, rules: &Rules, log: &Log) -> Result<(), Failure> {
+    let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
+    let mut listener = Listener::bind(&Bind::new(), listen).await?;
+    let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
+    show::note(format_args!("listening {address}"));
+    let (rules, server) = (Arc::new(rules.clone()), Arc::new(server));
+    let mut connections = JoinSet::new();
+    let mut count = 0;
+    loop {
+        tokio::select! {
+            _ = signals.next() => break,
+            Some(ended) = connections.join_next() => if let Ok(Err(Closed)) = ended {
+                break;
+            },
+            accepted = listener.accept() => match accepted {
+                Ok(client) => {
+                    count += 1;
+                    let (rules, server, log) = (rules.clone(), server.clone(), log.clone());
+                    connections.spawn(async move { connection(count, client, &server, &rules, &log).await });
+                }
+                Err(error) => {
+                    show::note(format_args!("lineframe: cannot accept a connection: {error}"));
+                    tokio::time::sleep(PAUSE).await;
+                }
+            },
+        }
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+/// Passes on in both directions, until both have ended or one has failed: who is at the other end of that one is then left
+/// as well.
+async fn connection(
+    count: u64,
+    client: Accepted,
+    server: &Address,
+    rules: &Rules,
+    log: &Log,
+) -> Result<(), Closed> {
+    let up = Place { connection: count, direction: Direction::ToServer };
+    let down = Place { connection: count, direction: Direction::ToClient };
+    let mut entries = log.begin(up);
+    entries.note(format_args!("from {}", client.peer));
+    entries.write().await?;
+    let to_server = match stream::connect(server).await {
+        Ok(to_server) => to_server,
+        Err(failure) => {
+            let mut entries = log.begin(up);
+            entries.note(failure.message());
+            show::note(format_args!("lineframe: {}", failure.message()));
+            return entries.write().await;
+        }
+    };
+    let (from_client, to_client) = tokio::io::split(client.io);
+    let (from_server, to_server) = tokio::io::split(to_server);
+    let both = async {
+        tokio::try_join!(
+            pass(from_client, to_server, up, rules, log),
+            pass(from_server, to_client, down, rules, log),
+        )
+    };
+    match both.await {
+        Err(Stopped::Output) => Err(Closed),
+        Err(Stopped::Read(_)) | Ok(_) => Ok(()),
+    }
+}

@@ -1,0 +1,61 @@
+//! Where a server listens.
+
+use std::io;
+
+#[cfg(unix)]
+use lineframe::BoundUnix;
+use lineframe::{Accepted, Bind};
+use tokio::net::TcpListener;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use tokio::net::UnixListener;
+
+use crate::address::Address;
+use crate::failure::Failure;
+
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(BoundUnix),
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    Abstract(UnixListener, Address),
+}
+
+impl Listener {
+    pub(crate) async fn bind(bind: &Bind, address: &Address) -> Result<Self, Failure> {
+        match address {
+            Address::Tcp(at) => bind.tcp(at).await.map(Self::Tcp),
+            #[cfg(unix)]
+            Address::Unix(path) => bind.unix(path).await.map(Self::Unix),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Address::Abstract(name) => {
+                bind.unix_abstract(name).map(|listener| Self::Abstract(listener, address.clone()))
+            }
+            #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+        .map_err(|error| Failure::other(format_args!("cannot listen on {address}"), error))
+    }
+
+    /// The address as a client may be given it.
+    pub(crate) fn address(&self) -> io::Result<Address> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(|at| Address::Tcp(at.to_string())),
+            #[cfg(unix)]
+            Self::Unix(listener) => Ok(Address::Unix(listener.path().into())),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Self::Abstract(_, address) => Ok(address.clone()),
+        }
+    }
+}
+
+impl lineframe::Listener for Listener {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        match self {
+            Self::Tcp(listener) => lineframe::Listener::accept(listener).await,
+            #[cfg(unix)]
+            Self::Unix(listener) => lineframe::Listener::accept(listener).await,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Self::Abstract(listener, _) => lineframe::Listener::accept(listener).await,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What answers a client: a handler of ours, or a command.
+
+use std::io;
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use lineframe::{Connection, Error};
+
+use super::exec::Exec;
+use super::log;
+use crate::address::Address;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Handler {
+    /// ASCII letters in upper case, other bytes as they are
+    Upper,
+    /// Unicode upper case, of lines that are UTF-8; a reply may be three times as long
+    UpperUnicode,
+    /// The line as it is
+    Echo,
+}
+
+impl Handler {
+    /// Appends the reply to `line`.
+    fn reply(self, line: &[u8], reply: &mut Vec<u8>) {
+        match self {
+            Self::Upper => {
+                reply.extend_from_slice(line);
+                reply.make_ascii_uppercase();
+            }
+            Self::UpperUnicode => match std::str::from_utf8(line) {
+                Ok(text) => reply.extend_from_slice(text.to_uppercase().as_bytes()),
+                Err(error) => {
+                    let (length, at) = (line.len(), error.valid_up_to());
+                    let bad = format!("error: line of {length} bytes that is not UTF-8 from byte {at} on");
+                    reply.extend_from_slice(bad.as_bytes());
+                }
+            },
+            Self::Echo => reply.extend_from_slice(line),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(super) enum Answer {
+    Handler(Handler),
+    Exec(Arc<Exec>),
+}
+
+impl Answer {
+    /// Answers all of a client's lines. `local` is where it has connected to.
+    pub(super) async fn to(self, connection: Connection, local: &Address) -> io::Result<()> {
+        match self {
+            Self::Handler(handler) => answer(connection, handler).await,
+            Self::Exec(exec) => exec.answer(connection, local).await,
+        }
+    }
+}
+
+/// Answers each line with its ASCII upper case, as Python's `bytes.upper` does.
+pub(crate) async fn upper(connection: Connection) -> io::Result<()> {
+    answer(connection, Handler::Upper).await
+}
+
+/// What `lineframe::reply_into` does, and tells the log. A line that cannot be taken or answered gets an error line; the next
+/// one still comes.
+async fn answer(mut connection: Connection, handler: Handler) -> io::Result<()> {
+    let peer = connection.peer();
+    while let Some(batch) = connection.next_batch().await? {
+        let mut reply = Vec::new();
+        for line in &batch {
+            reply.clear();
+            log::received(peer, line.as_ref().copied());
+            match line {
+                Ok(line) => handler.reply(line, &mut reply),
+                Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
+            }
+            match connection.write_line(&reply).await {
+                Err(Error::Encode(refused)) => {
+                    connection.write_line(format!("error: reply refused: {refused}")).await?;
+                }
+                written => written?,
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Handler;
+
+    #[test]
+    fn no_upper_case_holds_the_end_of_a_line() {
+        for character in ('\0'..=char::MAX).filter(|character| !"\r\n".contains(*character)) {
+            for handler in [Handler::Upper, Handler::UpperUnicode] {
+                let mut reply = Vec::new();
+                handler.reply(character.to_string().as_bytes(), &mut reply);
+                assert!(!reply.iter().any(|byte| b"\r\n".contains(byte)), "{character:?}");
+                assert!(reply.len() <= 3 * character.len_utf8(), "{character:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The limits of a server as options. Each has the name that it has in the library.
+
+use std::time::Duration;
+
+use clap::ArgAction;
+use clap::builder::{BoolishValueParser, RangedU64ValueParser};
+use lineframe::{Bind, ServerBuilder};
+
+use crate::units::{self, Limit};
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct Limits {
+    /// Connections at once, over all addresses. Further ones wait
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    max_connections: usize,
+
+    /// Connections at once from one IP address. Further ones are closed
+    #[arg(long, value_name = "N|none", default_value = "none", value_parser = units::limit(str::parse::<usize>))]
+    max_connections_per_ip: Limit<usize>,
+
+    /// Bad lines on a connection. The next one ends it
+    #[arg(long, value_name = "N|none", default_value = "100", value_parser = units::limit(str::parse::<u64>))]
+    max_bad_lines: Limit<u64>,
+
+    /// Bytes of replies that a client has not taken before it is no longer read
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = units::size)]
+    max_unsent: usize,
+
+    /// How long a client may take to begin a line
+    #[arg(long, value_name = "DURATION|none", default_value = "5m", value_parser = units::limit(units::duration))]
+    pub(super) idle_timeout: Limit<Duration>,
+
+    /// How long a line may take from its first byte to its last
+    #[arg(long, value_name = "DURATION|none", default_value = "30s", value_parser = units::limit(units::duration))]
+    line_timeout: Limit<Duration>,
+
+    /// How long replies may wait for the client to take them
+    #[arg(long, value_name = "DURATION|none", default_value = "30s", value_parser = units::limit(units::duration))]
+    write_timeout: Limit<Duration>,
+
+    /// How long connections may take to end after a signal. Then they are cut
+    #[arg(long, value_name = "DURATION|none", default_value = "10s", value_parser = units::limit(units::duration))]
+    drain_timeout: Limit<Duration>,
+
+    /// How long, after the last reply, what a client still sends is read and dropped: a reset could destroy that reply
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = units::duration)]
+    linger_timeout: Duration,
+
+    /// Connections that may wait to be accepted
+    #[arg(long, value_name = "N", default_value = "1024")]
+    backlog: u32,
+
+    /// Who may connect to a Unix socket, as an octal mode such as 600 [default: what the umask leaves]
+    #[cfg(unix)]
+    #[arg(long, value_parser = mode)]
+    mode: Option<u32>,
+
+    /// Whether who speaks HTTP or TLS is turned away, such as a browser that was made to talk to this port
+    #[arg(
+        long, value_name = "on|off", default_value = "on", action = ArgAction::Set,
+        value_parser = BoolishValueParser::new(), hide_possible_values = true
+    )]
+    refuse_http_and_tls: bool,
+}
+
+impl Limits {
+    pub(super) fn apply(&self, server: ServerBuilder) -> ServerBuilder {
+        server
+            .max_connections(self.max_connections)
+            .max_connections_per_ip(self.max_connections_per_ip.0)
+            .max_bad_lines(self.max_bad_lines.0)
+            .max_unsent(self.max_unsent)
+            .idle_timeout(self.idle_timeout.0)
+            .line_timeout(self.line_timeout.0)
+            .write_timeout(self.write_timeout.0)
+            .drain_timeout(self.drain_timeout.0)
+            .linger_timeout(self.linger_timeout)
+            .refuse_http_and_tls(self.refuse_http_and_tls)
+    }
+
+    pub(super) fn bind(&self) -> Bind {
+        let bind = Bind::new().backlog(self.backlog);
+        #[cfg(unix)]
+        if let Some(mode) = self.mode {
+            return bind.mode(mode);
+        }
+        bind
+    }
+}
+
+#[cfg(unix)]
+fn mode(text: &str) -> Result<u32, &'static str> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode @ 0..=0o777) => Ok(mode),
+        _ => Err("a mode is three octal digits, such as 600"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Alone {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    /// Those that the library documents.
+    #[test]
+    fn the_defaults_are_the_library_s() {
+        let Alone { limits } = Alone::parse_from(["alone"]);
+        let seconds = |n| Limit(Some(Duration::from_secs(n)));
+        assert_eq!((limits.max_connections, limits.max_connections_per_ip), (10_000, Limit(None)));
+        assert_eq!((limits.max_bad_lines, limits.max_unsent), (Limit(Some(100)), 64 * 1024));
+        assert_eq!((limits.idle_timeout, limits.line_timeout), (seconds(300), seconds(30)));
+        assert_eq!((limits.write_timeout, limits.drain_timeout), (seconds(30), seconds(10)));
+        assert_eq!((limits.linger_timeout, limits.backlog), (Duration::from_secs(2), 1024));
+    }
+}

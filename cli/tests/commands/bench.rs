@@ -1,0 +1,401 @@
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::process::Command;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{Client, Ended, Process, Scripted, Server, Terminal, at_once, lineframe, run};
+
+/// `bench` without a warm-up, with `options`, of the server at `address`.
+fn bench(options: &[&str], address: &str) -> Ended {
+    run([&["bench", "--warm-up", "0s"], options, &[address]].concat(), "")
+}
+
+/// The JSON object of a run, and how it has ended.
+fn measured(options: &[&str], address: &str) -> (Value, Ended) {
+    let ended = bench(&[&["--json"], options].concat(), address);
+    let object = serde_json::from_slice(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    (object, ended)
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
+}
+
+/// With `code`, and this said in the last line on stderr.
+fn assert_failed(ended: &Ended, code: i32, said: &str) {
+    let err = String::from_utf8_lossy(&ended.err);
+    let last = err.lines().last().unwrap_or_default();
+    assert_eq!(ended.code, Some(code), "{err}");
+    assert!(last.starts_with("lineframe: ") && last.contains(said), "{err}");
+}
+
+#[test]
+fn every_line_that_counts_is_counted_once() {
+    let server = Server::start();
+    let path = server.path();
+    for (address, options) in [
+        (server.tcp.as_str(), &["--count", "1000"][..]),
+        (
+            path.to_str().unwrap(),
+            &["--count", "1003", "--connections", "7", "--threads", "3", "--window", "5"],
+        ),
+        (&server.tcp, &["--count", "5000", "--window", "2000", "--length", "1k", "--connections", "3"]),
+        (&server.tcp, &["--count", "100", "--rate", "1000", "--connections", "3", "--threads", "2"]),
+        (&server.tcp, &["--count", "2000", "--warm-up", "100ms"]),
+        (&server.tcp, &["--count", "500", "--duration", "1h"]),
+        (&server.tcp, &["--count", "10", "--length", "0"]),
+        (&server.tcp, &["--count", "10", "--length", "1", "--crlf"]),
+    ] {
+        let arguments = [&["bench", "--json", "--warm-up", "0s"], options, &[address]].concat();
+        let arguments: Vec<_> = match options.contains(&"--warm-up") {
+            true => [&["bench", "--json"], options, &[address]].concat(),
+            false => arguments,
+        };
+        let ended = run(&arguments, "");
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let object: Value = serde_json::from_slice(&ended.out).unwrap();
+        assert_eq!(object["replies"], options[1].parse::<u64>().unwrap(), "{options:?}");
+        assert_eq!((&object["missing"], &object["failure"]), (&0.into(), &Value::Null));
+        let slots = object["over_time"].as_array().unwrap();
+        let replies: f64 = slots.iter().map(|slot| number(&slot["replies"])).sum();
+        assert_eq!(replies, number(&object["replies"]), "{options:?}");
+        for latencies in [&object["latency_ns"]["raw"], &object["latency_ns"]["corrected"]] {
+            let keys = ["min", "p50", "p90", "p99", "p99_9", "p99_99", "max"];
+            let values = keys.map(|key| number(&latencies[key]));
+            assert!(values[0] > 0.0 && values.is_sorted(), "{latencies}");
+        }
+        let pids = &object["cpu_ns_per_line"]["server_pids"];
+        assert_eq!(*pids, Value::from(vec![server.process.id()]), "{options:?}");
+        assert!(number(&object["cpu_ns_per_line"]["bench"]) > 0.0);
+    }
+}
+
+#[test]
+fn the_table_has_raw_and_corrected_latencies() {
+    let server = Server::start();
+    let ended = bench(&["--count", "500", "--connections", "2", "--rate", "2000"], &server.tcp);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let said = format!(
+        "{}: 2 connections, 2000 lines a second, 64 bytes\n500 lines, after 0s of warm-up\n",
+        server.tcp
+    );
+    assert!(String::from_utf8_lossy(&ended.err).starts_with(&said), "{ended:?}");
+    let out = String::from_utf8(ended.out.into()).unwrap();
+    assert!(out.starts_with("\nreplies     500, in "), "{out}");
+    let rows =
+        ["min", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "max", "mean"].map(|row| format!("\n  {row} "));
+    for row in ["\nlatency         raw   corrected\n", "\n  longest ", "\n  replies ", "\n  bench   "] {
+        assert!(out.contains(row), "{out}");
+    }
+    for row in rows {
+        assert!(out.contains(&row), "{out}");
+    }
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+}
+
+#[test]
+fn on_a_terminal_it_is_the_same() {
+    let server = Server::start();
+    let options = ["bench", "--duration", "300ms", "--warm-up", "100ms", "--connections", "2"];
+    let mut command = lineframe(options);
+    command.arg(&server.tcp);
+    let terminal = Terminal::start(command);
+    terminal.shown.until("table", |shown| {
+        String::from_utf8_lossy(shown).contains("latency         raw   corrected\r\n")
+    });
+    assert!(terminal.end().success());
+}
+
+#[test]
+fn a_frozen_server_shows_in_corrected_percentiles_and_over_time() {
+    let server = Server::start();
+    let directory = TempDir::new().unwrap();
+    let picture = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let pictures = [picture("closed.svg"), picture("open.svg")];
+    let common = ["bench", "--json", "--warm-up", "0s", "--duration", "4s", "--connections", "4", "--svg"];
+    let start = |more: &[&str]| Process::start(lineframe(common).args(more).arg(&server.tcp));
+    let processes = [start(&[&pictures[0]]), start(&[&pictures[1], "--rate", "500"])];
+    for process in &processes {
+        process.err.until("plan", |err| err.ends_with(b"of warm-up\n"));
+    }
+    thread::sleep(Duration::from_millis(500));
+    server.process.signal(Signal::STOP);
+    thread::sleep(Duration::from_secs(2));
+    server.process.signal(Signal::CONT);
+    for (process, svg) in processes.into_iter().zip(pictures) {
+        let ended = process.end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let object: Value = serde_json::from_slice(&ended.out).unwrap();
+        let latency = &object["latency_ns"];
+        assert!(number(&latency["raw"]["p50"]) < 100e6, "{latency}");
+        assert!(number(&latency["raw"]["max"]) > 1.9e9, "{latency}");
+        // Half of the time was lost; what would have been sent in it waited from nothing to 2 s, evenly.
+        assert!(number(&latency["corrected"]["p90"]) > 1e9, "{latency}");
+        assert!(number(&latency["raw"]["p90"]) < 100e6, "{latency}");
+        let pause = &object["longest_pause"];
+        assert!((1.7..3.0).contains(&number(&pause["seconds"])), "{pause}");
+        assert!((0.2..1.5).contains(&number(&pause["from_seconds"])), "{pause}");
+        assert_eq!(object["missing"], 0);
+        assert_frozen(&fs::read_to_string(&svg).unwrap(), object["rate"].is_null());
+    }
+}
+
+/// The picture is of a run of 4 s in which the server was frozen for 2 s.
+fn assert_frozen(svg: &str, is_closed: bool) {
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+    assert!(svg.contains("polyline class=\"raw\"") && svg.contains("polyline class=\"corrected\""));
+    assert!(svg.contains("prefers-color-scheme: dark"));
+    let bars = |class: &str| -> Vec<(f64, f64)> {
+        let start = format!("<rect class=\"{class}\"");
+        let value = |line: &str, name: &str| -> f64 {
+            let value = line.split_once(&format!(" {name}=\"")).unwrap().1.split_once('"').unwrap().0;
+            value.parse().unwrap()
+        };
+        let bars = svg.lines().filter(|line| line.starts_with(&start));
+        bars.map(|line| (value(line, "x"), value(line, "height"))).collect()
+    };
+    // From 80 to 776 is the width; the picture of the replies has a gap of about half of it.
+    let replies: Vec<_> = bars("replies").into_iter().map(|(x, _)| x).collect();
+    let gap = replies.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
+    assert!((0.4..0.65).contains(&(gap / 696.0)), "{gap}");
+    // In a closed loop nobody sends in the meantime. In an open one what is due then has its latency there.
+    // A power of ten has 30 and more of the height.
+    let longest = bars("longest");
+    let highest = longest.iter().map(|(_, height)| *height).fold(0.0, f64::max);
+    let within = longest.iter().filter(|(_, height)| *height > highest - 20.0).count() as f64;
+    match is_closed {
+        true => {
+            assert!(within >= 1.0 && within < 0.1 * longest.len() as f64, "{within} of {}", longest.len())
+        }
+        false => assert!(within > 0.2 * longest.len() as f64, "{within} of {}", longest.len()),
+    }
+}
+
+/// A server whose every connection is answered with what it has sent, as fast as that goes.
+fn fast_echo() -> (TempDir, String) {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("echo.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            thread::spawn(move || {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = socket.read(&mut buffer) {
+                    if socket.write_all(&buffer[..count]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    let address = path.to_str().unwrap().to_owned();
+    (directory, address)
+}
+
+#[test]
+fn a_thread_of_its_own_that_is_busy_is_warned_of() {
+    let (_directory, address) = fast_echo();
+    // So many replies wait for it that it has something to do while the server waits for a CPU.
+    let load = ["--connections", "32", "--window", "20000", "--length", "4", "--duration", "1s"];
+    let options = [&["--reply", "echo"], &load[..]].concat();
+    let (object, ended) = measured(&options, &address);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(number(&object["cpu_ns_per_line"]["busiest_thread"]) > 0.9, "{}", object["cpu_ns_per_line"]);
+    let warning = object["warnings"][0].as_str().unwrap();
+    assert!(warning.starts_with("a thread of bench was ") && warning.contains("--threads"), "{warning}");
+    assert!(
+        String::from_utf8_lossy(&ended.err).contains(&format!("lineframe: warning: {warning}\n")),
+        "{ended:?}"
+    );
+
+    // With little to do there is nothing to warn of.
+    let (object, _) = measured(&["--reply", "echo", "--duration", "500ms", "--rate", "100"], &address);
+    assert!(number(&object["cpu_ns_per_line"]["busiest_thread"]) < 0.5, "{}", object["cpu_ns_per_line"]);
+    assert_eq!(object["warnings"], Value::Array(vec![]));
+}
+
+#[test]
+fn each_kind_of_reply_is_checked() {
+    let (_directory, echo) = fast_echo();
+    let upper = Server::start();
+    for (address, reply, is_right) in [
+        (&upper.tcp, "upper", true),
+        (&upper.tcp, "length", true),
+        (&upper.tcp, "any", true),
+        (&upper.tcp, "echo", false),
+        (&echo, "echo", true),
+        (&echo, "upper", false),
+    ] {
+        let ended = at_once(|| bench(&["--reply", reply, "--count", "100"], address));
+        match is_right {
+            true => assert_eq!(ended.code, Some(0), "{reply}: {ended:?}"),
+            false => {
+                assert_failed(&ended, 7, &format!("(--reply {reply})"));
+                assert_failed(&ended, 7, "; 10 of 10 connections failed, 10 replies missing");
+            }
+        }
+    }
+    // Not its own reply, but the one to the line after it.
+    let swapped = Scripted::tcp(|mut client| {
+        let lines = client.lines(2);
+        client.write([&lines[1][..], &lines[0][..]].concat());
+        client.rest()
+    });
+    let ended =
+        bench(&["--reply", "echo", "--connections", "1", "--window", "2", "--count", "2"], &swapped.address);
+    assert_failed(&ended, 7, "reply 1 is not its line (--reply echo): 64 bytes, not 64; from byte 0 on \"1");
+    for (reply, said) in
+        [("any", ""), ("length", "reply 1 is not as long as its line (--reply length): 2 bytes, not 64")]
+    {
+        let server = Scripted::tcp(|mut client| {
+            client.line();
+            client.write("ok\n");
+            client.rest()
+        });
+        let ended = bench(&["--reply", reply, "--connections", "1", "--count", "1"], &server.address);
+        match said {
+            "" => assert_eq!(ended.code, Some(0), "{ended:?}"),
+            said => assert_failed(&ended, 7, said),
+        }
+    }
+}
+
+#[test]
+fn what_goes_wrong_has_its_exit_code() {
+    let once = |script: fn(&mut Client)| {
+        let server = Scripted::tcp(move |mut client| {
+            client.lines(2);
+            script(&mut client);
+        });
+        let window = ["--connections", "1", "--window", "2", "--count", "2", "--reply", "any"];
+        bench(&[&window[..], &["--timeout", "300ms", "--max-length", "100"]].concat(), &server.address)
+    };
+    let missing = "; 1 of 1 connection failed, 1 reply missing";
+    let left = once(|client| client.write("one\n"));
+    assert_failed(&left, 1, &format!("the server left after 1 of 2 replies{missing}"));
+    assert!(left.out.starts_with(b"\nreplies     1, in "), "{left:?}");
+    assert_failed(&once(|client| client.write("one\ntw")), 6, &format!("cut after 2 bytes{missing}"));
+    let too_long = once(|client| client.write(format!("{}\n", "x".repeat(101))));
+    assert_failed(&too_long, 6, "reply 1 is longer than 100 bytes, the limit (--max-length); 1 of 1");
+    let late = once(|client| {
+        client.write("one\n");
+        client.rest();
+    });
+    assert_failed(&late, 4, "no reply within 300ms (--timeout); 1 of 1 connection failed, 1 reply missing");
+
+    let unasked = Scripted::tcp(|mut client| {
+        client.line();
+        client.write("one\n\x1b[2Jtwo\n");
+        client.rest()
+    });
+    let options = ["--connections", "1", "--rate", "5", "--count", "2", "--reply", "any"];
+    let ended = bench(&options, &unasked.address);
+    assert_failed(&ended, 7, r#"a line that is no reply, after 1 replies: "\x1b[2Jtwo""#);
+
+    assert_failed(&bench(&[], "./nowhere/some.sock"), 3, "cannot connect to");
+}
+
+#[test]
+fn connections_that_do_not_fail_go_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let mut clients: Vec<_> = (0..2).map(|_| Client::new(listener.accept().unwrap().0)).collect();
+        let mut good = clients.pop().unwrap();
+        let bad = thread::spawn(move || clients.iter_mut().for_each(|client| _ = client.line()));
+        bad.join().unwrap();
+        loop {
+            match good.line() {
+                end if end.is_empty() => break,
+                line => good.write(line),
+            }
+        }
+    });
+    let (object, ended) = measured(&["--reply", "echo", "--connections", "2", "--count", "200"], &address);
+    assert_eq!(object["replies"], 100);
+    assert_eq!(object["missing"], 1);
+    assert_failed(
+        &ended,
+        1,
+        "the server left after 0 of 1 replies; 1 of 2 connections failed, 1 reply missing",
+    );
+    assert!(String::from_utf8_lossy(&ended.err).contains(object["failure"].as_str().unwrap()));
+}
+
+#[test]
+fn a_server_too_slow_for_the_rate_is_warned_of() {
+    let (answer, to_answer) = channel::<()>();
+    let server = Scripted::tcp(move |mut client| {
+        loop {
+            match client.line() {
+                end if end.is_empty() => break,
+                line => {
+                    // Never: it only takes its time.
+                    _ = to_answer.recv_timeout(Duration::from_millis(50));
+                    client.write(line);
+                }
+            }
+        }
+    });
+    let options = ["--reply", "echo", "--connections", "1", "--rate", "1000", "--duration", "300ms"];
+    let (object, ended) = measured(&options, &server.address);
+    drop(answer);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(number(&object["unsent"]) > 200.0, "{}", object["unsent"]);
+    assert!(object["warnings"][0].as_str().unwrap().contains("lines due and not sent"), "{object}");
+    let latency = &object["latency_ns"];
+    assert!(number(&latency["corrected"]["max"]) > 1.5 * number(&latency["raw"]["p50"]), "{latency}");
+}
+
+#[test]
+fn sigint_ends_it_early_with_a_report() {
+    let server = Server::start();
+    let mut process =
+        Process::start(lineframe(["bench", "--warm-up", "0s", "--duration", "1h"]).arg(&server.tcp));
+    process.err.until("plan", |err| err.ends_with(b"1h, after 0s of warm-up\n"));
+    drop(process.take_stdin());
+    process.signal(Signal::INT);
+    let ended = at_once(|| process.end());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.out.starts_with(b"\nreplies     "), "{ended:?}");
+}
+
+#[test]
+fn a_limit_for_open_files_is_raised_or_warned_of() {
+    let (_directory, address) = fast_echo();
+    for (limit, connections) in [("ulimit -Sn 40", 100), ("ulimit -n 64", 40)] {
+        let script = format!("{limit}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_lineframe"), "bench", "--json", "--reply", "echo"]);
+        command.args(["--connections", "100", "--count", "1000", "--warm-up", "0s", &address]);
+        let ended = Process::start(&mut command).end();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let object: Value = serde_json::from_slice(&ended.out).unwrap();
+        assert_eq!((&object["connections"], &object["replies"]), (&connections.into(), &1000.into()));
+        let is_warned = String::from_utf8_lossy(&ended.err).contains("40 connections and not 100: ");
+        assert_eq!(is_warned, connections < 100, "{ended:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_refused_before_anything_is() {
+    for options in [
+        &["--length", "101", "--max-length", "100"][..],
+        &["--delimiter", "byte:61"],
+        &["--connections", "0"],
+        &["--rate", "0"],
+        &["--reply", "lower"],
+    ] {
+        let ended = bench(options, "127.0.0.1:1");
+        assert_eq!(ended.code, Some(2), "{options:?}: {ended:?}");
+    }
+}

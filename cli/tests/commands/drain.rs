@@ -1,0 +1,166 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::{Client, Ended, Server, at_once};
+
+/// The last line of a log in JSON: the counters.
+fn counters(ended: &Ended) -> Value {
+    let last = ended.err.split(|byte| *byte == b'\n').rev().find(|line| line.starts_with(b"{")).unwrap();
+    serde_json::from_slice(last).unwrap()
+}
+
+/// What a client has seen of a server that was asked to stop.
+struct Seen {
+    written: Arc<AtomicUsize>,
+    session: thread::JoinHandle<usize>,
+}
+
+/// Keeps 100 lines under way, until the server says that it has ended; then closes. Gives the number of replies.
+fn pipeline(mut client: Client, ready: Arc<AtomicUsize>) -> Seen {
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = written.clone();
+    let session = thread::spawn(move || {
+        let line = |n: usize| format!("line {n}\n");
+        let mut is_open = true;
+        for n in 0..100 {
+            client.write(line(n));
+            counted.store(n + 1, SeqCst);
+        }
+        let mut replies = 0;
+        loop {
+            // A reset would be an error here.
+            let reply = client.line();
+            if reply.is_empty() {
+                return replies;
+            }
+            assert_eq!(reply, line(replies).to_ascii_uppercase());
+            replies += 1;
+            if replies == 1000 {
+                ready.fetch_add(1, SeqCst);
+            }
+            let next = counted.load(SeqCst);
+            is_open = is_open && client.try_write(line(next));
+            if is_open {
+                counted.store(next + 1, SeqCst);
+            }
+        }
+    });
+    Seen { written, session }
+}
+
+fn a_hundred_pipelining_clients(server: Server) {
+    let ready = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> =
+        (0..50).flat_map(|_| server.clients()).map(|client| pipeline(client, ready.clone())).collect();
+    while ready.load(SeqCst) < clients.len() {
+        thread::yield_now();
+    }
+    let received: Vec<_> = clients.iter().map(|client| client.written.load(SeqCst)).collect();
+    let start = Instant::now();
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{:?}", String::from_utf8_lossy(&ended.err));
+    assert!(start.elapsed().as_secs() < 10);
+    let mut answered = 0;
+    for (client, received) in clients.into_iter().zip(received) {
+        let replies = client.session.join().unwrap();
+        assert!(
+            replies >= received,
+            "{replies} replies to {received} lines that were there before the signal"
+        );
+        answered += replies;
+    }
+    let counters = counters(&ended);
+    assert_eq!(
+        (&counters["lines"], &counters["lines_written"]),
+        (&answered.into(), &answered.into()),
+        "{counters}"
+    );
+}
+
+#[test]
+fn every_line_that_had_come_is_answered_and_nobody_sees_a_reset() {
+    a_hundred_pipelining_clients(Server::with(|serve| _ = serve.args(["--log-format", "json"])));
+}
+
+#[test]
+fn and_by_a_command_as_well() {
+    let upper = ["sed", "-u", "s/.*/\\U&/"];
+    a_hundred_pipelining_clients(Server::exec(&["--log-format", "json"], &upper));
+}
+
+#[test]
+fn who_is_idle_does_not_hold_it_up_for_long() {
+    let server = Server::with(|serve| _ = serve.args(["--linger-timeout", "100ms"]));
+    let mut clients = server.clients();
+    for client in &mut clients {
+        client.write("a\n");
+        assert_eq!(client.line(), "A\n");
+    }
+    let ended = at_once(|| server.stop());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for mut client in clients {
+        assert_eq!(client.rest(), "");
+    }
+}
+
+/// Has far more to be told than sockets hold, and takes none of it.
+fn deaf(server: &Server) -> Client {
+    let client = Client::tcp(&server.tcp);
+    client.feed("some line\n".repeat(3_000_000));
+    // Until replies wait for it and it is no longer read, which another client cannot hold up.
+    let mut other = Client::tcp(&server.tcp);
+    other.write("a\n");
+    other.line();
+    client
+}
+
+#[test]
+fn the_end_of_a_drain_that_cuts_somebody_off_is_exit_1() {
+    let server = Server::with(|serve| _ = serve.args(["--drain-timeout", "200ms"]));
+    let _deaf = deaf(&server);
+    let ended = at_once(|| server.stop());
+    let err = String::from_utf8_lossy(&ended.err);
+    assert_eq!(ended.code, Some(1), "{err}");
+    assert!(err.contains("1 connections were cut") && err.contains("drain_timeout"), "{err}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_with_exit_1_while_somebody_is_left() {
+    let server = Server::start();
+    let _deaf = deaf(&server);
+    server.process.signal(Signal::TERM);
+    let tcp = server.tcp.clone();
+    // Nobody new is let in from the first signal on.
+    while std::net::TcpStream::connect(&tcp).is_ok() {
+        thread::yield_now();
+    }
+    let ended = at_once(|| {
+        server.process.signal(Signal::TERM);
+        server.process.end()
+    });
+    let err = String::from_utf8_lossy(&ended.err);
+    assert_eq!(ended.code, Some(1), "{err}");
+    assert!(err.contains("a second signal"), "{err}");
+}
+
+#[test]
+fn the_counters_are_the_last_that_it_says() {
+    let server = Server::with(|serve| _ = serve.args(["--log-format", "json", "--max-length", "3"]));
+    let seen = AtomicBool::new(false);
+    for mut client in server.clients() {
+        client.feed_all("a\ntoo long\nb\n");
+        seen.store(!client.rest().is_empty(), SeqCst);
+    }
+    let counters = counters(&server.stop());
+    for (counter, expected) in
+        [("accepted", 2), ("lines", 4), ("bad_lines", 2), ("lines_written", 6), ("bytes_read", 26)]
+    {
+        assert_eq!(counters[counter], expected, "{counter}: {counters}");
+    }
+    assert_eq!(counters.get("aborted"), None, "{counters}");
+}

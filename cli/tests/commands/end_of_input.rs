@@ -1,0 +1,169 @@
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::{Process, lineframe};
+
+/// What is sent, and how many replies there are.
+const LINES: &str = "one\ntwo\n";
+const REPLIES: &str = "ONE\nTWO\n";
+
+/// Who is still there so long after the last reply is there to stay.
+const TO_STAY: Duration = Duration::from_secs(2);
+
+/// The servers that tools differ at: what each does, when the last reply has gone out after its start, and whether stdin
+/// stays open.
+#[derive(Clone, Copy)]
+struct Case {
+    name: &'static str,
+    serve: fn(&mut BufReader<TcpStream>) -> io::Result<()>,
+    takes: Duration,
+    stdin_stays: bool,
+}
+
+const CASES: [Case; 4] = [
+    Case { name: "reads to EOF, answers 0.6s later", serve: a, takes: ms(600), stdin_stays: false },
+    Case { name: "answers each line 0.3s later", serve: b, takes: ms(600), stdin_stays: false },
+    Case { name: "answers 1s later, ignores FIN", serve: c, takes: ms(1000), stdin_stays: false },
+    Case { name: "answers and closes, stdin open", serve: d, takes: ms(0), stdin_stays: true },
+];
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn a(client: &mut BufReader<TcpStream>) -> io::Result<()> {
+    client.read_to_end(&mut Vec::new())?;
+    thread::sleep(ms(600));
+    client.get_ref().write_all(REPLIES.as_bytes())?;
+    client.get_ref().shutdown(Shutdown::Write)
+}
+
+fn b(client: &mut BufReader<TcpStream>) -> io::Result<()> {
+    for reply in REPLIES.split_inclusive('\n') {
+        client.read_until(b'\n', &mut Vec::new())?;
+        thread::sleep(ms(300));
+        client.get_ref().write_all(reply.as_bytes())?;
+    }
+    client.read_to_end(&mut Vec::new())?;
+    client.get_ref().shutdown(Shutdown::Write)
+}
+
+fn c(client: &mut BufReader<TcpStream>) -> io::Result<()> {
+    client.read_exact(&mut [0; LINES.len()])?;
+    thread::sleep(ms(1000));
+    client.get_ref().write_all(REPLIES.as_bytes())
+}
+
+fn d(client: &mut BufReader<TcpStream>) -> io::Result<()> {
+    client.read_exact(&mut [0; LINES.len()])?;
+    client.get_ref().write_all(REPLIES.as_bytes())?;
+    client.get_ref().shutdown(Shutdown::Write)
+}
+
+/// What a tool made of a case.
+struct Outcome {
+    replies: usize,
+    /// How long it ran; `None`: it was still there.
+    took: Option<Duration>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let replies = match self.replies {
+            0 => "**none**".to_owned(),
+            2 => "both".to_owned(),
+            some => format!("**{some} of 2**"),
+        };
+        match self.took {
+            Some(took) => write!(f, "{replies}, {:.1}s", took.as_secs_f64()),
+            None => write!(f, "{replies}, **stays**"),
+        }
+    }
+}
+
+/// Runs a tool against a server of its own. `command` is given host and port.
+fn outcome(case: Case, command: impl FnOnce(&str, &str) -> Command) -> Outcome {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    thread::spawn(move || {
+        let mut client = BufReader::new(listener.accept().unwrap().0);
+        // What a tool does to it shows in what comes out of the tool.
+        _ = (case.serve)(&mut client);
+        // Until the tool has gone, or is known to stay.
+        thread::sleep(case.takes + 2 * TO_STAY);
+    });
+    let start = Instant::now();
+    let mut process = Process::start(&mut command("127.0.0.1", &port));
+    process.write(LINES);
+    let stdin = process.take_stdin();
+    // Dropped now or at the end.
+    let _stdin = case.stdin_stays.then_some(stdin);
+    let ended = process.out.ends_within(case.takes + TO_STAY);
+    let took = ended.then(|| start.elapsed());
+    let replies = process.out.bytes();
+    assert!(REPLIES.as_bytes().starts_with(&replies), "{replies:?}");
+    Outcome { replies: replies.iter().filter(|byte| **byte == b'\n').count(), took }
+}
+
+/// `program` where there is such a program that says `marker` of itself.
+fn found(program: &str, flag: &str, marker: &str) -> bool {
+    let said = Command::new(program).arg(flag).stdin(Stdio::null()).output();
+    let found =
+        said.is_ok_and(|said| String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).contains(marker));
+    if !found {
+        println!("skipped: no {program} ({marker})");
+    }
+    found
+}
+
+/// One that runs `program` with `arguments`, and host and port in the place of `HOST` and `PORT` in them.
+fn tool(program: &'static str, arguments: &'static str) -> impl Fn(&str, &str) -> Command + Copy + Send {
+    move |host, port| {
+        let arguments = arguments.replace("HOST", host).replace("PORT", port);
+        let mut command = if program == "lineframe" { lineframe([""; 0]) } else { Command::new(program) };
+        command.args(arguments.split(' '));
+        command
+    }
+}
+
+#[test]
+fn send_delivers_every_reply_and_ends_at_once_where_others_hang_or_lose() {
+    let mut tools = vec![
+        ("lineframe", "send HOST:PORT"),
+        ("lineframe", "send --end half-close HOST:PORT"),
+        ("lineframe", "send --end half-close --replies 2 HOST:PORT"),
+    ];
+    for (program, flag, marker, ways) in [
+        ("nc", "-h", "OpenBSD", &["HOST PORT", "-N HOST PORT", "-q 1 HOST PORT"][..]),
+        ("socat", "-V", "socat", &["- TCP:HOST:PORT", "-t 5 - TCP:HOST:PORT"]),
+        ("ncat", "--version", "Ncat", &["HOST PORT", "--no-shutdown HOST PORT"]),
+    ] {
+        if found(program, flag, marker) {
+            tools.extend(ways.iter().map(|arguments| (program, *arguments)));
+        }
+    }
+    let running: Vec<_> = tools
+        .iter()
+        .map(|&(program, arguments)| {
+            CASES.map(|case| thread::spawn(move || outcome(case, tool(program, arguments))))
+        })
+        .collect();
+    let outcomes: Vec<_> = running.into_iter().map(|row| row.map(|cell| cell.join().unwrap())).collect();
+
+    println!("| | {} |\n|---|---|---|---|---|", CASES.map(|case| case.name).join(" | "));
+    for ((program, arguments), row) in tools.iter().zip(&outcomes) {
+        println!("| `{program} {arguments}` | {} |", row.each_ref().map(ToString::to_string).join(" | "));
+    }
+    // The first server waits for the end of the input, and that has to be asked for. Told how many replies there are as
+    // well, it is right for all of them.
+    let [default, half_close, told, ..] = &outcomes[..] else { panic!() };
+    let right = [&half_close[0], &default[1], &default[2], &default[3]].into_iter().chain(told);
+    for (case, outcome) in CASES.iter().cycle().zip(right) {
+        let took = outcome.took.unwrap_or_else(|| panic!("{}: {outcome}", case.name));
+        assert!(outcome.replies == 2 && took < case.takes + ms(900), "{}: {outcome}", case.name);
+    }
+}

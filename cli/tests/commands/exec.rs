@@ -1,0 +1,277 @@
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Client, Ended, PATIENCE, Process, Server, at_once, lineframe, run};
+
+/// Says who it is and becomes what the first line says.
+const ANYTHING: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
+
+fn is_error(line: &[u8]) -> bool {
+    line.starts_with(b"error: ") && line.ends_with(b"\n")
+}
+
+/// A client of a server that runs [`ANYTHING`], and the process that it talks to.
+fn client_of(server: &Server, command: &str) -> (Client, String) {
+    let mut client = Client::tcp(&server.tcp);
+    let id = String::from_utf8(client.line().to_vec()).unwrap();
+    client.write(format!("{command}\n"));
+    (client, id.trim_end().to_owned())
+}
+
+fn assert_serves(server: &Server) {
+    let (mut client, _) = client_of(server, "cat");
+    client.write("still here\n");
+    assert_eq!(client.line(), "still here\n");
+}
+
+/// Gone and reaped, or will be soon.
+fn assert_ends(process: &str) {
+    let start = Instant::now();
+    while Path::new("/proc").join(process).exists() {
+        assert!(start.elapsed() < PATIENCE, "process {process} is still there");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn resident_kib(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_million_lines_come_back_exact_and_in_order() {
+    let server = Server::exec(&[], &["cat"]);
+    let lines: String = (0..1_000_000).map(|n| format!("line number {n}\n")).collect();
+    let ended = run(["send", &server.tcp], lines.clone());
+    assert!(ended == Ended::well(&lines), "{:?}, {} bytes, {:?}", ended.code, ended.out.len(), ended.err);
+}
+
+#[test]
+fn each_connection_has_its_own_child_that_is_told_of_it() {
+    let environment = ["env", "-u", "PATH", "sh", "-c", "env; exec cat"];
+    let server = Server::with(|serve| {
+        // From a server around this one.
+        serve.env("TCPREMOTEHOST", "nowhere").env("UNIXREMOTEPID", "1");
+        serve.args(["--exec", "--"]).args(environment);
+    });
+    let (ip, port) = server.tcp.split_once(':').unwrap();
+    let told = |mut client: Client, family: &str| {
+        client.finish();
+        let said = String::from_utf8(client.rest().to_vec()).unwrap();
+        let is_of_it = |line: &&str| line.starts_with(family) || line.starts_with("PROTO");
+        let mut told: Vec<_> = said.lines().filter(is_of_it).map(str::to_owned).collect();
+        assert!(!said.contains("nowhere"), "{said}");
+        told.sort();
+        told
+    };
+
+    let client = Client::tcp(&server.tcp);
+    let remote = client.port();
+    let expected = [
+        "PROTO=TCP".to_owned(),
+        format!("TCPLOCALIP={ip}"),
+        format!("TCPLOCALPORT={port}"),
+        "TCPREMOTEIP=127.0.0.1".to_owned(),
+        format!("TCPREMOTEPORT={remote}"),
+    ];
+    assert_eq!(told(client, "TCP"), expected);
+
+    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let expected = [
+        "PROTO=UNIX".to_owned(),
+        format!("UNIXLOCALGID={group}"),
+        "UNIXLOCALPATH=./some.sock".to_owned(),
+        format!("UNIXLOCALPID={}", server.process.id()),
+        format!("UNIXLOCALUID={user}"),
+        format!("UNIXREMOTEEGID={group}"),
+        format!("UNIXREMOTEEUID={user}"),
+        format!("UNIXREMOTEPID={}", std::process::id()),
+    ];
+    assert_eq!(told(Client::unix(&server.path()), "UNIX"), expected);
+}
+
+#[test]
+fn no_shell_reads_its_arguments() {
+    let server = Server::exec(&[], &["printf", "%s\\n", "$HOME; exit", "*"]);
+    for mut client in server.clients() {
+        assert_eq!(client.rest(), "$HOME; exit\n*\n");
+    }
+}
+
+#[test]
+fn the_end_of_the_lines_is_the_end_of_its_stdin_and_what_it_says_then_goes_out() {
+    let server = Server::exec(&[], &["wc", "-l"]);
+    for mut client in server.clients() {
+        client.feed_all("a\n".repeat(20_000));
+        assert_eq!(client.rest(), "20000\n");
+    }
+}
+
+#[test]
+fn its_stderr_is_the_server_s() {
+    let server = Server::exec(&[], &["sh", "-c", "echo to stderr >&2"]);
+    assert_eq!(Client::tcp(&server.tcp).rest(), "");
+    server.process.err.until("stderr of the child", |err| err.starts_with(b"to stderr\n"));
+}
+
+#[test]
+fn a_child_that_ends_ends_its_connection_and_no_other() {
+    let server = Server::exec(&[], &ANYTHING);
+    let (mut other, _) = client_of(&server, "cat");
+    let (mut client, id) = client_of(&server, "false");
+    assert_eq!(client.rest(), "");
+    assert_ends(&id);
+    other.write("a\n");
+    assert_eq!(other.line(), "a\n");
+    server.process.err.until("how it ended", |err| String::from_utf8_lossy(err).contains("exit status: 1"));
+}
+
+#[test]
+fn a_child_goes_with_its_client() {
+    let server = Server::exec(&[], &ANYTHING);
+    for command in ["cat", "yes"] {
+        let (client, id) = client_of(&server, command);
+        drop(client);
+        assert_ends(&id);
+    }
+}
+
+#[test]
+fn a_child_that_floods_is_held_in_bounded_memory() {
+    let server = Server::exec(&[], &ANYTHING);
+    let (mut client, id) = client_of(&server, "yes");
+    let (mut endless, _) = client_of(&server, "cat /dev/zero");
+    // Nobody reads `yes`; of a line without an end, an error is told once and the rest is dropped as it comes.
+    assert!(is_error(&endless.line()));
+    for _ in 0..20 {
+        assert_serves(&server);
+    }
+    assert!(resident_kib(server.process.id()) < 32 * 1024, "{} KiB", resident_kib(server.process.id()));
+    assert_eq!(client.line(), "y\n");
+    drop(client);
+    assert_ends(&id);
+}
+
+#[test]
+fn a_child_that_never_reads_is_ended_with_its_connection_by_the_idle_timeout() {
+    let server = Server::exec(&["--idle-timeout", "300ms"], &ANYTHING);
+    let (mut client, id) = client_of(&server, "sleep 1000");
+    client.feed("x".repeat(999).repeat(1000) + &"\nabc".repeat(1_000_000));
+    // A reset is fine as well: what it has sent was not read.
+    client.wait_for_end();
+    assert_ends(&id);
+    assert!(resident_kib(server.process.id()) < 32 * 1024);
+}
+
+#[test]
+fn a_child_that_outlives_its_lines_is_ended_by_the_idle_timeout() {
+    let server = Server::exec(&["--idle-timeout", "300ms"], &ANYTHING);
+    let (mut client, id) = client_of(&server, "sleep 1000");
+    client.finish();
+    assert_eq!(at_once(|| client.rest()), "");
+    assert_ends(&id);
+}
+
+#[test]
+fn a_client_may_be_silent_for_as_long_as_its_child_has_something_to_say() {
+    let talks = ["sh", "-c", "for n in 1 2 3 4 5; do sleep 0.3; echo $n; done"];
+    let server = Server::exec(&["--idle-timeout", "1s"], &talks);
+    assert_eq!(Client::tcp(&server.tcp).rest(), "1\n2\n3\n4\n5\n");
+}
+
+#[test]
+fn bad_lines_and_bad_replies_get_an_error_line_each_and_the_next_ones_pass() {
+    let server = Server::exec(&["--max-length", "10"], &["sed", "-u", "s/^grow/&xxxxxxxxxxxxxxxxxxxx/"]);
+    for mut client in server.clients() {
+        client.write("good\n");
+        assert_eq!(client.line(), "good\n");
+        client.write("more than ten bytes\n");
+        assert!(is_error(&client.line()));
+        client.write("grow\n");
+        assert_eq!(client.line(), "growxxxxxxxxxxxxxxxxxxxx\n");
+    }
+    let server =
+        Server::exec(&["--max-encoded-length", "70"], &["sed", "-u", &format!("s/^grow/&{:x>80}/", "")]);
+    for mut client in server.clients() {
+        client.write("grow\n");
+        assert_eq!(client.line(), "error: reply of more than 70 bytes, the limit (max_encoded_length)\n"[..]);
+        client.write("good\n");
+        assert_eq!(client.line(), "good\n");
+    }
+}
+
+#[test]
+fn too_many_bad_lines_end_it_behind_what_the_child_has_to_say() {
+    let server = Server::exec(&["--max-length", "3", "--max-bad-lines", "1"], &["cat"]);
+    for mut client in server.clients() {
+        client.write("a\ntoo long\nb\nlong\nc\n");
+        let said = client.rest();
+        let (errors, lines): (Vec<_>, Vec<_>) =
+            said.split_inclusive(|byte| *byte == b'\n').partition(|line| is_error(line));
+        assert_eq!((errors.len(), lines.concat()), (2, b"a\nb\n".to_vec()), "{said:?}");
+    }
+}
+
+#[test]
+fn a_child_that_has_said_all_is_not_waited_for_by_its_client_and_does_not_stay() {
+    let server = Server::exec(&[], &["sh", "-c", "echo $$; exec >&-; sleep 1000"]);
+    let mut client = Client::tcp(&server.tcp);
+    let said = at_once(|| client.rest());
+    assert_ends(String::from_utf8_lossy(&said).trim_end());
+}
+
+#[test]
+fn lines_reach_it_as_programs_expect_them() {
+    for (delimiter, lines, said) in [
+        ("crlf", &b"a\r\nb\r\n"[..], &b" 61 0a 62 0a\n"[..]),
+        ("newline", b"a\r\nb\n", b" 61 0a 62 0a\n"),
+        ("nul", b"a\nb\0", b" 61 0a 62 00\n"),
+    ] {
+        let server = Server::exec(&["--delimiter", delimiter], &["sh", "-c", "od -An -tx1 >&2"]);
+        let mut client = Client::tcp(&server.tcp);
+        client.write(lines);
+        client.finish();
+        assert_eq!(client.rest(), "", "{delimiter}");
+        server.process.err.until("the bytes", |err| err.starts_with(said));
+    }
+    let server = Server::exec(&["--delimiter", "crlf"], &["cat"]);
+    let mut client = Client::tcp(&server.tcp);
+    client.feed_all("a\r\nb\r\n");
+    assert_eq!(client.rest(), "a\r\nb\r\n");
+}
+
+#[test]
+fn a_browser_is_turned_away_before_its_child_hears_of_it() {
+    let server = Server::exec(&[], &["cat"]);
+    let mut client = Client::tcp(&server.tcp);
+    client.write("POST / HTTP/1.1\r\nHost: x\r\n\r\nlines\n");
+    let said = client.rest();
+    assert!(is_error(&said) && !said.windows(4).any(|word| word == b"Host"), "{said:?}");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_exit_1_at_once() {
+    let ended =
+        Process::start(&mut lineframe(["serve", "127.0.0.1:0", "--exec", "--", "no-such-\x1b"])).end();
+    ended.assert_failed(1, "", r"cannot run no-such-\x1b");
+}
+
+#[test]
+fn a_second_signal_ends_all_children_and_theirs() {
+    let family = ["sh", "-c", "echo $$; sleep 1000 & echo $!; wait"];
+    let server = Server::exec(&[], &family);
+    let mut clients: Vec<_> = (0..20).flat_map(|_| server.clients()).collect();
+    let ids: Vec<_> = clients.iter_mut().flat_map(|client| client.lines(2)).collect();
+    server.process.signal(Signal::TERM);
+    server.process.signal(Signal::INT);
+    let ended = server.process.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    for id in ids {
+        assert_ends(String::from_utf8_lossy(&id).trim_end());
+    }
+}

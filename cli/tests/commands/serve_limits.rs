@@ -1,0 +1,108 @@
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::{Client, Server, at_once, run};
+
+fn serve(options: &[&str]) -> Server {
+    Server::with(|serve| _ = serve.args(options))
+}
+
+fn assert_answers(client: &mut Client) {
+    client.write("a\n");
+    assert_eq!(client.line(), "A\n");
+}
+
+#[test]
+fn max_connections_lets_the_next_one_wait() {
+    let server = serve(&["--max-connections", "1"]);
+    let mut first = Client::tcp(&server.tcp);
+    assert_answers(&mut first);
+    let mut second = Client::tcp(&server.tcp);
+    second.write("b\n");
+    assert_answers(&mut first);
+    drop(first);
+    assert_eq!(second.line(), "B\n");
+}
+
+#[test]
+fn max_connections_per_ip_closes_the_next_one() {
+    let server = serve(&["--max-connections-per-ip", "1"]);
+    let [mut first, mut unix] = server.clients();
+    assert_answers(&mut first);
+    assert_eq!(Client::tcp(&server.tcp).rest(), "");
+    assert_answers(&mut first);
+    assert_answers(&mut unix);
+}
+
+#[test]
+fn max_bad_lines_ends_it_behind_the_next_one() {
+    let server = serve(&["--max-length", "3", "--max-bad-lines", "1"]);
+    for mut client in server.clients() {
+        client.write("long\na\nlong\nb\n");
+        let replies = client.rest();
+        assert_eq!(
+            replies.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"error: ")).count(),
+            2
+        );
+        assert!(replies.windows(2).any(|line| line == b"A\n") && !replies.ends_with(b"B\n"), "{replies:?}");
+    }
+}
+
+#[test]
+fn a_client_that_says_nothing_or_drips_is_ended() {
+    let server = serve(&["--idle-timeout", "100ms", "--line-timeout", "100ms"]);
+    for sent in ["", "a", "a\nb"] {
+        let mut client = Client::tcp(&server.tcp);
+        client.write(sent);
+        let replies = at_once(|| client.rest());
+        assert_eq!(replies, if sent.contains('\n') { "A\n" } else { "" });
+    }
+    let server = serve(&["--idle-timeout", "none", "--line-timeout", "off"]);
+    for mut client in server.clients() {
+        assert_answers(&mut client);
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_ended() {
+    let server = serve(&["--write-timeout", "100ms", "--max-unsent", "1k", "--log-format", "json", "-v"]);
+    let deaf = Client::tcp(&server.tcp);
+    deaf.feed("some line\n".repeat(3_000_000));
+    server.process.err.until("write_timeout", |err| String::from_utf8_lossy(err).contains("(write_timeout)"));
+}
+
+#[test]
+fn the_mode_of_a_unix_socket_can_be_set() {
+    let server = serve(&["--mode", "600", "--backlog", "5"]);
+    let mode = std::fs::metadata(server.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn http_is_lines_where_it_is_not_to_be_refused() {
+    for (setting, reply) in [("on", "error: "), ("off", "GET / HTTP/1.1\n")] {
+        let server = serve(&["--refuse-http-and-tls", setting]);
+        let mut client = Client::tcp(&server.tcp);
+        client.write("GET / HTTP/1.1\r\n");
+        let said = client.line();
+        assert!(said.starts_with(reply.as_bytes()), "{said:?}");
+    }
+}
+
+#[test]
+fn what_is_no_limit_is_exit_2() {
+    for arguments in [
+        ["--max-connections", "0"],
+        ["--max-connections-per-ip", "x"],
+        ["--max-unsent", "none"],
+        ["--idle-timeout", "5"],
+        ["--linger-timeout", "none"],
+        ["--mode", "1000"],
+        ["--mode", "rw"],
+        ["--refuse-http-and-tls", "maybe"],
+        ["--handler", "lower"],
+        ["--log-format", "xml"],
+    ] {
+        let ended = run([&["serve"][..], &arguments].concat(), "");
+        assert!(ended.code == Some(2) && ended.out.is_empty(), "{arguments:?}: {ended:?}");
+    }
+}
