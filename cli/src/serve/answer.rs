@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use clap::ValueEnum;
-use lineframe::{Connection, Error};
+use lineframe::{Connection, Error, reply_into};
 
 use super::exec::Exec;
 use super::log;
@@ -62,9 +62,16 @@ pub(crate) async fn upper(connection: Connection) -> io::Result<()> {
     answer(connection, Handler::Upper).await
 }
 
-/// What `lineframe::reply_into` does, and tells the log. A line that cannot be taken or answered gets an error line; the next
-/// one still comes.
-async fn answer(mut connection: Connection, handler: Handler) -> io::Result<()> {
+/// A line that cannot be taken or answered gets an error line; the next one still comes.
+async fn answer(connection: Connection, handler: Handler) -> io::Result<()> {
+    match log::shows_lines() {
+        true => answer_and_tell(connection, handler).await,
+        false => reply_into(move |line, reply| handler.reply(line, reply))(connection).await,
+    }
+}
+
+/// What `reply_into` does, and tells the log.
+async fn answer_and_tell(mut connection: Connection, handler: Handler) -> io::Result<()> {
     let peer = connection.peer();
     while let Some(batch) = connection.next_batch().await? {
         let mut reply = Vec::new();

@@ -72,9 +72,14 @@ impl FormatTime for Now {
     }
 }
 
+/// Whether what clients send is told.
+pub(super) fn shows_lines() -> bool {
+    enabled!(Level::INFO)
+}
+
 /// A client has sent this.
 pub(super) fn received(peer: Peer, line: Result<&[u8], &LineError>) {
-    if !enabled!(Level::INFO) {
+    if !shows_lines() {
         return;
     }
     match line {
