@@ -108,21 +108,17 @@ fn who_is_idle_does_not_hold_it_up_for_long() {
     }
 }
 
-/// Has far more to be told than sockets hold, and takes none of it.
-fn deaf(server: &Server) -> Client {
-    let client = Client::tcp(&server.tcp);
-    client.feed("some line\n".repeat(3_000_000));
-    // Until replies wait for it and it is no longer read, which another client cannot hold up.
-    let mut other = Client::tcp(&server.tcp);
-    other.write("a\n");
-    other.line();
-    client
+/// A command that does not end when its client has nothing more to say, and a client of it, which it has greeted.
+fn stubborn(options: &[&str]) -> (Server, Client) {
+    let server = Server::exec(options, &["sh", "-c", "echo ready; exec sleep 1000"]);
+    let mut client = Client::tcp(&server.tcp);
+    assert_eq!(client.line(), "ready\n");
+    (server, client)
 }
 
 #[test]
 fn the_end_of_a_drain_that_cuts_somebody_off_is_exit_1() {
-    let server = Server::with(|serve| _ = serve.args(["--drain-timeout", "200ms"]));
-    let _deaf = deaf(&server);
+    let (server, _client) = stubborn(&["--drain-timeout", "200ms"]);
     let ended = at_once(|| server.stop());
     let err = String::from_utf8_lossy(&ended.err);
     assert_eq!(ended.code, Some(1), "{err}");
@@ -131,8 +127,7 @@ fn the_end_of_a_drain_that_cuts_somebody_off_is_exit_1() {
 
 #[test]
 fn a_second_signal_ends_it_at_once_with_exit_1_while_somebody_is_left() {
-    let server = Server::start();
-    let _deaf = deaf(&server);
+    let (server, _client) = stubborn(&[]);
     server.process.signal(Signal::TERM);
     let tcp = server.tcp.clone();
     // Nobody new is let in from the first signal on.
