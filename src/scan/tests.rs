@@ -58,10 +58,26 @@ fn streams() -> Vec<Vec<u8>> {
 fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
     let whole: Ask = Scanner::scan;
     let pieces: Ask = |scanner, bytes| scanner.scan_piece(bytes, 100);
+    // Three good lines at most in one go, and what they leave.
+    let lines: Ask = |scanner, bytes| {
+        let offset = scanner.offset();
+        match scanner.scan_lines(bytes, 3, |_, _| {}) {
+            0 => scanner.scan(bytes),
+            consumed => Some(Verdict { kind: Kind::Line, content: 0..0, terminator: None, consumed, offset }),
+        }
+    };
     for delimiter in delimiters() {
         for stream in streams() {
             // Limits: never over it, soon skipping, always skipping.
-            for (limit, ask) in [(usize::MAX, whole), (10, whole), (0, whole), (0, pieces)] {
+            for (limit, ask) in [
+                (usize::MAX, whole),
+                (10, whole),
+                (0, whole),
+                (0, pieces),
+                (usize::MAX, lines),
+                (10, lines),
+                (0, lines),
+            ] {
                 for size in [1, 3, 64] {
                     let scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Report);
                     let (looks, _) = looks_at_each(&stream, size, scanner, ask);
