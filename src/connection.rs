@@ -509,8 +509,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Drop for Connection<Io> {
         if let Some(mut inner) = self.0.take() {
             inner.take_back();
             if let Some(home) = inner.home.take() {
-                // Where the server is gone, so is the connection.
-                _ = home.send(inner);
+                // Where the session was aborted, it is only counted.
+                _ = home.send(inner).map_err(|mut inner| inner.report());
             }
         }
     }

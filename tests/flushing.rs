@@ -195,6 +195,27 @@ fn a_slow_function_of_a_line_answers_each_of_ten_pipelined_lines_when_it_is_done
     check_steady(&script, begun);
 }
 
+/// Behind a line that was answered quickly the clock is not looked at for a while.
+#[test]
+fn a_function_that_gets_slow_holds_up_few_replies() {
+    let clock = clock();
+    let _in = clock.enter();
+    let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
+    let seen = Arc::new(AtomicUsize::new(0));
+    let received = script.clone();
+    let slow = reply(move |_| {
+        let line = seen.fetch_add(1, Relaxed);
+        assert!(received.received().len() + 8 >= line, "{line}");
+        if line > 0 {
+            pass(WORK);
+        }
+        ""
+    });
+    let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+    run(&script, Server::new().serve_one(accepted, slow));
+    assert_eq!(script.received().len(), 100);
+}
+
 /// Who writes without being asked is no slow handler, however long ago something was read.
 #[test]
 fn a_client_that_pipelines_does_not_flush_each_line() {

@@ -219,6 +219,26 @@ async fn a_handler_that_panics_costs_its_own_connection_only() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_panics_costs_its_own_connection_only() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let is_first = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let server = Server::builder().handshake(async move |accepted| {
+        assert!(!is_first.swap(false, std::sync::atomic::Ordering::SeqCst), "on purpose");
+        Ok(accepted)
+    });
+    let running = Running::start(server, listener, reply(upper));
+    let mut gone = address.connect().await.unwrap();
+    let mut buffer = Vec::new();
+    _ = soon(gone.read_to_end(&mut buffer)).await;
+    let mut peer = address.connect().await.unwrap();
+    peer.write_all(b"a\n").await.unwrap();
+    assert_eq!(line(&mut peer).await, "A\n");
+    drop(peer);
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.accepted, counters.panicked, counters.aborted, counters.lines), (2, 1, 0, 1));
+}
+
+#[tokio::test]
 async fn a_handler_that_fails_has_its_replies_sent_and_is_counted() {
     async fn strict(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {

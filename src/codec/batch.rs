@@ -79,19 +79,24 @@ impl Walk {
             None => (&buffer[..], eof),
             Some(window) => (window, false),
         };
-        let mut is_over = first.kind.is_bad() && self.counters().bad_items() > most_bad;
+        let mut bad = self.counters().bad_items();
+        let mut is_over = first.kind.is_bad() && bad > most_bad;
         while !is_over && lines.len() < MAX_LINES && end < window.len() {
-            end += self.take_lines(&window[end..], MAX_LINES - lines.len(), |start, stop| {
-                lines.push_line(end + start, end + stop);
+            end += self.take_lines(&window[end..], |start, stop, is_too_long| {
+                lines.push_line(end + start, end + stop, is_too_long);
+                bad += u64::from(is_too_long);
+                is_over = is_too_long && bad > most_bad;
+                !is_over && lines.len() < MAX_LINES
             });
-            if lines.len() == MAX_LINES {
+            if is_over || lines.len() == MAX_LINES {
                 break;
             }
             match self.step(&window[end..], eof) {
                 Some(Step::Item(item)) => {
                     lines.push(end, item);
                     end += item.consumed;
-                    is_over = item.kind.is_bad() && self.counters().bad_items() > most_bad;
+                    bad = self.counters().bad_items();
+                    is_over = item.kind.is_bad() && bad > most_bad;
                 }
                 Some(Step::Drop(count)) => end += count,
                 None => break,

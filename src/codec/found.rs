@@ -48,10 +48,11 @@ impl Found {
         Self { first, others: Vec::with_capacity(others), max_length }
     }
 
-    /// A line that is whole and good, behind the others.
+    /// A line that has its terminator, behind the others; of one that is too long, its beginning.
     #[inline]
-    pub(super) fn push_line(&mut self, start: usize, end: usize) {
-        self.others.push(Other { start: start as u32, end: end as u32, kind: OtherKind::Line });
+    pub(super) fn push_line(&mut self, start: usize, end: usize, is_too_long: bool) {
+        let kind = if is_too_long { OtherKind::TooLong } else { OtherKind::Line };
+        self.others.push(Other { start: start as u32, end: end as u32, kind });
     }
 
     /// An item that begins at `start`, behind the others.

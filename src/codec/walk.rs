@@ -101,27 +101,35 @@ impl Walk {
         }
     }
 
-    /// Tells `each` good whole line at the front of `bytes`, at most `most` of them, and gives how many bytes they take. What is
-    /// behind them is for [`step`](Self::step). Finds none where they are not found in this way.
+    /// Tells `each` line at the front of `bytes` that has its terminator, and whether it is too long, until that gives false; gives
+    /// how many bytes they take. What is behind them is for [`step`](Self::step). None where they are not found in this way.
     #[inline]
     pub(super) fn take_lines(
         &mut self,
         bytes: &[u8],
-        most: usize,
-        mut each: impl FnMut(usize, usize),
+        mut each: impl FnMut(usize, usize, bool) -> bool,
     ) -> usize {
         if self.is_ahead() {
             return 0;
         }
-        let (mut lines, mut content) = (0, 0);
-        let taken = self.scanner.scan_lines(bytes, most, |start, end| {
+        let max_length = self.scanner.max_length();
+        let (mut lines, mut content, mut too_long, mut skipped) = (0, 0, 0, 0);
+        let taken = self.scanner.scan_lines(bytes, |start, end, next| {
+            if end - start > max_length {
+                too_long += 1;
+                content += max_length;
+                skipped += next - start - max_length;
+                return each(start, start + max_length, true);
+            }
             lines += 1;
             content += end - start;
-            each(start, end);
+            each(start, end, false)
         });
         self.counters.lines += lines;
+        self.counters.too_long += too_long;
         self.counters.content_bytes += content as u64;
-        self.counters.terminator_bytes += (taken - content) as u64;
+        self.counters.skipped_bytes += skipped as u64;
+        self.counters.terminator_bytes += (taken - content - skipped) as u64;
         taken
     }
 
@@ -206,7 +214,7 @@ impl Walk {
         self.counters.content_bytes += count as u64;
     }
 
-    /// As if this item, of `content` bytes with `behind` behind them, had not been taken; `start_line_at` ends it.
+    /// As if this item, of `content` bytes with `behind` behind them, had not been taken; `read_again` ends it.
     #[cfg(feature = "net")]
     pub(super) fn untake(&mut self, kind: ItemKind, content: usize, behind: usize) {
         let counters = &mut self.counters;

@@ -199,24 +199,34 @@ impl AsyncRead for AnyIo {
     }
 }
 
-std::thread_local! {
-    static ASKS_THE_SYSTEM: Cell<bool> = const { Cell::new(false) };
+#[derive(Clone, Copy, PartialEq)]
+enum Asks {
+    No,
+    TheSystem,
+    /// And the system has said that nothing is there.
+    InVain,
 }
 
-/// Within `read`, a socket that has nothing to read by what Tokio knows asks the system, however deep it is in other streams.
+std::thread_local! {
+    static ASKS: Cell<Asks> = const { Cell::new(Asks::No) };
+}
+
+/// Within `read`, a socket that has nothing to read by what Tokio knows asks the system, however deep the [`AnyIo`] that holds it is
+/// in other streams. Gives also whether the system has said that nothing is there.
 ///
 /// Tokio learns what has come when a thread of its own asks the system for all sockets, which may be a while after it came: too
 /// late to tell what came before this moment from what comes after it.
-pub(super) fn asking_the_system<T>(read: impl FnOnce() -> T) -> T {
+pub(super) fn asking_the_system<T>(read: impl FnOnce() -> T) -> (T, bool) {
     /// Also where the stream panics.
-    struct Reset(bool);
+    struct Reset(Asks);
     impl Drop for Reset {
         fn drop(&mut self) {
-            ASKS_THE_SYSTEM.set(self.0);
+            ASKS.set(self.0);
         }
     }
-    let _reset = Reset(ASKS_THE_SYSTEM.replace(true));
-    read()
+    let _reset = Reset(ASKS.replace(Asks::TheSystem));
+    let done = read();
+    (done, ASKS.get() == Asks::InVain)
 }
 
 /// What a socket's read gave; where that has to wait and it is [asked for](asking_the_system), what the system has. The task
@@ -229,7 +239,7 @@ fn or_from_the_system<'s, S>(
 where
     SockRef<'s>: From<&'s S>,
 {
-    if done.is_ready() || !ASKS_THE_SYSTEM.get() {
+    if done.is_ready() || ASKS.get() == Asks::No {
         return done;
     }
     match (&*SockRef::from(socket)).read(buf.initialize_unfilled()) {
@@ -237,7 +247,10 @@ where
             buf.advance(count);
             Poll::Ready(Ok(()))
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            ASKS.set(Asks::InVain);
+            Poll::Pending
+        }
         Err(error) => Poll::Ready(Err(error)),
     }
 }

@@ -54,7 +54,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Reunion<Io> {
         {
             let io = ReadHalf::unsplit(reader, writer);
             let is_gone = input_gone | output_gone;
-            _ = home.send(Box::new(Inner { is_gone, ..Inner::new(io, input, output, self.peer) }));
+            let inner = Box::new(Inner { is_gone, ..Inner::new(io, input, output, self.peer) });
+            _ = home.send(inner).map_err(|mut inner| inner.report());
         }
     }
 }

@@ -201,7 +201,8 @@ impl Input {
             }
             if self.is_at_eof || self.drained.as_ref().is_some_and(|drained| drained.is_all) {
                 ready!(unsent.poll_before_end(io, cx))?;
-                return Poll::Ready(Ok(None));
+                let failed = self.drained.as_mut().and_then(|drained| drained.failed.take());
+                return Poll::Ready(failed.map_or(Ok(None), |error| Err(error.into())));
             }
             // A peer that does not take its replies is not read: nobody has looked what has come.
             ready!(unsent.poll_before_wait(io, cx))?;

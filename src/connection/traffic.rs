@@ -14,9 +14,9 @@ pub(crate) struct Traffic {
 #[derive(Debug, Default)]
 pub(crate) struct Total(AtomicU64);
 
-/// The lower half of a count.
+/// What has been added of one connection.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reported(u32);
+pub(super) struct Reported(u64);
 
 impl Total {
     #[cfg(feature = "server")]
@@ -24,15 +24,12 @@ impl Total {
         self.0.load(Relaxed)
     }
 
-    /// One connection's part of it is `count` now, and was `reported` at the last read or write, which is much less than
-    /// 2 GiB ago.
+    /// One connection's part of it is `count` now, and was `reported` at the last read or write.
     pub(super) fn report(&self, Reported(reported): &mut Reported, count: u64) {
-        let now = count as u32;
-        if *reported != now {
+        if *reported != count {
             // It falls where lines are put back.
-            let grown = now.wrapping_sub(*reported) as i32;
-            self.0.fetch_add(i64::from(grown) as u64, Relaxed);
-            *reported = now;
+            self.0.fetch_add(count.wrapping_sub(*reported), Relaxed);
+            *reported = count;
         }
     }
 }

@@ -148,50 +148,39 @@ impl Scanner {
         Some(self.verdict(Kind::TooLong, search.settled, None, search.settled))
     }
 
-    /// Tells `each` line at the front of `bytes` that is whole and within the limit, at most `most` of them, and gives how many
-    /// bytes they take: what [`scan`](Self::scan) would tell of them one by one, for less. None, where their terminators are not
-    /// found in this way or a line is under way.
+    /// Tells `each` line at the front of `bytes` that has its terminator, where its content begins and ends and where the next one
+    /// begins, until that gives false, and gives how many bytes they take: what [`scan`](Self::scan) would tell of them one by one,
+    /// for less. A content over the limit is a `TooLong`. None, where their terminators are not found in this way or a line is under
+    /// way.
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn scan_lines(
         &mut self,
         bytes: &[u8],
-        most: usize,
-        mut each: impl FnMut(usize, usize),
+        mut each: impl FnMut(usize, usize, usize) -> bool,
     ) -> usize {
+        let Some(last_byte) = self.delimiter.last_byte() else { return 0 };
         if self.is_skipping() || self.fruitless.shown > 0 {
             return 0;
         }
-        let Some(last_byte) = self.delimiter.last_byte() else { return 0 };
-        let (mut start, mut left) = (0, most);
-        // So many bytes behind the last line are without a terminator.
-        let mut without = None;
-        for at in Positions::new(last_byte, bytes) {
+        let mut start = 0;
+        let mut positions = Positions::new(last_byte, bytes);
+        let goes_on = positions.all(|at| {
             let length = self.delimiter.content_end(&bytes[start..at]);
-            if length > self.max_length {
-                without = Some(length);
-                break;
-            }
-            each(start, start + length);
-            start = at + 1;
-            left -= 1;
-            if left == 0 {
-                without = Some(0);
-                break;
-            }
-        }
+            let next = at + 1;
+            let goes_on = each(start, start + length, next);
+            start = next;
+            goes_on
+        });
         #[cfg(test)]
-        looks::record(0..without.map_or(bytes.len(), |without| start + without));
+        looks::record(0..if goes_on { bytes.len() } else { start });
         self.start_line(start);
-        let rest = &bytes[start..];
-        self.fruitless = match without {
-            Some(length) => Fruitless { shown: length, searched: length, settled: length },
-            None => Fruitless {
-                shown: rest.len(),
-                searched: rest.len(),
-                settled: self.delimiter.content_end(rest),
-            },
-        };
+        if goes_on {
+            // What is behind the last line need not be searched again.
+            let rest = &bytes[start..];
+            let settled = self.delimiter.content_end(rest);
+            self.fruitless = Fruitless { shown: rest.len(), searched: rest.len(), settled };
+        }
         start
     }
 

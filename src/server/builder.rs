@@ -126,7 +126,8 @@ impl ServerBuilder {
     }
 
     /// What happens between accepting a connection and its handler: a TLS handshake, a PROXY header. It runs in the
-    /// connection's own task, counts against the caps, and is under a deadline. Cloned for each connection.
+    /// connection's own task, counts against the caps, and is under a deadline. Cloned for each connection. Wrap the [`AnyIo`](crate::AnyIo)
+    /// and not the socket taken out of it, which a drain could not ask for what the system has received.
     pub fn handshake<F, Fut>(mut self, hook: F) -> Self
     where
         F: FnOnce(Accepted) -> Fut + Clone + Send + Sync + 'static,

@@ -16,9 +16,10 @@ pub struct Counters {
     pub refused: u64,
     /// Connections whose handshake or handler gave an error.
     pub failed: u64,
-    /// Handlers that panicked.
+    /// Handlers and handshakes that panicked.
     pub panicked: u64,
-    /// Connections cut by the end of a drain, but for those whose replies had all been sent.
+    /// Connections cut by the end of a drain, or because the server's future was dropped, but for those whose replies had all been
+    /// sent.
     pub aborted: u64,
     /// Connections cut by `idle_timeout`.
     pub idle_timeouts: u64,

@@ -19,6 +19,9 @@ type Handling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 /// `f` is cloned for each connection: what it captures is the connection's own state. A reply that cannot be framed, because
 /// it is too long or would be read as two lines, is replaced by an error line.
 ///
+/// Replies to lines that came together go out together: when all of them are answered, and meanwhile about once a millisecond. Where
+/// `f` takes long for a line, at most eight replies wait for it.
+///
 /// ```no_run
 /// # async fn run(listener: tokio::net::TcpListener) {
 /// use lineframe::{Server, reply};
@@ -58,7 +61,7 @@ struct Work {
 }
 
 /// When replies go out although there are more lines to answer: about a millisecond after the last have gone out. To look at the
-/// clock costs as much as a short line, and where lines are answered quickly it is done for one of sixteen.
+/// clock costs as much as a short line: behind one that was answered quickly it is not done for seven.
 struct Pace {
     sent_at: Instant,
     unlooked: u8,
@@ -79,7 +82,7 @@ impl Pace {
         let is_due = now.duration_since(self.sent_at) > Duration::from_millis(1);
         match is_due {
             true => self.sent_at = now,
-            false => self.unlooked = 15,
+            false => self.unlooked = 7,
         }
         is_due
     }

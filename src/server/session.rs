@@ -59,7 +59,7 @@ impl Server {
 }
 
 /// A connection under the limits of its server. When this is dropped, whether at its end or because it was aborted, it counts
-/// for them no longer, and all that went through it is counted.
+/// for them no longer, and what has gone through it is counted.
 struct Session {
     server: Server,
     peer: Peer,
@@ -106,7 +106,11 @@ impl Session {
         }
         let accepted = {
             let mut shaking = pin!(shake_hands(&self.server.0, accepted));
-            poll_fn(|cx| self.span.of_all(|| shaking.as_mut().poll(cx))).await?
+            poll_fn(|cx| match self.caught(|| shaking.as_mut().poll(cx)) {
+                Ok(shaken) => shaken,
+                Err(ended) => Poll::Ready(Err(ended)),
+            })
+            .await?
         };
         // The handshake may know better.
         self.peer = accepted.peer;
@@ -135,7 +139,7 @@ impl Session {
         self.is_counted
     }
 
-    /// What a handler does. One that panics costs its own connection only.
+    /// What a handler or a handshake does. One that panics costs its own connection only.
     fn caught<T>(&self, does: impl FnOnce() -> T) -> Result<T, Ended> {
         // What it shares with others is theirs to judge.
         self.span.of_all(|| catch_unwind(AssertUnwindSafe(does))).map_err(|_| Ended::Panicked)
