@@ -3,7 +3,7 @@
 mod any_io;
 mod body;
 mod deadline;
-mod drain;
+mod drained;
 mod draining;
 mod error;
 mod guard;

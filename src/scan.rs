@@ -31,7 +31,7 @@
 
 mod delimiter;
 #[cfg(feature = "codec")]
-mod dense;
+mod positions;
 mod scanner;
 #[cfg(test)]
 mod tests;

@@ -35,14 +35,6 @@ fn strict() -> LineCodec {
     LineCodec::builder().delimiter(Delimiter::CrLf).build()
 }
 
-const DISTURBANCES: [Disturbance; 5] = [
-    Disturbance::Short,
-    Disturbance::Pending,
-    Disturbance::Interrupted,
-    Disturbance::Fails,
-    Disturbance::TakesNothing,
-];
-
 const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "pipelining",
@@ -363,7 +355,7 @@ fn disturb_everywhere(scenarios: &[Scenario], script: fn(&Scenario) -> Script, o
             let Outcome { seen, done } = over.run(scenario, by, &undisturbed);
             assert_eq!((seen.as_str(), &*shown(&undisturbed.received())), (scenario.seen, scenario.received));
             assert!(done.is_ok() && undisturbed.is_shut());
-            for how in DISTURBANCES {
+            for how in Disturbance::ALL {
                 if undisturbed.drips() && matches!(how, Disturbance::Short | Disturbance::Pending) {
                     // They all are.
                     continue;

@@ -5,27 +5,21 @@ mod script;
 
 use std::future::pending;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{Either, select};
 use lineframe::{Accepted, AnyIo, Connection, Counters, Error, LineCodec, Listener, Peer, Server, reply};
 use script::Does::{Awaits, Ends, Sends, Signals};
 use script::{By, Case, Disturbance, Does, Halves, Script, answer, clock, run_in_time};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
-
-const DISTURBANCES: [Disturbance; 5] = [
-    Disturbance::Short,
-    Disturbance::Pending,
-    Disturbance::Interrupted,
-    Disturbance::Fails,
-    Disturbance::TakesNothing,
-];
 
 /// What handlers do with their connection.
 #[derive(Clone, Copy, Debug)]
@@ -143,7 +137,7 @@ fn a_session_with_any_one_call_disturbed() {
             let _case = Case(format!("{:?}, {drips}", session.handler));
             let counters = serve_one(&clock, session, &undisturbed);
             check_whole(session, &undisturbed, counters);
-            for how in DISTURBANCES {
+            for how in Disturbance::ALL {
                 for position in 0.. {
                     let disturbed = script().disturbed(position, how);
                     let _case = Case(format!("{how:?} at {position}"));
@@ -231,7 +225,7 @@ fn a_drain_with_any_one_call_disturbed() {
     ];
     for (handler, max_unsent) in handlers.into_iter().flat_map(|handler| [(handler, 0), (handler, 64 * 1024)])
     {
-        for how in DISTURBANCES {
+        for how in Disturbance::ALL {
             for position in 0.. {
                 let script = Script::new(DRAINED).disturbed(position, how);
                 let _case = Case(format!("{handler:?} {max_unsent}, {how:?} at {position}"));
@@ -314,6 +308,78 @@ fn a_drain_ends_although_the_peer_goes_on() {
     });
     assert_eq!(replies.len() as u64, 3 * counters.lines);
     assert_eq!((counters.failed, counters.aborted), (0, 0));
+}
+
+/// One line with each read that does not have to wait, which every other one has to; after `lines` of them, a failure. Counts
+/// the lines that were read before the first reply.
+struct Drips {
+    lines: usize,
+    read: usize,
+    has_to_wait: bool,
+    before_reply: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Drips {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.has_to_wait = !self.has_to_wait;
+        if self.has_to_wait {
+            return Poll::Pending;
+        }
+        if self.read == self.lines {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.read += 1;
+        into.put_slice(b"line\n");
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Drips {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        _ = self.before_reply.compare_exchange(0, self.read, SeqCst, SeqCst);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Drains a connection from its beginning. Gives the counters and how many lines were read before the first reply.
+fn drain_drips(lines: usize) -> (Counters, usize) {
+    let before_reply = Arc::new(AtomicUsize::new(0));
+    let io = Drips { lines, read: 0, has_to_wait: false, before_reply: Arc::clone(&before_reply) };
+    let listener = Once(Some(AnyIo::new(io)));
+    let accepted = Arc::new(Notify::new());
+    let shutdown = Arc::clone(&accepted);
+    let handler = async move |conn: Connection| {
+        accepted.notify_one();
+        conn.draining().await;
+        reply(<[u8]>::to_ascii_uppercase)(conn).await
+    };
+    let served = Server::new().serve(listener, handler, async move { shutdown.notified().await });
+    (clock().block_on(served), before_reply.load(SeqCst))
+}
+
+#[test]
+fn a_drain_answers_what_there_is_although_a_little_more_comes_whenever_it_looks() {
+    let (counters, before_reply) = drain_drips(10_000);
+    assert!((1..20).contains(&before_reply), "{before_reply}");
+    assert_eq!((counters.lines, counters.lines_written), (10_000, 10_000));
+}
+
+#[test]
+fn a_drain_hands_over_the_lines_that_came_before_a_reset() {
+    let (counters, _) = drain_drips(3);
+    assert_eq!((counters.lines, counters.lines_written, counters.failed), (3, 3, 1));
 }
 
 /// Tokio learns of what comes only when it asks the system, which it does when nothing else is to be done.

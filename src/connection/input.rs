@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
-use super::drain::Drained;
+use super::drained::Drained;
 use super::draining::Draining;
 use super::error::{Error, Timeout};
 use super::guard::Guard;

@@ -3,7 +3,8 @@ use std::time::Duration;
 
 use super::traffic::Traffic;
 
-/// How long a connection waits, how much it puts up with, and who else counts it. Shared by all connections of a server, until one is told otherwise.
+/// How long a connection waits, how much it puts up with, and who else counts it. Shared by all connections of a server, until
+/// one is told otherwise.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) idle_timeout: Option<Duration>,

@@ -4,7 +4,7 @@ use core::ops::Range;
 use super::delimiter::looks;
 use super::delimiter::{Delimiter, Search, Terminator};
 #[cfg(feature = "codec")]
-use super::dense::Positions;
+use super::positions::Positions;
 
 /// Finds the lines in bytes that someone else holds, resumed where it stopped, and limited.
 ///

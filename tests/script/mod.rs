@@ -44,6 +44,11 @@ pub enum Disturbance {
     TakesNothing,
 }
 
+impl Disturbance {
+    pub const ALL: [Self; 5] =
+        [Self::Short, Self::Pending, Self::Interrupted, Self::Fails, Self::TakesNothing];
+}
+
 pub const FAILURE: io::ErrorKind = io::ErrorKind::ConnectionReset;
 
 /// What the stream was asked for and did. A call that has to wait is none until it goes through.
