@@ -49,6 +49,7 @@ impl LineEncoder {
     }
 
     /// What is written behind a line.
+    #[inline]
     pub(super) fn terminator(&self) -> &[u8] {
         match &self.delimiter {
             Delimiter::Newline if self.write_crlf => b"\r\n",

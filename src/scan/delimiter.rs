@@ -4,6 +4,9 @@ use core::fmt;
 
 use memchr::{memchr, memchr2, memchr3, memmem};
 
+#[cfg(feature = "codec")]
+use super::positions::holds;
+
 /// What ends a line.
 ///
 /// Everything else is content: U+2028, U+0085, vertical tab, form feed, NUL, a byte-order mark, and a lone CR too (but
@@ -82,6 +85,7 @@ impl Delimiter {
     }
 
     /// What is written behind a line.
+    #[inline]
     pub fn written(&self) -> &[u8] {
         match self {
             Self::Newline | Self::Lf => b"\n",
@@ -126,7 +130,7 @@ impl Delimiter {
     pub(crate) fn conflict(&self, line: &[u8], written: &[u8]) -> Option<usize> {
         if let Some(byte) = self.last_byte() {
             // What is behind the line cannot change what is found in it.
-            return match memchr(byte, line) {
+            return match holds(byte, line).then(|| memchr(byte, line)).flatten() {
                 Some(at) => Some(self.content_end(&line[..at])),
                 None => self.ends_in_cr(line).then(|| line.len() - 1),
             };

@@ -57,28 +57,49 @@ impl Iterator for Positions<'_> {
     }
 }
 
-/// A bit for each byte of `block` that is `byte`, eight at a time in a word.
+/// A bit for each byte of `block` that is `byte`. Written so that compilers compare sixteen bytes at a time.
 #[inline]
 fn matches(block: &[u8; BLOCK], byte: u8) -> u64 {
-    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
-    let all = u64::from(byte) * 0x0101_0101_0101_0101;
+    let mut equal = [0; BLOCK];
+    for (equal, at) in equal.iter_mut().zip(block) {
+        *equal = u8::from(*at == byte).wrapping_neg();
+    }
     let mut bits = 0;
-    for (i, eight) in block.chunks_exact(8).enumerate() {
+    for (i, eight) in equal.chunks_exact(8).enumerate() {
         let mut word = [0; 8];
         word.copy_from_slice(eight);
-        // 0 where it matches.
-        let differs = u64::from_le_bytes(word) ^ all;
-        // The high bit of each byte that is 0, and no other: no carry leaves a byte.
-        let high = !(((differs & LOW) + LOW) | differs | LOW);
-        // Moved to the byte's low bit, and the eight of them brought together.
-        bits |= ((high >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
+        // Of each byte another bit, and all eight added up in the highest byte: no two meet, and none carries.
+        let one_each = u64::from_le_bytes(word) & 0x8040_2010_0804_0201;
+        bits |= (one_each.wrapping_mul(0x0101_0101_0101_0101) >> 56) << (8 * i);
     }
     bits
 }
 
+/// Whether `byte` is in `bytes`. Where they are few, a search would cost more to begin than to make.
+#[inline]
+pub(super) fn holds(byte: u8, bytes: &[u8]) -> bool {
+    // Without a way out on the way, so that compilers compare sixteen bytes at a time.
+    let any = |bytes: &[u8]| bytes.iter().fold(false, |any, at| any | (*at == byte));
+    let all = u64::from(byte) * 0x0101_0101_0101_0101;
+    let any_of_eight = |bytes: &[u8; 8]| {
+        let differs = u64::from_le_bytes(*bytes) ^ all;
+        differs.wrapping_sub(0x0101_0101_0101_0101) & !differs & 0x8080_8080_8080_8080
+    };
+    match bytes.last_chunk() {
+        Some(last) if bytes.len() < 32 => {
+            let eights = bytes.chunks_exact(8).filter_map(|eight| eight.first_chunk());
+            eights.fold(any_of_eight(last), |any, eight| any | any_of_eight(eight)) != 0
+        }
+        // The last ones are looked at twice rather than one by one.
+        Some(_) if bytes.len() <= 256 => any(&bytes[..bytes.len() & !31]) | any(&bytes[bytes.len() - 32..]),
+        Some(_) => memchr(byte, bytes).is_some(),
+        None => bytes.contains(&byte),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Positions;
+    use super::{Positions, holds};
     use alloc::vec::Vec;
 
     /// Dense, sparse, and from one to the other, at every length of the tail; all bytes that could be taken for each other.
@@ -95,6 +116,18 @@ mod tests {
                     let expected: Vec<usize> = (0..length).filter(|&i| bytes[i] == byte).collect();
                     assert!(Positions::new(byte, &bytes).eq(expected), "{byte} {every} {length}");
                 }
+            }
+        }
+    }
+    #[test]
+    fn holds_what_is_anywhere_in_it() {
+        for length in (0..300).chain([1000]) {
+            let mut bytes = alloc::vec![b'x'; length];
+            assert!(!holds(b'\n', &bytes), "{length}");
+            for at in 0..length {
+                bytes[at] = b'\n';
+                assert!(holds(b'\n', &bytes), "{at} of {length}");
+                bytes[at] = 0x8a;
             }
         }
     }
