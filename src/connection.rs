@@ -14,6 +14,7 @@ mod joined;
 mod limits;
 mod output;
 mod peer;
+mod reading;
 #[cfg(feature = "server")]
 mod served;
 mod traffic;

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::found::{Found, FoundIter, Line};
-use super::walk::{Item, Step, Walk};
+use super::walk::{Item, Walk};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 
@@ -79,28 +79,12 @@ impl Walk {
             None => (&buffer[..], eof),
             Some(window) => (window, false),
         };
-        let mut bad = self.counters().bad_items();
-        let mut is_over = first.kind.is_bad() && bad > most_bad;
-        while !is_over && lines.len() < MAX_LINES && end < window.len() {
-            end += self.take_lines(&window[end..], |start, stop, is_too_long| {
-                lines.push_line(end + start, end + stop, is_too_long);
-                bad += u64::from(is_too_long);
-                is_over = is_too_long && bad > most_bad;
-                !is_over && lines.len() < MAX_LINES
+        let is_over = first.kind.is_bad() && self.counters().bad_items() > most_bad;
+        if !is_over && end < window.len() {
+            end += self.take_items(&window[first.consumed..], eof, most_bad, |start, stop, kind| {
+                lines.push(first.consumed + start, first.consumed + stop, kind);
+                lines.len() < MAX_LINES
             });
-            if is_over || lines.len() == MAX_LINES {
-                break;
-            }
-            match self.step(&window[end..], eof) {
-                Some(Step::Item(item)) => {
-                    lines.push(end, item);
-                    end += item.consumed;
-                    bad = self.counters().bad_items();
-                    is_over = item.kind.is_bad() && bad > most_bad;
-                }
-                Some(Step::Drop(count)) => end += count,
-                None => break,
-            }
         }
         Batch {
             bytes: buffer.split_to(end).freeze(),
@@ -217,18 +201,6 @@ impl Batch {
     #[cfg(feature = "net")]
     pub(crate) fn lent_by(self, lent: &std::sync::Arc<()>) -> Self {
         Self { _lent: Some(std::sync::Arc::clone(lent)), ..self }
-    }
-
-    /// The first line that was not taken, lent.
-    #[cfg(feature = "server")]
-    pub(crate) fn first(&self) -> Option<Result<&[u8], LineError>> {
-        self.lines.get(self.next).map(|line| self.item(&line))
-    }
-
-    /// Takes the first line that was not taken, if there is one.
-    #[cfg(feature = "server")]
-    pub(crate) fn pass(&mut self) {
-        self.next = self.lines.len().min(self.next + 1);
     }
 
     #[inline]

@@ -48,16 +48,10 @@ impl Found {
         Self { first, others: Vec::with_capacity(others), max_length }
     }
 
-    /// A line that has its terminator, behind the others; of one that is too long, its beginning.
+    /// An item, behind the others.
     #[inline]
-    pub(super) fn push_line(&mut self, start: usize, end: usize, is_too_long: bool) {
-        let kind = if is_too_long { OtherKind::TooLong } else { OtherKind::Line };
-        self.others.push(Other { start: start as u32, end: end as u32, kind });
-    }
-
-    /// An item that begins at `start`, behind the others.
-    pub(super) fn push(&mut self, start: usize, item: Item) {
-        let kind = match item.kind {
+    pub(super) fn push(&mut self, start: usize, end: usize, kind: ItemKind) {
+        let kind = match kind {
             ItemKind::Line => OtherKind::Line,
             ItemKind::TooLong { .. } => OtherKind::TooLong,
             ItemKind::Unterminated => OtherKind::Unterminated,
@@ -66,7 +60,7 @@ impl Found {
                 unreachable!("counted bytes come before the first line")
             }
         };
-        self.others.push(Other { start: start as u32, end: (start + item.content) as u32, kind });
+        self.others.push(Other { start: start as u32, end: end as u32, kind });
     }
 
     pub(super) fn len(&self) -> usize {

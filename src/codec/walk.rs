@@ -133,6 +133,66 @@ impl Walk {
         taken
     }
 
+    /// Tells `each` item at the front of `bytes`, where its content begins and ends, until that gives false; gives how many bytes
+    /// they take. The item with which there have been more than `most_bad` bad ones is the last.
+    #[inline]
+    pub(super) fn take_items(
+        &mut self,
+        bytes: &[u8],
+        eof: bool,
+        most_bad: u64,
+        mut each: impl FnMut(usize, usize, ItemKind) -> bool,
+    ) -> usize {
+        let max_length = self.max_length();
+        let mut bad = self.counters.bad_items();
+        let (mut end, mut goes_on) = (0, true);
+        // Behind the last byte there may still be an item, but not behind one that was taken here.
+        let is_over = |end| end == bytes.len() && !bytes.is_empty();
+        while goes_on && !is_over(end) {
+            end += self.take_lines(&bytes[end..], |start, stop, is_too_long| {
+                let kind = if is_too_long { ItemKind::TooLong { max_length } } else { ItemKind::Line };
+                bad += u64::from(is_too_long);
+                goes_on = each(end + start, end + stop, kind) && !(is_too_long && bad > most_bad);
+                goes_on
+            });
+            if !goes_on || is_over(end) {
+                break;
+            }
+            match self.step(&bytes[end..], eof) {
+                Some(Step::Item(item)) => {
+                    bad = self.counters.bad_items();
+                    goes_on =
+                        each(end, end + item.content, item.kind) && !(item.kind.is_bad() && bad > most_bad);
+                    end += item.consumed;
+                }
+                Some(Step::Drop(count)) => end += count,
+                None => break,
+            }
+        }
+        end
+    }
+
+    /// Shows `each` item at the front of `bytes`, until that gives false; gives how many there were, and how many bytes they take.
+    #[cfg(feature = "server")]
+    pub(crate) fn show_items(
+        &mut self,
+        bytes: &[u8],
+        eof: bool,
+        most_bad: u64,
+        mut each: impl FnMut(Result<&[u8], LineError>) -> bool,
+    ) -> (usize, usize) {
+        let mut shown = 0;
+        let taken = self.take_items(bytes, eof, most_bad, |start, end, kind| {
+            shown += 1;
+            let content = &bytes[start..end];
+            each(match kind.is_bad() {
+                false => Ok(content),
+                true => kind.with(Bytes::copy_from_slice(content)).map(|_| content),
+            })
+        });
+        (shown, taken)
+    }
+
     /// The same over pieces of at most `limit` bytes of lines of any length.
     pub(super) fn step_piece(&mut self, bytes: &[u8], eof: bool, limit: usize) -> Option<Step> {
         if self.is_ahead() {

@@ -8,7 +8,8 @@ use tokio::io::AsyncRead;
 
 use super::any_io;
 use super::error::Error;
-use super::input::{Input, READ};
+use super::input::Input;
+use super::reading::READ;
 
 /// How far the reading of what had come before a drain has got.
 #[derive(Debug)]

@@ -1,12 +1,9 @@
 use std::boxed::Box;
-use std::cell::RefCell;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use std::vec::Vec;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -18,17 +15,10 @@ use super::draining::Draining;
 use super::error::{Error, Timeout};
 use super::guard::Guard;
 use super::limits::Limits;
+use super::reading::NOT_IN_PLACE;
 use super::traffic::Reported;
 use crate::codec::{Batch, Walk};
 use crate::error::{LineError, TooManyBytes};
-
-/// The room for one read.
-pub(super) const READ: usize = 64 * 1024;
-
-std::thread_local! {
-    /// Every connection of a thread reads into this one, and keeps what it has to keep.
-    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 /// The reading side of a connection: what has been read and not been handed over, and how long may be waited for more. All
 /// that a dropped future must not lose is here.
@@ -38,12 +28,12 @@ pub(super) struct Input {
     /// Read and not handed over. While waiting, no larger than it has to be.
     pub(super) buffer: BytesMut,
     /// The buffer's allocation has at least so many bytes.
-    allocated: usize,
+    pub(super) allocated: usize,
     pub(super) is_at_eof: bool,
     /// When the last bytes came.
-    read_at: Option<Instant>,
+    pub(super) read_at: Option<Instant>,
     /// When the first bytes came of the line that is under way.
-    begun_at: Option<Instant>,
+    pub(super) begun_at: Option<Instant>,
     pub(super) limits: Arc<Limits>,
     reported: [Reported; 4],
     /// What `deadline` is about; `None`: it has not begun.
@@ -89,6 +79,51 @@ impl<Io> Unsent<Io> for () {
     }
 }
 
+/// How items are taken: cut out of what has been read, or looked at where it was read.
+trait Take<U, T> {
+    const IN_PLACE: bool = false;
+
+    fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<T>;
+
+    /// Gives also how many of `bytes` were taken, which are all that has been read.
+    fn in_place(&mut self, _: &mut Input, _: &mut U, _bytes: &[u8]) -> (usize, Option<T>) {
+        (0, None)
+    }
+}
+
+impl<U, T, F: FnMut(&mut Input, &mut U) -> Option<T>> Take<U, T> for F {
+    fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<T> {
+        self(input, unsent)
+    }
+}
+
+#[cfg(feature = "server")]
+struct Shown<F>(F);
+
+#[cfg(feature = "server")]
+impl<U, F: FnMut(&mut U, Result<&[u8], LineError>) -> bool> Take<U, ()> for Shown<F> {
+    const IN_PLACE: bool = true;
+
+    fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<()> {
+        let mut buffer = core::mem::take(&mut input.buffer);
+        let (taken, item) = self.in_place(input, unsent, &buffer);
+        buffer.advance(taken);
+        input.buffer = buffer;
+        item
+    }
+
+    fn in_place(&mut self, input: &mut Input, unsent: &mut U, bytes: &[u8]) -> (usize, Option<()>) {
+        let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
+        let (shown, taken) =
+            input.walk.show_items(bytes, input.is_at_eof, most, |line| (self.0)(unsent, line));
+        if shown > 1 {
+            // The last of them may be a long line, and another than the one that was waited for.
+            input.line_begins();
+        }
+        (taken, (shown > 0).then_some(()))
+    }
+}
+
 impl Input {
     pub(super) fn new(walk: Walk) -> Self {
         Self {
@@ -117,7 +152,7 @@ impl Input {
         unsent: &mut impl Unsent<Io>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<Bytes, LineError>>, Error>> {
-        self.poll_items(io, unsent, cx, |input| {
+        self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
             let item = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
             Some(item.cut(&mut input.buffer))
         })
@@ -131,7 +166,7 @@ impl Input {
         unsent: &mut impl Unsent<Io>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<bytestring::ByteString, LineError>>, Error>> {
-        self.poll_items(io, unsent, cx, |input| {
+        self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
             let item = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
             Some(input.walk.cut_text(item, &mut input.buffer))
         })
@@ -144,7 +179,7 @@ impl Input {
         unsent: &mut impl Unsent<Io>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Batch>, Error>> {
-        self.poll_items(io, unsent, cx, |input| {
+        self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
             let first = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
             let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
             let batch = input.walk.batch_from(first, &mut input.buffer, input.is_at_eof, most);
@@ -157,12 +192,24 @@ impl Input {
         .map_ok(|batch| batch.map(|batch| batch.lent_by(self.lent.get_or_insert_default())))
     }
 
-    fn poll_items<Io: AsyncRead + Unpin, T>(
+    /// Shows `each` whole line that has been read, where it was read, until that gives false: at least one.
+    #[cfg(feature = "server")]
+    pub(super) fn poll_shown<Io: AsyncRead + Unpin, U: Unsent<Io>>(
         &mut self,
         io: &mut Io,
-        unsent: &mut impl Unsent<Io>,
+        unsent: &mut U,
         cx: &mut Context<'_>,
-        mut take: impl FnMut(&mut Self) -> Option<T>,
+        each: impl FnMut(&mut U, Result<&[u8], LineError>) -> bool,
+    ) -> Poll<Result<Option<()>, Error>> {
+        self.poll_items(io, unsent, cx, Shown(each))
+    }
+
+    fn poll_items<Io: AsyncRead + Unpin, U: Unsent<Io>, T, Taken: Take<U, T>>(
+        &mut self,
+        io: &mut Io,
+        unsent: &mut U,
+        cx: &mut Context<'_>,
+        mut take: Taken,
     ) -> Poll<Result<Option<T>, Error>> {
         if self.limits.max_bad_lines.is_some_and(|most| self.walk.counters().bad_items() > most) {
             ready!(unsent.poll_before_end(io, cx))?;
@@ -184,7 +231,7 @@ impl Input {
             let is_long_request =
                 self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
             let was_skipping = self.walk.is_skipping();
-            let item = take(self);
+            let item = take.buffered(self, unsent);
             if was_skipping && item.is_some() {
                 // Behind what was skipped comes another line, even if it is one to be skipped as well.
                 self.line_begins();
@@ -211,7 +258,18 @@ impl Input {
                 continue;
             }
             let next = if self.buffer.is_empty() { WaitingFor::Anything } else { WaitingFor::Rest };
-            ready!(self.poll_input(io, cx, next))?;
+            let is_plain = self.guard == Guard::Off && self.drained.is_none() && !self.walk.is_skipping();
+            let mut item = None;
+            let in_place = (is_plain && Taken::IN_PLACE).then_some(|input: &mut Self, bytes: &[u8]| {
+                let (taken, shown) = take.in_place(input, unsent, bytes);
+                item = shown;
+                taken
+            });
+            ready!(self.poll_input(io, cx, next, in_place))?;
+            if item.is_some() {
+                self.taken();
+                return Poll::Ready(Ok(item));
+            }
         }
     }
 
@@ -301,23 +359,24 @@ impl Input {
         next: WaitingFor,
     ) -> Poll<Result<(), Error>> {
         ready!(unsent.poll_before_wait(io, cx))?;
-        self.poll_input(io, cx, next)
+        self.poll_input(io, cx, next, NOT_IN_PLACE)
     }
 
     /// Reads once more. Pending where nothing has come and no deadline has passed. It is waited for `next`, or for what is
-    /// to be skipped before that.
+    /// to be skipped before that. `in_place` is [shown](Self::poll_read_in_place) what has come.
     fn poll_input<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
         next: WaitingFor,
+        in_place: Option<impl FnOnce(&mut Self, &[u8]) -> usize>,
     ) -> Poll<Result<(), Error>> {
         let waiting_for = match self.walk.is_skipping() {
             true if self.walk.is_within_long_line() => WaitingFor::Rest,
             true => WaitingFor::Anything,
             false => next,
         };
-        if let Poll::Ready(read) = self.poll_read(io, cx) {
+        if let Poll::Ready(read) = self.poll_read_in_place(io, cx, in_place) {
             if waiting_for == WaitingFor::Anything {
                 self.waiting_for = None;
             }
@@ -342,50 +401,6 @@ impl Input {
         Poll::Ready(Err(Error::Timeout(timeout)))
     }
 
-    pub(super) fn poll_read<Io: AsyncRead + Unpin>(
-        &mut self,
-        io: &mut Io,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        ROOM.with(|room| match room.try_borrow_mut() {
-            Ok(mut room) => {
-                room.resize(READ, 0);
-                self.poll_read_through(&mut room, io, cx)
-            }
-            // This very read goes through another connection.
-            Err(_) => self.poll_read_through(&mut [0; 4096], io, cx),
-        })
-    }
-
-    fn poll_read_through<Io: AsyncRead + Unpin>(
-        &mut self,
-        room: &mut [u8],
-        io: &mut Io,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.report();
-        let mut read = ReadBuf::new(room);
-        loop {
-            match ready!(Pin::new(&mut *io).poll_read(cx, &mut read)) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(()) => break,
-            }
-        }
-        let read = read.filled();
-        if read.is_empty() {
-            self.is_at_eof = true;
-        } else {
-            let now = Some(Instant::now());
-            if self.buffer.is_empty() && !self.walk.is_within_long_line() {
-                self.begun_at = now;
-            }
-            self.append(read);
-            self.read_at = now;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// Adds what has been taken since the last time to what all of the server's connections have.
     pub(super) fn report(&mut self) {
         let Some(traffic) = &self.limits.traffic else { return };
@@ -395,35 +410,6 @@ impl Input {
         traffic.bad_lines.report(bad_lines, counters.bad_items());
         traffic.bytes_read.report(bytes_read, counters.bytes());
         traffic.skipped_bytes.report(skipped_bytes, counters.skipped_bytes);
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        let has_room = self.buffer.capacity() - self.buffer.len() >= bytes.len();
-        if !has_room && !self.buffer.try_reclaim(bytes.len()) {
-            if self.buffer.is_empty() {
-                self.buffer = BytesMut::with_capacity(bytes.len());
-                self.allocated = 0;
-            } else {
-                self.buffer.reserve(bytes.len());
-            }
-        }
-        self.buffer.extend_from_slice(bytes);
-        self.allocated = self.allocated.max(self.buffer.capacity());
-    }
-
-    /// While waiting, only the beginning of a line is kept, in little more memory than it needs.
-    fn give_back(&mut self) {
-        if self.buffer.is_empty() {
-            if self.allocated > 0 {
-                self.buffer = BytesMut::new();
-                self.allocated = 0;
-            }
-        } else if self.allocated > 2 * self.buffer.len() + 64 {
-            let mut fresh = BytesMut::with_capacity(self.buffer.len());
-            fresh.extend_from_slice(&self.buffer);
-            self.buffer = fresh;
-            self.allocated = self.buffer.capacity();
-        }
     }
 
     /// Drops what is buffered of the rest of a long line, and of bytes to be skipped.
@@ -494,7 +480,7 @@ impl Input {
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    ) -> Poll<std::io::Result<()>> {
         while !self.is_at_eof {
             self.buffer = BytesMut::new();
             ready!(self.poll_read(io, cx))?;

@@ -12,6 +12,7 @@ use super::input::Unsent;
 use super::limits::Limits;
 use super::traffic::Reported;
 use crate::codec::LineEncoder;
+use crate::error::EncodeError;
 
 /// Bytes are queued in pieces of so many.
 const PIECE: usize = 64 * 1024;
@@ -21,6 +22,8 @@ const PIECE: usize = 64 * 1024;
 pub(super) struct Output {
     pub(super) encoder: LineEncoder,
     unsent: BytesMut,
+    /// So many bytes were unsent when all was to be sent the last time, at most [`PIECE`].
+    sent_together: usize,
     /// All was handed to the stream, which has not been told to pass it on.
     is_flush_due: bool,
     pub(super) limits: Arc<Limits>,
@@ -37,6 +40,7 @@ impl Output {
         Self {
             encoder,
             unsent: BytesMut::new(),
+            sent_together: 0,
             is_flush_due: false,
             limits: Limits::none(),
             deadline: Deadline::default(),
@@ -55,9 +59,20 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_room(io, cx))?;
-        self.encoder.encode_line(line, &mut self.unsent).map_err(Error::Encode)?;
-        self.lines += 1;
+        self.queue(line).map_err(Error::Encode)?;
         Poll::Ready(self.send_some(io, cx))
+    }
+
+    /// Queues a line.
+    #[inline]
+    pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
+        if self.unsent.is_empty() {
+            // As much as went out together the last time.
+            self.unsent.reserve(self.sent_together);
+        }
+        self.encoder.encode_line(line, &mut self.unsent)?;
+        self.lines += 1;
+        Ok(())
     }
 
     /// Queues a line, which is then `None`, and sends everything.
@@ -91,8 +106,13 @@ impl Output {
         Poll::Ready(self.send_some(io, cx))
     }
 
+    #[cfg(feature = "server")]
+    pub(super) fn has_room(&self) -> bool {
+        self.unsent.len() <= self.limits.max_unsent
+    }
+
     /// Ready where no more than `max_unsent` bytes are unsent.
-    fn poll_room<Io: AsyncWrite + Unpin>(
+    pub(super) fn poll_room<Io: AsyncWrite + Unpin>(
         &mut self,
         io: &mut Io,
         cx: &mut Context<'_>,
@@ -151,6 +171,9 @@ impl Output {
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        if left == 0 {
+            self.sent_together = self.unsent.len().min(PIECE);
+        }
         while self.unsent.len() > left {
             match ready!(Pin::new(&mut *io).poll_write(cx, &self.unsent)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -224,7 +247,7 @@ fn uninterrupted(mut call: impl FnMut() -> Poll<io::Result<()>>) -> Poll<io::Res
 impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
     fn say(&mut self, error: &str) {
         // What cannot be framed stays unsaid.
-        self.lines += u64::from(self.encoder.encode_line(error.as_bytes(), &mut self.unsent).is_ok());
+        _ = self.queue(error.as_bytes());
     }
 
     fn poll_before_wait(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -2,13 +2,15 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::guard::Guard;
 use super::inner::{Home, Inner};
+use super::output::Output;
 use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer, Timeout};
 use crate::codec::LineCodec;
+use crate::error::{EncodeError, LineError};
 
 impl Connection {
     /// A connection of a server, which is to have it back.
@@ -32,10 +34,21 @@ impl Connection {
         connection
     }
 
-    /// [`write_line`](Self::write_line) for who calls [`send_queued`](Self::send_queued) often enough.
-    #[inline]
-    pub(crate) fn poll_queue(&mut self, line: &[u8], cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.poll_in(|_, output, io| output.poll_line(line, io, cx))
+    /// Shows `answer` the lines that have come, until that gives false or its replies have to wait for the peer: at least one
+    /// line. `None` at the end.
+    pub(crate) fn poll_answered(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut answer: impl FnMut(Result<&[u8], LineError>, &mut Queue<'_>) -> bool,
+    ) -> Poll<Result<Option<()>, Error>> {
+        self.poll_in(|input, output, io| {
+            if !output.has_room() {
+                ready!(output.poll_room(io, cx))?;
+            }
+            input.poll_shown(io, output, cx, |output, line| {
+                answer(line, &mut Queue(output)) && output.has_room()
+            })
+        })
     }
 
     /// Sends what goes out without waiting.
@@ -44,6 +57,16 @@ impl Connection {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
         }
+    }
+}
+
+/// Where replies go.
+pub(crate) struct Queue<'a>(&'a mut Output);
+
+impl Queue<'_> {
+    #[inline]
+    pub(crate) fn push(&mut self, reply: &[u8]) -> Result<(), EncodeError> {
+        self.0.queue(reply)
     }
 }
 

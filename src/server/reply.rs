@@ -2,14 +2,13 @@ use std::boxed::Box;
 use std::format;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::vec::Vec;
 
 use tokio::time::Instant;
 
-use crate::codec::Batch;
 use crate::connection::{Connection, Error};
 
 type Handling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -40,36 +39,25 @@ pub fn reply<R: AsRef<[u8]> + Send>(
 pub fn reply_into(
     f: impl FnMut(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static,
 ) -> impl Fn(Connection) -> Handling + Clone + Send + Sync + 'static {
-    move |connection| Box::pin(Replies { connection, f: f.clone(), work: None })
+    move |connection| Box::pin(Replies { connection, f: f.clone() })
 }
 
 /// What [`reply_into`] does with a connection. By hand, since an async fn would keep room for all of it while it waits.
 struct Replies<F> {
     connection: Connection,
     f: F,
-    /// In a box of its own: an idle connection has none.
-    work: Option<Box<Work>>,
-}
-
-/// A batch that is being answered.
-struct Work {
-    batch: Batch,
-    /// To the first line of the batch.
-    reply: Vec<u8>,
-    made: Made,
-    pace: Pace,
 }
 
 /// When replies go out although there are more lines to answer: about a millisecond after the last have gone out. To look at the
 /// clock costs as much as a short line: behind one that was answered quickly it is not done for seven.
 struct Pace {
-    sent_at: Instant,
+    began_at: Instant,
     unlooked: u8,
 }
 
 impl Pace {
     fn new() -> Self {
-        Self { sent_at: Instant::now(), unlooked: 0 }
+        Self { began_at: Instant::now(), unlooked: 0 }
     }
 
     /// Asked after each line.
@@ -79,21 +67,9 @@ impl Pace {
             return false;
         }
         let now = Instant::now();
-        let is_due = now.duration_since(self.sent_at) > Duration::from_millis(1);
-        match is_due {
-            true => self.sent_at = now,
-            false => self.unlooked = 7,
-        }
-        is_due
+        self.unlooked = 7;
+        now.duration_since(self.began_at) > Duration::from_millis(1)
     }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Made {
-    Nothing,
-    Reply,
-    /// An error line in place of a reply that could not be framed.
-    Refusal,
 }
 
 // Nothing in it is pinned.
@@ -103,50 +79,31 @@ impl<F: FnMut(&[u8], &mut Vec<u8>)> Future for Replies<F> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = &mut *self;
+        let Self { connection, f } = &mut *self;
+        let mut reply = Vec::new();
         loop {
-            ready!(this.poll_answered(cx))?;
-            this.work = None;
-            match ready!(pin!(this.connection.next_batch()).poll(cx))? {
-                None => return Poll::Ready(Ok(())),
-                Some(batch) => {
-                    let (reply, made, pace) = (Vec::new(), Made::Nothing, Pace::new());
-                    this.work = Some(Box::new(Work { batch, reply, made, pace }));
-                }
-            }
-        }
-    }
-}
-
-impl<F: FnMut(&[u8], &mut Vec<u8>)> Replies<F> {
-    /// Writes the replies to the batch, if there is one.
-    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Self { connection, f, work: Some(work) } = self else { return Poll::Ready(Ok(())) };
-        let Work { batch, reply, made, pace } = &mut **work;
-        while let Some(line) = batch.first() {
-            if *made == Made::Nothing {
+            let (mut pace, mut is_due) = (None, false);
+            let mut queued = Ok(());
+            let shown = ready!(connection.poll_answered(cx, |line, queue| {
+                let pace = pace.get_or_insert_with(Pace::new);
                 reply.clear();
                 match line {
-                    Ok(line) => f(line, reply),
+                    Ok(line) => f(line, &mut reply),
                     Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
                 }
-                *made = Made::Reply;
+                queued = queue
+                    .push(&reply)
+                    .or_else(|refused| queue.push(format!("error: reply refused: {refused}").as_bytes()));
+                is_due = pace.is_due();
+                queued.is_ok() && !is_due
+            }))?;
+            queued.map_err(Error::Encode)?;
+            if shown.is_none() {
+                return Poll::Ready(Ok(()));
             }
-            match ready!(connection.poll_queue(reply, cx)) {
-                Err(Error::Encode(refused)) if *made == Made::Reply => {
-                    *reply = format!("error: reply refused: {refused}").into_bytes();
-                    *made = Made::Refusal;
-                }
-                queued => {
-                    queued?;
-                    *made = Made::Nothing;
-                    batch.pass();
-                    if pace.is_due() {
-                        connection.send_queued(cx)?;
-                    }
-                }
+            if is_due {
+                connection.send_queued(cx)?;
             }
         }
-        Poll::Ready(Ok(()))
     }
 }

@@ -219,6 +219,10 @@ impl Run<'_> {
                 Handler::Panicking(most) if answered == most => return Ok(End::Panicked),
                 _ => {}
             }
+            if let Handler::Reply | Handler::ReplyInto = self.config.handler {
+                // A line is taken once there is room for its reply.
+                self.block(self.config.max_unsent)?;
+            }
             if self.is_over_bad_lines(bad_lines) {
                 self.block(0)?;
                 return Ok(self.for_the_handler(End::Failed));
@@ -247,7 +251,6 @@ impl Run<'_> {
     /// last bad one that it may have.
     fn count_batch(&mut self, mut bad_lines: u64) {
         let most = match self.config.handler {
-            Handler::Reply | Handler::ReplyInto => usize::MAX,
             Handler::Batches(most) => most,
             _ => 1,
         };

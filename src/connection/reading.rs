@@ -1,0 +1,122 @@
+//! Reading from the stream, through room that all connections of a thread share.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::vec::Vec;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::Instant;
+
+use super::input::Input;
+
+/// The room for one read.
+pub(super) const READ: usize = 64 * 1024;
+
+/// And before it, for what was not handed over of the reads before.
+const BEFORE: usize = 4 * 1024;
+
+std::thread_local! {
+    /// Every connection of a thread reads into this one, and keeps what it has to keep.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What has been read is buffered.
+pub(super) const NOT_IN_PLACE: Option<fn(&mut Input, &[u8]) -> usize> = None;
+
+impl Input {
+    pub(super) fn poll_read<Io: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.poll_read_in_place(io, cx, NOT_IN_PLACE)
+    }
+
+    /// Shows what was not handed over, and what has been read behind it, to `in_place`, which gives how many bytes of that it has
+    /// taken. The rest is buffered. Where much was not handed over, all is.
+    pub(super) fn poll_read_in_place<Io: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut Io,
+        cx: &mut Context<'_>,
+        in_place: Option<impl FnOnce(&mut Self, &[u8]) -> usize>,
+    ) -> Poll<io::Result<()>> {
+        ROOM.with(|room| match room.try_borrow_mut() {
+            Ok(mut room) => {
+                room.resize(BEFORE + READ, 0);
+                self.poll_read_through(&mut room, io, cx, in_place)
+            }
+            // This very read goes through another connection.
+            Err(_) => self.poll_read_through(&mut [0; BEFORE + 4096], io, cx, in_place),
+        })
+    }
+
+    fn poll_read_through<Io: AsyncRead + Unpin>(
+        &mut self,
+        room: &mut [u8],
+        io: &mut Io,
+        cx: &mut Context<'_>,
+        in_place: Option<impl FnOnce(&mut Self, &[u8]) -> usize>,
+    ) -> Poll<io::Result<()>> {
+        self.report();
+        let mut read = ReadBuf::new(&mut room[BEFORE..]);
+        loop {
+            match ready!(Pin::new(&mut *io).poll_read(cx, &mut read)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
+                Ok(()) => break,
+            }
+        }
+        let end = BEFORE + read.filled().len();
+        if end == BEFORE {
+            self.is_at_eof = true;
+            return Poll::Ready(Ok(()));
+        }
+        self.read_at = Some(Instant::now());
+        if self.buffer.is_empty() && !self.walk.is_within_long_line() {
+            self.begun_at = self.read_at;
+        }
+        let mut rest = BEFORE;
+        if let (Some(in_place), Some(start)) = (in_place, BEFORE.checked_sub(self.buffer.len())) {
+            room[start..BEFORE].copy_from_slice(&self.buffer);
+            let taken = in_place(self, &room[start..end]);
+            rest = BEFORE.max(start + taken);
+            self.buffer.advance(taken.min(BEFORE - start));
+        }
+        if rest < end {
+            self.append(&room[rest..end]);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        let has_room = self.buffer.capacity() - self.buffer.len() >= bytes.len();
+        if !has_room && !self.buffer.try_reclaim(bytes.len()) {
+            if self.buffer.is_empty() {
+                self.buffer = BytesMut::with_capacity(bytes.len());
+                self.allocated = 0;
+            } else {
+                self.buffer.reserve(bytes.len());
+            }
+        }
+        self.buffer.extend_from_slice(bytes);
+        self.allocated = self.allocated.max(self.buffer.capacity());
+    }
+
+    /// While waiting, only the beginning of a line is kept, in little more memory than it needs.
+    pub(super) fn give_back(&mut self) {
+        if self.buffer.is_empty() {
+            if self.allocated > 0 {
+                self.buffer = BytesMut::new();
+                self.allocated = 0;
+            }
+        } else if self.allocated > 2 * self.buffer.len() + 64 {
+            let mut fresh = BytesMut::with_capacity(self.buffer.len());
+            fresh.extend_from_slice(&self.buffer);
+            self.buffer = fresh;
+            self.allocated = self.buffer.capacity();
+        }
+    }
+}
