@@ -26,7 +26,7 @@ impl Handler {
         match self {
             Self::Upper => {
                 reply.extend_from_slice(line);
-                reply.make_ascii_uppercase();
+                make_upper(reply);
             }
             Self::UpperUnicode => match std::str::from_utf8(line) {
                 Ok(text) => reply.extend_from_slice(text.to_uppercase().as_bytes()),
@@ -38,6 +38,22 @@ impl Handler {
             },
             Self::Echo => reply.extend_from_slice(line),
         }
+    }
+}
+
+/// As `make_ascii_uppercase`, which takes what is left over behind its last sixteen bytes one by one, and of a short line that is
+/// most: here the last sixteen, or eight, are taken together, some of them a second time.
+fn make_upper(line: &mut [u8]) {
+    fn in_pieces<const SIZE: usize>(line: &mut [u8]) -> bool {
+        let Some(last) = line.last_chunk_mut::<SIZE>() else { return false };
+        last.make_ascii_uppercase();
+        for piece in line.chunks_exact_mut(SIZE).filter_map(|piece| piece.first_chunk_mut::<SIZE>()) {
+            piece.make_ascii_uppercase();
+        }
+        true
+    }
+    if !in_pieces::<16>(line) && !in_pieces::<8>(line) {
+        line.make_ascii_uppercase();
     }
 }
 
@@ -95,7 +111,19 @@ async fn answer_and_tell(mut connection: Connection, handler: Handler) -> io::Re
 
 #[cfg(test)]
 mod tests {
-    use super::Handler;
+    use super::{Handler, make_upper};
+
+    #[test]
+    fn upper_case_of_every_byte_at_every_place() {
+        for length in 0..70 {
+            for first in 0..=255u8 {
+                let mut line: Vec<u8> = (0..length).map(|i| first.wrapping_add(i)).collect();
+                let expected = line.to_ascii_uppercase();
+                make_upper(&mut line);
+                assert_eq!(line, expected);
+            }
+        }
+    }
 
     #[test]
     fn no_upper_case_holds_the_end_of_a_line() {
