@@ -1,0 +1,101 @@
+//! Instructions for a line: `benches/instructions/run`, which runs this under valgrind.
+//!
+//! `instructions CASE TIMES` goes through 1024 lines of 64 bytes so many times, in memory and on one thread: what it takes for one
+//! time more is the same on each run and however busy the machine is. Without arguments it names the cases.
+
+use std::hint::black_box;
+use std::io;
+
+use bytes::BytesMut;
+use lineframe::{Batch, BatchCodec, Connection, LineCodec, TextCodec, reply_into};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::codec::Decoder;
+
+const LINES: usize = 1024;
+const LENGTH: usize = 64;
+
+type Case = (&'static str, fn(usize));
+
+const CASES: &[Case] = &[
+    ("decode", |times| decode(times, LineCodec::new(), |line: Result<_, _>| line.is_ok().into())),
+    ("decode-batch", |times| {
+        decode(times, BatchCodec::new(), |batch: Batch| batch.iter().filter(|line| black_box(line).is_ok()).count())
+    }),
+    ("decode-text", |times| decode(times, TextCodec::new(), |line: Result<_, _>| line.is_ok().into())),
+    ("encode", |times| {
+        let (mut codec, mut into) = (LineCodec::new(), BytesMut::new());
+        for _ in 0..times {
+            into.clear();
+            for _ in 0..LINES {
+                codec.encode_line(black_box(&[b'x'; LENGTH - 1]), &mut into).unwrap();
+            }
+            assert_eq!(black_box(&into).len(), LINES * LENGTH);
+        }
+    }),
+    ("serve-reply-into", |times| {
+        let upper = reply_into(|line, reply| {
+            reply.extend_from_slice(line);
+            reply.make_ascii_uppercase();
+        });
+        serve(times, upper);
+    }),
+    ("serve-next-line", |times| serve(times, next_line)),
+];
+
+fn main() -> Result<(), &'static str> {
+    let mut args = std::env::args().skip(1);
+    let Some(name) = args.next() else {
+        CASES.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(());
+    };
+    let (_, case) = CASES.iter().find(|(known, _)| *known == name).ok_or("no such case")?;
+    case(args.next().and_then(|times| times.parse().ok()).ok_or("how many times?")?);
+    Ok(())
+}
+
+fn lines() -> Vec<u8> {
+    [&[b'x'; LENGTH - 1][..], b"\n"].concat().repeat(LINES)
+}
+
+/// `count` tells how many lines there are in an item.
+fn decode<D: Decoder<Error = io::Error>>(times: usize, mut codec: D, count: fn(D::Item) -> usize) {
+    let lines = lines();
+    let mut buffer = BytesMut::new();
+    for _ in 0..times {
+        buffer.extend_from_slice(&lines);
+        let mut found = 0;
+        while let Some(item) = codec.decode(&mut buffer).unwrap() {
+            found += count(black_box(item));
+        }
+        assert_eq!(found, LINES);
+    }
+}
+
+/// The peer sends all lines and then reads all replies.
+fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Connection) -> H) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (mut peer, io) = tokio::io::duplex(LINES * LENGTH);
+        let peer = async {
+            let (sent, mut replies) = (lines(), lines());
+            for _ in 0..times {
+                peer.write_all(&sent).await?;
+                peer.read_exact(&mut replies).await?;
+                assert!(replies.starts_with(b"XX"));
+            }
+            drop(peer);
+            Ok(())
+        };
+        tokio::try_join!(handler(Connection::new(io)), peer).unwrap();
+    });
+}
+
+async fn next_line(mut conn: Connection) -> io::Result<()> {
+    while let Some(line) = conn.next_line().await? {
+        match line {
+            Ok(line) => conn.write_line(line.to_ascii_uppercase()).await?,
+            Err(bad) => conn.write_line(bad.reply()).await?,
+        }
+    }
+    Ok(())
+}
