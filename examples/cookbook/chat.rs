@@ -2,7 +2,8 @@
 //!
 //! ```sh
 //! cargo run --example chat -- 127.0.0.1:6667
-//! irssi --connect 127.0.0.1    # then: /join #rust
+//! ii -s 127.0.0.1 -n ann -i rooms &    # or any other IRC client
+//! echo '/j #rust' > rooms/127.0.0.1/in
 //! ```
 
 use std::collections::HashSet;

@@ -34,7 +34,7 @@ pub enum Reply {
 }
 
 impl Reply {
-    /// An array in an array in an array is read with a stack in memory, which needs its own limit.
+    /// Arrays in arrays take memory by the depth, which is the peer's to choose: up to a limit.
     async fn read(reader: &mut LineReader<impl AsyncRead + Unpin>, depth: usize) -> io::Result<Self> {
         let line = reader.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)??;
         let Some((kind, rest)) = line.split_first() else { return Err(invalid("an empty line")) };
@@ -78,10 +78,12 @@ impl fmt::Display for Reply {
             Self::Integer(number) => write!(f, "(integer) {number}"),
             Self::Bulk(Some(value)) => write!(f, "\"{}\"", value.escape_ascii()),
             Self::Bulk(None) | Self::Array(None) => f.write_str("(nil)"),
-            Self::Array(Some(replies)) => replies
-                .iter()
-                .enumerate()
-                .try_for_each(|(i, reply)| write!(f, "{}{reply}", ["\n", ""][usize::from(i == 0)])),
+            Self::Array(Some(replies)) => {
+                for (i, reply) in replies.iter().enumerate() {
+                    write!(f, "{}{reply}", if i == 0 { "" } else { "\n" })?;
+                }
+                Ok(())
+            }
         }
     }
 }
