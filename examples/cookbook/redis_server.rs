@@ -121,8 +121,10 @@ async fn bulk(conn: &mut Connection, value: Option<&Bytes>) -> Result<(), Error>
     conn.write_line("").await
 }
 
+/// Digits and nothing else: `parse` takes `+5` too, and others do not.
 fn number(digits: &[u8]) -> Option<usize> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 #[tokio::main]

@@ -163,10 +163,10 @@ impl Session {
     async fn chunk(&mut self, argument: &str) -> Result<Option<&'static str>, Error> {
         let (length, last) = argument.split_once(' ').unwrap_or((argument, ""));
         let is_last = last.eq_ignore_ascii_case("LAST");
-        let (Ok(length), true) = (length.parse::<u64>(), is_last || last.is_empty()) else { return Ok(None) };
+        let (Some(length), true) = (number(length), is_last || last.is_empty()) else { return Ok(None) };
         let refused = if self.mail.recipients.is_empty() {
             Some("503 5.5.1 MAIL and RCPT first")
-        } else if length > (MAX_MAIL - self.mail.text.len()) as u64 {
+        } else if length > MAX_MAIL.saturating_sub(self.mail.text.len()) as u64 {
             Some("552 5.3.4 Too large")
         } else {
             None
@@ -231,6 +231,11 @@ fn path(argument: &str, keyword: &str) -> Option<String> {
     let rest =
         argument.split_at_checked(keyword.len()).filter(|(head, _)| head.eq_ignore_ascii_case(keyword))?.1;
     Some(rest.trim_start().strip_prefix('<')?.split_once('>')?.0.to_owned())
+}
+
+/// Digits and nothing else: `parse` takes `+5` too, and others do not.
+fn number(digits: &str) -> Option<u64> {
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 #[tokio::main]

@@ -71,6 +71,8 @@ fn where_commands_cannot_be_told_apart_any_more_it_ends() {
         "*65\r\n",
         "*-1\r\n",
         "*x\r\n",
+        "*+1\r\n$4\r\nPING\r\n",
+        "*1\r\n$+4\r\nPING\r\n",
         "*1\r\nPING\r\n",
         "*1\r\n$-1\r\n",
         "*1\r\n$4\r\nPINGS\r\n",

@@ -112,7 +112,7 @@ fn chunks_are_bytes_and_what_is_behind_them_is_commands() {
     assert_eq!([talk.line(), talk.line()], ["250 2.0.0 Taken", "503 5.5.1 MAIL and RCPT first, or BDAT"]);
 
     // Without a length nobody knows where commands go on.
-    for length in ["x", "-1", "18446744073709551616", "5 FIRST"] {
+    for length in ["x", "-1", "+5", "", "18446744073709551616", "5 FIRST"] {
         let mut talk = site.envelope();
         talk.send(format!("BDAT {length}\r\nNOOP\r\n"));
         assert_eq!(talk.rest(), "501 5.5.4 BDAT takes a length\r\n");
