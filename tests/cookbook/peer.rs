@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use crate::example;
 
 /// A program that serves on a port of its own.
@@ -124,6 +126,11 @@ pub(crate) fn output(command: &mut Command, input: &[u8]) -> Option<String> {
     Some(printed)
 }
 
+/// An answer that does not come is a wrong one.
+pub(crate) async fn within<F: Future>(answer: F) -> F::Output {
+    timeout(Duration::from_secs(60), answer).await.expect("an answer")
+}
+
 /// What an example prints that talks to `server`.
 pub(crate) fn client(example: &str, server: &Running, arguments: &[&str]) -> String {
     output(Command::new(example::path(example)).arg(&server.address).args(arguments), b"").unwrap()
@@ -149,10 +156,18 @@ impl Talk {
 
     /// The next line, without what ends it.
     pub(crate) fn line(&mut self) -> String {
+        self.try_line().expect("a line, and not the end")
+    }
+
+    /// None where the stream has ended, or was reset.
+    pub(crate) fn try_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        self.0.read_line(&mut line).unwrap();
-        assert!(line.ends_with('\n'), "the stream has ended: {line:?}");
-        line.trim_end().into()
+        match self.0.read_line(&mut line) {
+            Ok(_) if line.ends_with('\n') => Some(line.trim_end().into()),
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("no line: {error}"),
+        }
     }
 
     pub(crate) fn ask(&mut self, line: &str) -> String {

@@ -1,8 +1,4 @@
-use std::time::Duration;
-
-use tokio::time::timeout;
-
-use crate::peer::{Running, client};
+use crate::peer::{Running, client, within};
 
 #[path = "../../examples/cookbook/redis.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -16,10 +12,8 @@ fn server() -> Option<Running> {
     })
 }
 
-/// An answer that does not come is a wrong one.
 async fn replies<A: AsRef<[u8]>>(server: &Running, commands: &[&[A]]) -> std::io::Result<Vec<Reply>> {
-    let exchange = async { Redis::connect(&server.address).await?.pipeline(commands).await };
-    timeout(Duration::from_secs(60), exchange).await?
+    within(async { Redis::connect(&server.address).await?.pipeline(commands).await }).await
 }
 
 fn bulk(value: impl AsRef<[u8]>) -> Reply {
@@ -84,11 +78,11 @@ async fn one_connection_goes_on_behind_errors() {
     let Some(server) = server() else { return };
     let mut redis = Redis::connect(&server.address).await.unwrap();
     for _ in 0..3 {
-        let got = redis.pipeline(&[&["HGET"], &["PING"]]).await.unwrap();
+        let got = within(redis.pipeline(&[&["HGET"], &["PING"]])).await.unwrap();
         assert!(matches!(got[..], [Reply::Error(_), Reply::Simple(_)]), "{got:?}");
     }
     // What a client does not read it must not mistake for the next reply.
-    assert!(redis.pipeline(&[&["EVAL", "return {{{{{{{{{{1}}}}}}}}}}", "0"]]).await.is_err());
+    assert!(within(redis.pipeline(&[&["EVAL", "return {{{{{{{{{{1}}}}}}}}}}", "0"]])).await.is_err());
 }
 
 #[test]
