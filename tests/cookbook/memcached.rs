@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::peer::{Running, client, within};
+use crate::peer::{Running, answering, client, within};
 
 #[path = "../../examples/cookbook/memcached.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -89,6 +89,25 @@ async fn the_reply_to_a_dropped_call_is_not_taken_for_that_of_the_next() {
     assert!(timeout(Duration::ZERO, memcached.get(&["k"])).await.is_err());
     let refused = within(memcached.get(&["other"])).await.unwrap_err();
     assert!(refused.to_string().contains("did not come to its end"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_no_reply_is_not_taken_for_one() {
+    for reply in [
+        "VALUE k 0 3\r\nabcd\r\nEND\r\n",
+        "VALUE k 0 3\r\nab",
+        "VALUE k 0 3\r\nabc\r\n",
+        "VALUE k 0 1048577\r\n",
+        "VALUE k 0 -1\r\n",
+        "VALUE k 0\r\n",
+        "SERVER_ERROR out of memory\r\n",
+        "END\n",
+    ] {
+        let mut memcached = Memcached::connect(&answering(reply)).await.unwrap();
+        assert!(within(memcached.get(&["k"])).await.is_err(), "{reply:?}");
+        // Nobody knows what else is to come.
+        assert!(within(memcached.get(&["k"])).await.is_err(), "{reply:?}");
+    }
 }
 
 #[test]

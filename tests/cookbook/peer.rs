@@ -102,6 +102,19 @@ pub(crate) fn python(module: &str) -> Option<Command> {
         .or_else(|| missing(&format!("Python with its module {module}")))
 }
 
+/// The address of a server that answers its first client with this, and closes.
+pub(crate) fn answering(reply: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept()?;
+        client.write_all(reply.as_bytes())?;
+        client.shutdown(Shutdown::Write)?;
+        io::copy(&mut client, &mut io::sink())
+    });
+    address
+}
+
 /// A program of this directory.
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cookbook").join(name)

@@ -1,4 +1,4 @@
-use crate::peer::{Running, client, within};
+use crate::peer::{Running, answering, client, within};
 
 #[path = "../../examples/cookbook/redis.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -83,6 +83,28 @@ async fn one_connection_goes_on_behind_errors() {
     }
     // What a client does not read it must not mistake for the next reply.
     assert!(within(redis.pipeline(&[&["EVAL", "return {{{{{{{{{{1}}}}}}}}}}", "0"]])).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_no_reply_is_not_taken_for_one() {
+    for reply in [
+        "$3\r\nabcd\r\n",
+        "$3\r\nabc\n\r\n",
+        "$3\r\nab",
+        "$x\r\n",
+        "$-2\r\n",
+        "$67108865\r\n",
+        "*2\r\n+OK\r\n",
+        "*-2\r\n",
+        ":1x\r\n",
+        "+OK",
+        "+O\nK\r\n",
+        "?\r\n",
+        "\r\n",
+    ] {
+        let mut redis = Redis::connect(&answering(reply)).await.unwrap();
+        assert!(within(redis.pipeline(&[&["PING"]])).await.is_err(), "{reply:?}");
+    }
 }
 
 #[test]
