@@ -92,18 +92,25 @@ impl fmt::Display for Reply {
 /// A connection to Redis.
 pub struct Redis {
     conn: Connection,
+    /// A pipeline has begun and not ended: its replies would be taken for the next one's.
+    is_busy: bool,
 }
 
 impl Redis {
     /// Connects to `host:port`.
     pub async fn connect(address: &str) -> io::Result<Self> {
         let codec = LineCodec::builder().delimiter(Delimiter::CrLf).max_block_length(MAX_VALUE).build();
-        Ok(Self { conn: Client::builder().codec(codec).build().connect(address).await? })
+        Ok(Self { conn: Client::builder().codec(codec).build().connect(address).await?, is_busy: false })
     }
 
     /// Sends all commands at once and gives a reply for each. Both ways at the same time: where a peer stops reading while nobody
     /// reads its replies, commands first and replies then would wait for each other for ever.
     pub async fn pipeline<A: AsRef<[u8]>>(&mut self, commands: &[&[A]]) -> io::Result<Vec<Reply>> {
+        if std::mem::replace(&mut self.is_busy, true) {
+            return Err(io::Error::other(
+                "a pipeline before this one did not come to its end: connect again",
+            ));
+        }
         let (mut reader, mut writer) = self.conn.split();
         let send = async {
             for command in commands {
@@ -114,16 +121,18 @@ impl Redis {
                     writer.feed_line("").await?;
                 }
             }
-            Ok(writer.flush().await?)
+            io::Result::Ok(writer.flush().await?)
         };
         let receive = async {
             let mut replies = Vec::new();
             for _ in commands {
                 replies.push(Reply::read(&mut reader, 0).await?);
             }
-            Ok(replies)
+            io::Result::Ok(replies)
         };
-        tokio::try_join!(send, receive).map(|((), replies)| replies)
+        let ((), replies) = tokio::try_join!(send, receive)?;
+        self.is_busy = false;
+        Ok(replies)
     }
 }
 // endregion

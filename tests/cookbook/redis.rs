@@ -81,8 +81,10 @@ async fn one_connection_goes_on_behind_errors() {
         let got = within(redis.pipeline(&[&["HGET"], &["PING"]])).await.unwrap();
         assert!(matches!(got[..], [Reply::Error(_), Reply::Simple(_)]), "{got:?}");
     }
-    // What a client does not read it must not mistake for the next reply.
     assert!(within(redis.pipeline(&[&["EVAL", "return {{{{{{{{{{1}}}}}}}}}}", "0"]])).await.is_err());
+    // What was not read is not mistaken for the reply to the next.
+    let refused = within(redis.pipeline(&[&["PING"]])).await.unwrap_err();
+    assert!(refused.to_string().contains("did not come to its end"), "{refused}");
 }
 
 #[tokio::test]

@@ -67,8 +67,9 @@ fn lines_and_arrays_may_alternate() {
 #[test]
 fn where_commands_cannot_be_told_apart_any_more_it_ends() {
     let server = server();
+    let too_many = format!("*65\r\n{}", "$1\r\nx\r\n".repeat(65));
     for broken in [
-        "*65\r\n",
+        &too_many,
         "*-1\r\n",
         "*x\r\n",
         "*+1\r\n$4\r\nPING\r\n",
