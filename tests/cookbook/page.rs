@@ -1,0 +1,57 @@
+use crate::included::filled;
+
+const FILE: &str = "use std::io;\n\n// region: outer\nfn f() {\n    // region: inner\n    if x {\n        y();\n\n    }\n    // endregion\n}\n// endregion\n";
+
+fn file(path: &str) -> Option<String> {
+    (path == "a.rs").then(|| FILE.into())
+}
+
+fn page(named: &str, code: &str) -> String {
+    format!("Text\n\n<!-- code: {named} -->\n\n```rust\n{code}```\n\nMore\n")
+}
+
+#[test]
+fn a_block_is_what_its_region_is() {
+    for (named, code) in [
+        ("a.rs#inner", "if x {\n    y();\n\n}\n"),
+        ("a.rs#outer", "fn f() {\n    if x {\n        y();\n\n    }\n}\n"),
+        ("a.rs", "use std::io;\n\nfn f() {\n    if x {\n        y();\n\n    }\n}\n"),
+    ] {
+        assert_eq!(filled(&page(named, "old();\n"), file), Ok(page(named, code)));
+        assert_eq!(filled(&page(named, code), file), Ok(page(named, code)), "again");
+    }
+}
+
+#[test]
+fn python_has_regions_too() {
+    let file = |_: &str| {
+        Some("import socket\n# region: loop\nwhile True:\n    # said once\n    pass\n# endregion\n".into())
+    };
+    let page = |code| format!("<!-- code: a.py#loop -->\n```python\n{code}```\n");
+    assert_eq!(filled(&page(""), file), Ok(page("while True:\n    # said once\n    pass\n")));
+}
+
+#[test]
+fn what_is_not_code_of_a_file_stays() {
+    let page = "```sh\ncargo test\n```\n\n````text\n<!-- code: a.rs#inner -->\n```rust\n```\n````\n";
+    assert_eq!(filled(page, file), Ok(page.into()));
+}
+
+#[test]
+fn what_cannot_be_filled_is_said() {
+    for (page, said) in [
+        (page("b.rs#inner", ""), "line 5: no file b.rs"),
+        (page("a.rs#middle", ""), "line 5: no region of a.rs#middle"),
+        ("```rust\nf();\n```\n".into(), "line 1: a block of rust that no file is named for"),
+        ("<!-- code: a.rs -->\nText\n".into(), "line 2: no block behind a.rs"),
+        ("<!-- code: a.rs -->\n".into(), "no block behind a.rs"),
+        ("```sh\ncargo test\n".into(), "line 1: a block without an end"),
+    ] {
+        assert_eq!(filled(&page, file), Err(said.into()), "{page}");
+    }
+}
+
+#[test]
+fn the_code_of_the_page_is_the_code_that_is_tested() {
+    crate::included::check("docs/cookbook.md");
+}
