@@ -1,16 +1,17 @@
-//! The pages show programs as they are, and what they really print.
+//! The pages show programs as they are (see `included`), and what they really print.
 //!
 //! ```text
-//! <!-- file: PATH -->   the block behind it is that file
 //! <!-- run -->          the block behind it is what was typed, `$ ..`, and what was printed
 //! ```
 //!
-//! A program that prints `listening on ..` first is a server: it stays there for what is typed behind it, and all that it
-//! prints stands below its command; `^C` is where it is interrupted, and without one it has to end by itself. Each is given a
-//! free port or an empty directory, and where the pages have 127.0.0.1:8083, that was the port; 50001 and so on are those
-//! that clients got.
+//! A program that prints `listening ..` first is a server: it stays there for what is typed behind it, and all that it prints
+//! stands below its command; `^C` is where it is interrupted, and without one it has to end by itself. Each is given a free
+//! port or an empty directory, and where the pages have 127.0.0.1:8083, that was the port; 50001 and so on are those that
+//! clients got.
 //!
 //! `UPDATE_PAGES=1 cargo test --test tutorial` writes what is the case into the pages.
+
+mod included;
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -24,32 +25,34 @@ const TUTORIAL: [&str; 2] = ["docs/tutorial.md", "docs/tutorial.zh.md"];
 #[test]
 fn the_pages_have_the_programs_and_what_they_print() {
     let mut printed: HashMap<Vec<String>, Option<String>> = HashMap::new();
-    for page in TUTORIAL {
-        Page::read(page).compare(|block| match &block.kind {
-            Kind::File(path) => Some(fs::read_to_string(path).unwrap()),
-            Kind::Run if cfg!(not(target_os = "linux")) => None, // other systems have other words
-            Kind::Run => {
-                let typed = typed(&block.text);
-                let commands = typed.iter().map(|typed| typed.command.clone()).collect();
-                printed.entry(commands).or_insert_with(|| run(&typed)).clone()
-            }
+    for page in ["README.md"].iter().chain(&TUTORIAL) {
+        included::check(page);
+        if cfg!(not(target_os = "linux")) {
+            continue; // other systems have other words
+        }
+        Page::read(page).compare(|block| {
+            let typed = typed(block);
+            printed.entry(commands(&typed)).or_insert_with(|| run(&typed)).clone()
         });
     }
 }
 
 #[test]
 fn the_tutorial_is_the_same_in_both_languages_and_has_every_program() {
-    let [english, chinese] = TUTORIAL.map(|page| Page::read(page).blocks);
-    let programs = |blocks: &[Block]| blocks.iter().map(|block| block.to_run()).collect::<Vec<_>>();
-    assert_eq!(programs(&english), programs(&chinese));
+    let programs = |page| {
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        let marked = text.lines().filter_map(|line| line.strip_prefix("<!-- code: ")?.strip_suffix(" -->"));
+        marked.map(String::from).collect::<Vec<_>>()
+    };
+    let runs = |page| Page::read(page).blocks.iter().map(|block| commands(&typed(block))).collect::<Vec<_>>();
+    let [english, chinese] = TUTORIAL;
+    assert_eq!(programs(english), programs(chinese));
+    assert_eq!(runs(english), runs(chinese));
 
     let in_folder =
         fs::read_dir(root().join("examples/tutorial")).unwrap().map(|entry| entry.unwrap().path());
-    let in_page = english.into_iter().filter_map(|block| match block.kind {
-        Kind::File(path) => Some(path),
-        Kind::Run => None,
-    });
-    assert_eq!(in_page.collect::<BTreeSet<_>>(), in_folder.collect::<BTreeSet<_>>());
+    let on_page = programs(english).into_iter().map(|path| root().join(path));
+    assert_eq!(on_page.collect::<BTreeSet<_>>(), in_folder.collect::<BTreeSet<_>>());
 }
 
 fn root() -> &'static Path {
@@ -60,18 +63,8 @@ struct Page {
     path: PathBuf,
     /// What stands before each block, and behind the last.
     between: Vec<String>,
-    blocks: Vec<Block>,
-}
-
-struct Block {
-    kind: Kind,
-    text: String,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Kind {
-    File(PathBuf),
-    Run,
+    /// What was typed and printed.
+    blocks: Vec<String>,
 }
 
 impl Page {
@@ -83,50 +76,34 @@ impl Page {
         while let Some(line) = lines.next() {
             let before = page.between.last_mut().unwrap();
             _ = writeln!(before, "{line}");
-            let marker = line.strip_prefix("<!-- ").and_then(|line| line.strip_suffix(" -->"));
-            let kind = match marker.map(|marker| (marker, marker.strip_prefix("file: "))) {
-                Some((_, Some(path))) => Kind::File(root().join(path)),
-                Some(("run", _)) => Kind::Run,
-                _ => continue,
-            };
-            let fence = lines.next().unwrap_or_default();
-            assert!(fence.starts_with("```"), "{}: no block behind {line}", page.path.display());
-            _ = writeln!(before, "{fence}");
-            let text =
-                lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
-            page.blocks.push(Block { kind, text });
-            page.between.push("```\n".into());
+            if line == "<!-- run -->" {
+                let fence = lines.next().unwrap_or_default();
+                assert_eq!(fence, "```console", "{}", page.path.display());
+                _ = writeln!(before, "{fence}");
+                let block = lines.by_ref().take_while(|line| *line != "```");
+                page.blocks.push(block.map(|line| format!("{line}\n")).collect());
+                page.between.push("```\n".into());
+            }
         }
         page
     }
 
     /// Each block with what it has to be, or with itself.
-    fn compare(mut self, mut has_to_be: impl FnMut(&Block) -> Option<String>) {
+    fn compare(mut self, mut has_to_be: impl FnMut(&str) -> Option<String>) {
         let update = std::env::var_os("UPDATE_PAGES").is_some();
         for block in &mut self.blocks {
             let Some(expected) = has_to_be(block) else { continue };
             let path = self.path.display();
-            assert!(update || block.text == expected, "{path} has\n{}\nand it is\n{expected}", block.text);
-            block.text = expected;
+            assert!(update || *block == expected, "{path} has\n{block}\nand it is\n{expected}");
+            *block = expected;
         }
         if update {
             let mut text = String::new();
             for (between, block) in self.between.iter().zip(&self.blocks) {
-                text = text + between + &block.text;
+                text = text + between + block;
             }
             fs::write(&self.path, text + self.between.last().unwrap()).unwrap();
         }
-    }
-}
-
-impl Block {
-    /// What has to be the same on all pages.
-    fn to_run(&self) -> (Kind, Vec<String>) {
-        let commands = match self.kind {
-            Kind::Run => typed(&self.text).into_iter().map(|typed| typed.command).collect(),
-            Kind::File(_) => Vec::new(),
-        };
-        (self.kind.clone(), commands)
     }
 }
 
@@ -147,6 +124,10 @@ fn typed(block: &str) -> Vec<Typed> {
         }
     }
     typed
+}
+
+fn commands(typed: &[Typed]) -> Vec<String> {
+    typed.iter().map(|typed| typed.command.clone()).collect()
 }
 
 /// The block as it has to be. `None` where something that it needs is not installed.
@@ -208,19 +189,22 @@ fn executable(command: &str, address: &str) -> Option<String> {
             assert!(path.exists(), "{path:?} is missing: `cargo test` builds it");
             (format!("'{}' {}", path.display(), address_of(example)), &words[at + 5..])
         }
-        ["lineframe", ..] => {
-            let path = built("lineframe");
-            if !path.exists() {
-                eprintln!("skipped: `cargo test` at the root builds what `{command}` needs");
-                return None;
-            }
-            (format!("'{}'", path.display()), &words[at + 1..])
-        }
+        ["lineframe", ..] => (cli(command)?, &words[at + 1..]),
+        ["cargo", "run", "-q", "--", ..] => (cli(command)?, &words[at + 4..]),
         _ => panic!("{command:?} is nothing that can be run here"),
     };
     let exec = if command.contains(" | ") { "" } else { "exec " };
     let rest = rest.join(" ").replace("127.0.0.1:8083", address);
     Some(format!("{before} {exec}{program} {rest}"))
+}
+
+fn cli(command: &str) -> Option<String> {
+    let path = built("lineframe");
+    if !path.exists() {
+        eprintln!("skipped: `cargo test` at the root builds what `{command}` needs");
+        return None;
+    }
+    Some(format!("'{}'", path.display()))
 }
 
 /// Cargo builds examples and programs along with the tests, beside their directory.
