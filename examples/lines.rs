@@ -7,7 +7,7 @@ use tokio_util::codec::FramedRead;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
-    let stream = &b"hello\r\nhow are you?\nby"[..]; // a TcpStream, a child's stdout: whatever can be read
+    let stream = &b"hello\r\nhow are you?\nby"[..]; // a TcpStream, a child's stdout
     let mut lines = FramedRead::new(stream, LineCodec::new());
     while let Some(line) = lines.try_next().await? {
         match line {

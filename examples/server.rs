@@ -8,7 +8,7 @@ async fn upper(mut conn: Connection) -> std::io::Result<()> {
     while let Some(line) = conn.next_line().await? {
         match line {
             Ok(line) => conn.write_line(line.to_ascii_uppercase()).await?,
-            Err(bad) => conn.write_line(bad.reply()).await?, // this line only; the next one still comes
+            Err(bad) => conn.write_line(bad.reply()).await?, // this line only
         }
     }
     Ok(())
