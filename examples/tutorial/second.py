@@ -7,11 +7,11 @@ first = socket.create_connection((host, int(port)))
 second = socket.create_connection((host, int(port)))
 print("both are connected")
 second.sendall(b"hello\n")
-second.settimeout(1)
+second.settimeout(3)
 try:
     print("the second client's reply:", second.recv(1024))
 except socket.timeout:
-    print("no reply to the second client for a second; now the first one leaves")
+    print("no reply to the second client for three seconds; now the first one leaves")
     first.close()
     second.settimeout(None)
     try:
