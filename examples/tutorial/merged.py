@@ -7,6 +7,7 @@ for message in [b"hello", b"how are you?", b"bye"]:
     client.sendall(message)
 
 conn, address = server.accept()
-# Had the server been busy for a moment, all 20 bytes would be there: wait for them, and leave them there.
+# A server that was busy for a moment finds all 20 bytes: wait until they are there,
+# and leave them there.
 conn.recv(20, socket.MSG_PEEK | socket.MSG_WAITALL)
 print("recv(1024) returned", conn.recv(1024))
