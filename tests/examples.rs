@@ -1,29 +1,18 @@
 //! The examples run, and show what they are there to show.
 
-use std::path::PathBuf;
+mod example;
+
 use std::process::Command;
 
 use serde::Deserialize;
 
 /// What an example prints. It has to succeed.
 fn run(example: &str, arguments: &[&str]) -> String {
-    let program = path(example);
-    assert!(
-        program.exists(),
-        "{program:?} is missing: `cargo test` builds it, with `--test examples` it has to be there"
-    );
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = Command::new(example::path(example)).args(arguments).output().unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{example}: {}\n{printed}{complaint}", output.status);
     printed
-}
-
-/// Cargo builds the examples along with the tests, into a directory beside theirs.
-fn path(example: &str) -> PathBuf {
-    let this_test = std::env::current_exe().unwrap();
-    let target = this_test.ancestors().nth(2).unwrap();
-    target.join("examples").join(format!("{example}{}", std::env::consts::EXE_SUFFIX))
 }
 
 #[derive(Deserialize)]
@@ -138,7 +127,7 @@ fn the_programs_on_the_first_page_print_what_they_say_there() {
 fn the_pictures_on_the_pages_are_of_a_run_and_of_the_tables() {
     let drawn = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pictures/run"))
         .arg("--check")
-        .env("RECV_1024", path("recv_1024"))
+        .env("RECV_1024", example::path("recv_1024"))
         .output();
     match drawn {
         Err(_) => eprintln!("skipped: docs/pictures/run needs python3"),

@@ -11,6 +11,7 @@
 //!
 //! `UPDATE_PAGES=1 cargo test --test tutorial` writes what is the case into the pages.
 
+mod example;
 mod included;
 
 use std::collections::{BTreeSet, HashMap};
@@ -185,8 +186,7 @@ fn executable(command: &str, address: &str) -> Option<String> {
             (format!("python3 -u '{}' {}", path.display(), address_of(program)), &words[at + 2..])
         }
         ["cargo", "run", "-q", "--example", example, ..] => {
-            let path = built("examples").join(example);
-            assert!(path.exists(), "{path:?} is missing: `cargo test` builds it");
+            let path = example::path(example);
             (format!("'{}' {}", path.display(), address_of(example)), &words[at + 5..])
         }
         ["lineframe", ..] => (cli(command)?, &words[at + 1..]),
@@ -198,19 +198,14 @@ fn executable(command: &str, address: &str) -> Option<String> {
     Some(format!("{before} {exec}{program} {rest}"))
 }
 
+/// The command line's program: cargo builds it along with the examples where it builds all of the workspace.
 fn cli(command: &str) -> Option<String> {
-    let path = built("lineframe");
+    let path = example::path("recv_1024").with_file_name("../lineframe");
     if !path.exists() {
         eprintln!("skipped: `cargo test` at the root builds what `{command}` needs");
         return None;
     }
     Some(format!("'{}'", path.display()))
-}
-
-/// Cargo builds examples and programs along with the tests, beside their directory.
-fn built(what: &str) -> PathBuf {
-    let this_test = std::env::current_exe().unwrap();
-    this_test.ancestors().nth(2).unwrap().join(what)
 }
 
 struct Running {
