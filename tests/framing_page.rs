@@ -1,6 +1,4 @@
-//! What `docs/framing.md` shows is so: its diagrams, its program, its description of `conformance.json`.
-
-mod included;
+//! What `docs/framing.md` shows is so: its diagrams, its description of `conformance.json`. Its program is for `tutorial.rs`.
 
 use bytes::BytesMut;
 use lineframe::{Delimiter, LineCodec, LineError, Unterminated};
@@ -8,11 +6,6 @@ use serde_json::Value;
 use tokio_util::codec::Decoder;
 
 const PAGE: &str = include_str!("../docs/framing.md");
-
-#[test]
-fn the_program_on_the_page_is_the_one_that_the_codec_is_compared_with() {
-    included::check("docs/framing.md");
-}
 
 #[test]
 fn the_diagrams_show_what_the_codec_makes_of_these_bytes() {
