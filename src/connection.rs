@@ -52,16 +52,17 @@ use self::output::Output;
 use crate::codec::{Batch, CodecCounters, LineCodec};
 use crate::error::LineError;
 
-/// A stream of bytes as lines, on either side of it: what handlers of a `Server` are given, what a
-/// `Client` connects to, and what any stream becomes by [`Connection::new`].
+/// A stream of bytes as lines, on either side of it: what handlers of a [`Server`](struct.Server.html) are given, what a
+/// [`Client`](struct.Client.html) connects to, and what any stream becomes by [`Connection::new`].
 ///
 /// ```
 /// # use lineframe::Connection;
 /// # async fn handle(mut conn: Connection) -> std::io::Result<()> {
-/// while let Some(line) = conn.next_line().await? {            // outer `?`: the connection is gone
+/// // The outer `?`: the connection is gone. An inner error: this line only; the next one still comes.
+/// while let Some(line) = conn.next_line().await? {
 ///     match line {
 ///         Ok(line) => conn.write_line(line.to_ascii_uppercase()).await?,
-///         Err(bad) => conn.write_line(bad.reply()).await?,    // this line only; the next one still comes
+///         Err(bad) => conn.write_line(bad.reply()).await?,
 ///     }
 /// }
 /// # Ok(())
@@ -73,11 +74,15 @@ use crate::error::LineError;
 ///
 /// # When output goes out
 ///
-/// [`write_line`](Self::write_line) queues. What is queued goes out when a read is about to wait, when the end is about to be
-/// reported, past 64 KiB (a server's `max_unsent`), by [`flush`](Self::flush) and [`send_line`](Self::send_line), and at once where
-/// lines are being answered that were read more than a millisecond ago. So lines that came together are answered
-/// with one write, and a single one at once. A handler that waits for something else than a read uses `send_line`. A
-/// connection that is dropped outside a server loses what is queued.
+/// [`write_line`](Self::write_line) queues. What is queued goes out
+///
+/// - when a read is about to wait, or the end is about to be reported,
+/// - past 64 KiB (a server's `max_unsent`),
+/// - by [`flush`](Self::flush) and [`send_line`](Self::send_line),
+/// - at once where lines are being answered that were read more than a millisecond ago.
+///
+/// So lines that came together are answered with one write, and a single one at once. A handler that waits for something
+/// else than a read uses `send_line`. A connection that is dropped outside a server loses what is queued.
 ///
 /// # When a future is dropped
 ///
@@ -94,8 +99,11 @@ use crate::error::LineError;
 ///
 /// # Deadlines
 ///
-/// A connection made by `new` has none. Those of a server's connections are judged only after trying to read or write, and
-/// a peer that drips cannot reset them.
+/// A connection made by `new`, and a client's, has none: [`set_line_timeout`](Self::set_line_timeout),
+/// [`set_idle_timeout`](Self::set_idle_timeout) and [`set_write_timeout`](Self::set_write_timeout) set them. Those of a
+/// server's connections are 30 seconds for a line, 5 minutes between lines and 30 seconds for the peer to take what was
+/// written, unless the server was told otherwise. They are judged only after trying to read or write, and a peer that drips
+/// cannot reset them.
 pub struct Connection<Io = AnyIo>(Option<Box<Inner<Io>>>)
 where
     Io: AsyncRead + AsyncWrite + Unpin;

@@ -117,6 +117,28 @@ fn recv_1024_fits_a_terminal_and_a_file() {
 }
 
 #[test]
+fn the_programs_on_the_first_page_print_what_they_say_there() {
+    let lines = "b\"hello\"\nb\"how are you?\"\nline of 2 bytes cut before its terminator\n";
+    assert_eq!(run("lines", &[]), lines);
+    assert_eq!(run("server", &[]), "b\"HELLO\"\nlines: 1\n");
+}
+
+#[test]
+fn the_pictures_on_the_pages_are_of_a_run_and_of_the_tables() {
+    let drawn = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pictures/run"))
+        .arg("--check")
+        .env("RECV_1024", example::path("recv_1024"))
+        .output();
+    match drawn {
+        Err(_) => eprintln!("skipped: docs/pictures/run needs python3"),
+        Ok(drawn) if drawn.status.code() == Some(127) => {
+            eprintln!("skipped: docs/pictures/run needs python3")
+        }
+        Ok(drawn) => assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr)),
+    }
+}
+
+#[test]
 fn embed_answers() {
     // The example checks every answer itself; this checks that it came to its end.
     let dialogue = run("embed", &[]);

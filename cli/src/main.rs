@@ -14,6 +14,8 @@ mod inspect;
 mod lines;
 mod listen;
 mod man;
+#[cfg(test)]
+mod pages;
 mod send;
 mod serve;
 mod show;

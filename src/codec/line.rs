@@ -10,7 +10,7 @@ use super::{CodecCounters, LineCodecBuilder};
 use crate::error::{EncodeError, LineError, TooManyBytes};
 use crate::scan::Delimiter;
 
-/// Lines out of a byte stream as [`Bytes`], and back.
+/// Lines out of a byte stream as `Bytes`, and back.
 ///
 /// An item is `Result<Bytes, LineError>`: a line that is too long, cut, or badly terminated is an item too, and the next
 /// line comes behind it. The decoder itself never fails, so what [`Framed`](tokio_util::codec::Framed) gives as an error
@@ -31,8 +31,8 @@ use crate::scan::Delimiter;
 /// while let Some(line) = lines.try_next().await? {
 ///     # seen.push(line.is_ok());
 ///     match line {
-///         Ok(line) => println!("{line:?}"),        // b"hello", b"world"
-///         Err(bad) => println!("{}", bad.reply()), // error: line of more than 10 bytes, the limit (max_length)
+///         Ok(line) => println!("{line:?}"), // b"hello", b"world"
+///         Err(bad) => println!("{bad}"),    // line of more than 10 bytes, the limit (max_length)
 ///     }
 /// }
 /// # assert_eq!(seen, [true, false, true]);

@@ -40,6 +40,7 @@ pub enum Ask {
 }
 
 impl Model {
+    // region: items
     /// Length of the first line's content and of the terminator behind it.
     pub fn first_line(&self, bytes: &[u8]) -> Option<(usize, usize)> {
         let of = |wanted: &[u8]| {
@@ -78,6 +79,7 @@ impl Model {
             None => Some((self.judge(bytes, false), bytes.len())),
         }
     }
+    // endregion
 
     /// All items of a stream.
     pub fn items(&self, bytes: &[u8]) -> Vec<Item> {

@@ -1,0 +1,21 @@
+//! One server on a TCP port and at a Unix socket, with one handler.
+
+use lineframe::{Bind, Server, reply};
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8083".into());
+    let tcp = Bind::new().tcp(address).await?;
+    let unix = Bind::new().mode(0o600).unix("./lesson.sock").await?;
+    println!("listening on {} and ./lesson.sock", tcp.local_addr()?);
+
+    let server = Server::new();
+    let upper = reply(|line| line.to_ascii_uppercase());
+    let (_, done) = tokio::join!(
+        server.serve(tcp, upper.clone(), tokio::signal::ctrl_c()),
+        server.serve(unix, upper, tokio::signal::ctrl_c()),
+    );
+    println!("clients: {}, lines: {}", done.accepted, done.lines);
+    println!("./lesson.sock is still there: {}", std::fs::exists("./lesson.sock")?);
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! The client at a Unix socket.
+
+use lineframe::Client;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let path = std::env::args().nth(1).unwrap_or("./lesson.sock".into());
+    let mut conn = Client::new().connect_unix(path).await?;
+    for line in std::io::stdin().lines() {
+        println!("{}", conn.request(line?).await?.escape_ascii());
+    }
+    Ok(())
+}

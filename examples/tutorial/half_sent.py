@@ -1,0 +1,14 @@
+import socket
+
+server = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(server.getsockname())
+client.settimeout(1)
+
+message = b"x" * 100_000_000
+count = client.send(message)
+print("send() has taken the whole message:", count == len(message))
+
+try:
+    client.sendall(message[count:])
+except socket.timeout:
+    print("nobody reads the rest, and sendall() does not say how much of it is still to be sent")

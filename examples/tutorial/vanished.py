@@ -1,0 +1,12 @@
+import socket
+import struct
+import sys
+
+host, port = (sys.argv + ["127.0.0.1:8083"])[1].split(":")
+
+client = socket.create_connection((host, int(port)))
+client.sendall(b"hello\n")
+print(client.recv(1024))
+# No farewell (FIN) but a reset (RST), as when the client's process is killed with something left to read.
+client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+client.close()
