@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use lineframe::{EncodeError, LineCodec, LineError};
-use serde_json::Value;
 use peers::{Answers, Program, hex, skipped, unhex};
+use serde_json::Value;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::codec::{Decoder, Encoder, FramedRead, LinesCodec};
 

@@ -15,10 +15,57 @@ use crate::{show, units};
 
 /// What values are made of, so that a byte of the input is worth a word: 128 and above are these, in turn.
 const WORDS: &[&str] = &[
-    "k", "M", "G", "K", "0", "1024", "18446744073709551615", "99999999999999999999", "ms", "s", "m", "h", "us", "days",
-    "y", " ", "none", "off", "newline", "lf", "crlf", "nul", "byte:", "any:", "sequence:", "0d0a", "0d", "0a", "ff",
-    "[::1]", "localhost", "127.0.0.1", ":", ":0", ":65535", ":65536", "/", "./", "@", "://", "tls://", "sd-listen", "+", "-",
-    "世", "\u{202e}", "\u{85}", "\u{1b}[31m", "\\x1b", "\n", "\r",
+    "k",
+    "M",
+    "G",
+    "K",
+    "0",
+    "1024",
+    "18446744073709551615",
+    "99999999999999999999",
+    "ms",
+    "s",
+    "m",
+    "h",
+    "us",
+    "days",
+    "y",
+    " ",
+    "none",
+    "off",
+    "newline",
+    "lf",
+    "crlf",
+    "nul",
+    "byte:",
+    "any:",
+    "sequence:",
+    "0d0a",
+    "0d",
+    "0a",
+    "ff",
+    "[::1]",
+    "localhost",
+    "127.0.0.1",
+    ":",
+    ":0",
+    ":65535",
+    ":65536",
+    "/",
+    "./",
+    "@",
+    "://",
+    "tls://",
+    "sd-listen",
+    "+",
+    "-",
+    "世",
+    "\u{202e}",
+    "\u{85}",
+    "\u{1b}[31m",
+    "\\x1b",
+    "\n",
+    "\r",
 ];
 
 pub(crate) fn run(data: &[u8]) {
@@ -56,7 +103,8 @@ fn number(text: &str) -> Option<u128> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     // One with more digits is too large for anything.
     let digits = text.trim_start_matches('0');
-    (is_number && digits.len() < 30).then(|| digits.bytes().fold(0, |all, digit| all * 10 + u128::from(digit - b'0')))
+    (is_number && digits.len() < 30)
+        .then(|| digits.bytes().fold(0, |all, digit| all * 10 + u128::from(digit - b'0')))
 }
 
 fn naive_size(text: &str) -> Option<usize> {

@@ -467,8 +467,8 @@ impl Machine {
         let encoded = self.encoded(line);
         let done = drive.run(&self.script, self.conn.request(line));
         if self.is_reply_due {
-            let refused =
-                done.map(|done| matches!(done, Err(Error::Io(error)) if error.kind() == io::ErrorKind::Other));
+            let refused = done
+                .map(|done| matches!(done, Err(Error::Io(error)) if error.kind() == io::ErrorKind::Other));
             return assert_ne!(refused, Some(false), "the reply to an earlier one is still to come");
         }
         if self.has_queued() {

@@ -100,7 +100,9 @@ impl Difference {
             Self::LimitCountsTerminator => "counts the terminator against the limit",
             Self::NoLimit => "has no limit",
             Self::EndsAtLongLine => "ends at a line over the limit",
-            Self::TailIsLine => "gives the rest of a line over the limit as a line of its own, depending on the reads",
+            Self::TailIsLine => {
+                "gives the rest of a line over the limit as a line, or as errors, depending on the reads"
+            }
             Self::NotUtf8IsGone => "drops a line that is not UTF-8",
             Self::SwallowsNextStream => {
                 "swallows the first line of the next stream where this one ended within a line over the limit"
@@ -320,7 +322,7 @@ impl<'a> Expected<'a> {
 
     /// It throws away all that it holds where that has no terminator and is over the limit, when a read has come.
     fn asyncio(&mut self, line: &Ours, reads: &[&[u8]], expected: &mut Vec<Event>) {
-        let length = line.raw.len();
+        let (length, before) = (line.raw.len(), expected.len());
         let read_ends = reads.iter().scan(0, |end, read| {
             *end += read.len();
             Some(*end)
@@ -339,7 +341,7 @@ impl<'a> Expected<'a> {
         if is_long && matches!(line.item, Ok(_)) {
             self.differs(Difference::LimitCountsCr);
         }
-        if begin > 0 && begin < length {
+        if begin > 0 && begin < length || expected.len() - before > 1 {
             self.differs(Difference::TailIsLine);
         }
         let rest = &line.raw[begin..];

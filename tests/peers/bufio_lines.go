@@ -1,4 +1,4 @@
-// What Go's bufio.Scanner makes of some reads, for what tests/peers/mod.rs asks, which explains the lines in and out.
+// What Go's bufio.Scanner makes of some reads. tests/peers/mod.rs explains the lines in and out.
 package main
 
 import (
