@@ -134,6 +134,7 @@ pub fn ours<'a>(codec: &mut LineCodec, set: &[u8], stream: &'a [u8], reads: &[&[
     assert_eq!(items.len(), lines.len(), "{items:?}");
     let lines = items.into_iter().zip(lines).map(|(item, raw)| {
         let is_terminated = raw.last().is_some_and(|byte| set.contains(byte));
+        assert!(matches!(item, Err(LineError::TooLong { .. })) || item.is_ok() == is_terminated, "{item:?}");
         let line = Ours { item, raw, start, is_terminated };
         start += raw.len();
         line
@@ -269,16 +270,18 @@ impl<'a> Expected<'a> {
         let before_its_end = line.before_its_end();
         let content = match &line.item {
             Ok(content) | Err(LineError::Unterminated { line: content, .. }) => &content[..],
-            Err(LineError::TooLong { .. }) if self.reader.has_limit() => {
-                self.ended_within_long = self.keeps_state() && !line.is_terminated;
-                return Some(Event::Error);
-            }
-            Err(LineError::TooLong { .. }) => {
-                self.differs(Difference::NoLimit);
-                match (before_its_end, line.is_terminated && self.reader != Reader::BufReadUntil) {
+            Err(LineError::TooLong { prefix, .. }) => {
+                let content = match (before_its_end, line.is_terminated && self.ends_in_crlf()) {
                     ([content @ .., b'\r'], true) => content,
                     (content, _) => content,
+                };
+                assert!(content.len() > self.limit && &content[..self.limit] == prefix);
+                if self.reader.has_limit() {
+                    self.ended_within_long = self.keeps_state() && !line.is_terminated;
+                    return Some(Event::Error);
                 }
+                self.differs(Difference::NoLimit);
+                content
             }
             Err(other) => panic!("{other:?}"),
         };
@@ -314,6 +317,11 @@ impl<'a> Expected<'a> {
         };
         self.differs(Difference::CutIsLine);
         Some(Event::Line(cut.to_vec()))
+    }
+
+    /// A CR before the byte that ends a line is no content.
+    fn ends_in_crlf(&self) -> bool {
+        !matches!(self.reader, Reader::BufReadUntil | Reader::AnyDelimiterCodec)
     }
 
     fn keeps_state(&self) -> bool {
