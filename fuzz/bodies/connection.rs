@@ -10,8 +10,9 @@ use bytes::{Bytes, BytesMut};
 use lineframe::{Batch, Connection, Error, LineCodec};
 use tokio::io::AsyncReadExt;
 
+use super::drive::Drive;
 use super::oracle::Oracle;
-use super::script::{self, Call, Disturbance, Does, FAILURE, Script, poll_times, wait};
+use super::script::{self, Call, Disturbance, Does, FAILURE, Script, poll_times};
 use super::{Input, Item, accounted, chunk, item, model, text_item};
 
 /// The peer sends so much at most.
@@ -54,47 +55,6 @@ struct Machine {
     received: u64,
     /// At the end the connection is taken apart where it stands, not run to the end of its stream.
     takes_apart: bool,
-}
-
-/// How far a future is run.
-#[derive(Clone, Copy)]
-enum Drive {
-    /// Until it is done, or waits for what the peer does not do.
-    Fully,
-    /// It is polled so many times at most, while the peer takes so many bytes, and dropped.
-    Partly { polls: usize, takes: usize },
-}
-
-impl Drive {
-    fn read(input: &mut Input) -> Option<Self> {
-        Some(match input.byte()? {
-            0..128 => Self::Fully,
-            byte => {
-                let takes = [0, 1, 100, usize::MAX][usize::from(byte >> 4 & 3)];
-                Self::Partly { polls: usize::from(byte & 15), takes }
-            }
-        })
-    }
-
-    fn is_full(self) -> bool {
-        matches!(self, Self::Fully)
-    }
-
-    /// `None`: it was dropped.
-    fn run<T>(self, script: &Script, future: impl Future<Output = T>) -> Option<T> {
-        match self {
-            Self::Fully => wait(script, future),
-            Self::Partly { polls, takes } => {
-                script.takes(takes);
-                let done = poll_times(script, polls, future);
-                script.takes(usize::MAX);
-                match done {
-                    Poll::Ready(done) => Some(done),
-                    Poll::Pending => None,
-                }
-            }
-        }
-    }
 }
 
 impl Machine {
@@ -372,8 +332,8 @@ impl Machine {
         !self.is_shut && self.written.len() < MAX_WRITTEN
     }
 
-    fn wrote_line(&mut self, line: Vec<u8>) {
-        self.written.extend_from_slice(&line);
+    fn queued(&mut self, line: Result<Vec<u8>, String>) {
+        self.written.extend_from_slice(&line.expect("a line that is accepted"));
         self.lines_written += 1;
     }
 
@@ -382,13 +342,30 @@ impl Machine {
         self.conn.counters().lines_written > self.lines_written
     }
 
-    /// A line was refused as the codec refuses it, or the stream has failed.
-    fn wrote_not(&mut self, line: Result<Vec<u8>, String>, error: Error) {
-        if let Error::Encode(bad) = &error {
-            assert_eq!(line, Err(format!("{bad:?}")));
-        } else {
-            self.perhaps = line.unwrap_or_default();
-            self.fails(error);
+    /// A line was queued, or refused as the codec refuses it, or the future was dropped, or the stream has failed.
+    fn wrote(&mut self, drive: Drive, line: Result<Vec<u8>, String>, done: Option<Result<(), Error>>) {
+        match done {
+            Some(Ok(())) => self.queued(line),
+            Some(Err(Error::Encode(bad))) => assert_eq!(line, Err(format!("{bad:?}"))),
+            Some(Err(error)) => {
+                self.perhaps = line.unwrap_or_default();
+                self.fails(error);
+            }
+            None => {
+                assert!(!drive.is_full(), "it waits for a peer that takes everything");
+                if self.has_queued() {
+                    self.queued(line);
+                }
+            }
+        }
+    }
+
+    /// Everything was sent, or the future was dropped, or the stream has failed.
+    fn sent(&mut self, drive: Drive, done: Option<Result<(), Error>>) {
+        match done {
+            Some(Ok(())) => assert_eq!(self.script.received(), self.written),
+            Some(Err(error)) => self.fails(error),
+            None => assert!(!drive.is_full(), "it waits for a peer that takes everything"),
         }
     }
 
@@ -397,12 +374,9 @@ impl Machine {
             return;
         }
         let encoded = self.encoded(line);
-        match drive.run(&self.script, self.conn.write_line(line)) {
-            Some(Ok(())) => self.wrote_line(encoded.expect("a line that is accepted")),
-            Some(Err(error)) => self.wrote_not(encoded, error),
-            // It is not queued: the check of the counters sees to that.
-            None => assert!(!drive.is_full()),
-        }
+        let done = drive.run(&self.script, self.conn.write_line(line));
+        assert!(done.is_some() || !self.has_queued(), "queued, and not done");
+        self.wrote(drive, encoded, done);
     }
 
     fn send_line(&mut self, line: &[u8], drive: Drive) {
@@ -410,18 +384,11 @@ impl Machine {
             return;
         }
         let encoded = self.encoded(line);
-        match drive.run(&self.script, self.conn.send_line(line)) {
-            Some(Ok(())) => {
-                self.wrote_line(encoded.expect("a line that is accepted"));
-                assert_eq!(self.script.received(), self.written);
-            }
-            Some(Err(error)) => self.wrote_not(encoded, error),
-            None => {
-                assert!(!drive.is_full());
-                if self.has_queued() {
-                    self.wrote_line(encoded.expect("a line that is accepted"));
-                }
-            }
+        let done = drive.run(&self.script, self.conn.send_line(line));
+        let is_sent = matches!(done, Some(Ok(())));
+        self.wrote(drive, encoded, done);
+        if is_sent {
+            assert_eq!(self.script.received(), self.written);
         }
     }
 
@@ -432,32 +399,22 @@ impl Machine {
         }
         match drive.run(&self.script, self.conn.write_bytes(bytes)) {
             Some(Ok(())) => self.written.extend_from_slice(bytes),
-            Some(Err(error)) => self.wrote_not(Ok(bytes.to_vec()), error),
-            None => assert!(!drive.is_full()),
+            done => self.wrote(drive, Ok(bytes.to_vec()), done),
         }
     }
 
     fn flush(&mut self, drive: Drive) {
-        if self.is_shut {
-            return;
-        }
-        match drive.run(&self.script, self.conn.flush()) {
-            Some(Ok(())) => assert_eq!(self.script.received(), self.written),
-            Some(Err(error)) => self.fails(error),
-            None => assert!(!drive.is_full()),
+        if !self.is_shut {
+            let done = drive.run(&self.script, self.conn.flush());
+            self.sent(drive, done);
         }
     }
 
     fn shutdown(&mut self, drive: Drive) {
-        match drive.run(&self.script, self.conn.shutdown()) {
-            Some(Ok(())) => {
-                assert!(self.script.is_shut());
-                assert_eq!(self.script.received(), self.written);
-                self.is_shut = true;
-            }
-            Some(Err(error)) => self.fails(error),
-            None => assert!(!drive.is_full()),
-        }
+        let done = drive.run(&self.script, self.conn.shutdown());
+        self.is_shut |= matches!(done, Some(Ok(())));
+        assert_eq!(self.script.is_shut(), self.is_shut);
+        self.sent(drive, done);
     }
 
     fn request(&mut self, line: &[u8], drive: Drive) {
@@ -472,12 +429,14 @@ impl Machine {
             return assert_ne!(refused, Some(false), "the reply to an earlier one is still to come");
         }
         if self.has_queued() {
-            self.wrote_line(encoded.clone().expect("a line that is accepted"));
+            self.queued(encoded.clone());
             self.is_reply_due = done.is_none();
         }
         let model = &self.oracle.model;
         let given = match done {
-            Some(Err(Error::Encode(bad))) => return self.wrote_not(encoded, Error::Encode(bad)),
+            Some(Err(Error::Encode(bad))) => {
+                return self.wrote(drive, encoded, Some(Err(Error::Encode(bad))));
+            }
             Some(Err(Error::Line(bad))) => Some(Ok(Some(item(model, &Err(bad))))),
             Some(Err(Error::Eof)) => Some(Ok(None)),
             Some(Ok(reply)) => Some(Ok(Some(item(model, &Ok(reply))))),
@@ -501,18 +460,12 @@ impl Machine {
             _ => drive.run(&self.script, reader.next_line()),
         };
         drop((reader, writer));
-        match wrote {
-            Some(Ok(())) => self.wrote_line(encoded.expect("a line that is accepted")),
-            Some(Err(error)) => self.wrote_not(encoded, error),
-            None => assert!(!drive.is_full()),
+        self.wrote(drive, encoded, wrote);
+        if self.is_there {
+            self.sent(drive, sent);
         }
         if !self.is_there {
             return;
-        }
-        match sent {
-            Some(Ok(())) => assert!(self.script.received().len() <= self.written.len()),
-            Some(Err(error)) => return self.fails(error),
-            None => assert!(!drive.is_full()),
         }
         let given = done.map(|done| done.map(|line| line.map(|line| item(&self.oracle.model, &line))));
         match given {

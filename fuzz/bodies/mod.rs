@@ -6,6 +6,7 @@
 pub mod connection;
 pub mod decode;
 pub mod differential;
+mod drive;
 mod input;
 #[path = "../../tests/model/mod.rs"]
 mod model;

@@ -77,8 +77,11 @@ fn cuts(stream: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     })
 }
 
-/// Lines and nearly lines, and where to cut them.
-fn random() -> impl Strategy<Value = (Vec<u8>, Vec<usize>)> {
+/// A stream and the sizes of its reads.
+type Cut = (Vec<u8>, Vec<usize>);
+
+/// Lines and nearly lines.
+fn random() -> impl Strategy<Value = Cut> {
     let words = select(vec![
         &b"a"[..],
         b"bcd",
@@ -121,36 +124,32 @@ fn differs_as_listed(reader: Reader, check: Check, check_written: Option<Written
         for limit in 0..4 {
             for stream in streams(b"a\r\n", 0..7) {
                 for reads in cuts(&stream) {
-                    check(set, limit, &[(&stream, reads)], &mut seen);
+                    check(reader, set, limit, &[(&stream, reads)], &mut seen);
                 }
-                let whole = vec![&stream[..]];
-                check(
-                    set,
-                    limit,
-                    &[(b"aaaa", vec![b"aaaa"]), (&stream, whole), (b"b\n", vec![b"b\n"])],
-                    &mut seen,
-                );
+                let within_long = (&b"aaaa"[..], vec![&b"aaaa"[..]]);
+                let streams = [within_long, (&stream, vec![&stream]), (b"b\n", vec![b"b\n"])];
+                check(reader, set, limit, &streams, &mut seen);
             }
         }
         let streams = (random(), random(), select(vec![0, 1, 2, 5, 16, 30, usize::MAX]));
-        let run = |(first, second, limit): ((Vec<u8>, Vec<usize>), (Vec<u8>, Vec<usize>), usize)| {
+        let run = |(first, second, limit): (Cut, Cut, usize)| {
             let streams = [&first, &second].map(|(stream, sizes)| (&stream[..], cut(stream, sizes)));
-            check(set, limit, &streams, &mut Seen::new());
+            check(reader, set, limit, &streams, &mut Seen::new());
             Ok(())
         };
         TestRunner::new(Config::with_cases(2000)).run(&streams, run).unwrap();
-        check(set, 30, &[(b"a\xff\nb\n", vec![b"a\xff\nb\n"])], &mut seen);
+        check(reader, set, 30, &[(b"a\xff\nb\n", vec![b"a\xff\nb\n"])], &mut seen);
         for line in streams_of_text() {
             if let Some(check_written) = check_written {
-                check_written(set, 3, &line, &mut seen);
+                check_written(reader, set, 3, &line, &mut seen);
             }
         }
     }
     check_table(reader, &seen);
 }
 
-type Check = fn(&[u8], usize, &[(&[u8], Vec<&[u8]>)], &mut Seen);
-type Written = fn(&[u8], usize, &str, &mut Seen);
+type Check = fn(Reader, &[u8], usize, &[(&[u8], Vec<&[u8]>)], &mut Seen);
+type Written = fn(Reader, &[u8], usize, &str, &mut Seen);
 
 fn streams_of_text() -> impl Iterator<Item = String> {
     streams(b"a\r\n,", 0..6).map(|line| String::from_utf8(line).unwrap())
@@ -158,38 +157,22 @@ fn streams_of_text() -> impl Iterator<Item = String> {
 
 #[test]
 fn lines_codec() {
-    differs_as_listed(
-        Reader::LinesCodec,
-        |set, limit, streams, seen| check(Reader::LinesCodec, set, limit, streams, seen),
-        Some(|set, limit, line, seen| check_written(Reader::LinesCodec, set, limit, line, seen)),
-    );
+    differs_as_listed(Reader::LinesCodec, check, Some(check_written));
 }
 
 #[test]
 fn any_delimiter_codec() {
-    differs_as_listed(
-        Reader::AnyDelimiterCodec,
-        |set, limit, streams, seen| check(Reader::AnyDelimiterCodec, set, limit, streams, seen),
-        Some(|set, limit, line, seen| check_written(Reader::AnyDelimiterCodec, set, limit, line, seen)),
-    );
+    differs_as_listed(Reader::AnyDelimiterCodec, check, Some(check_written));
 }
 
 #[test]
 fn buf_read_lines() {
-    differs_as_listed(
-        Reader::BufReadLines,
-        |set, limit, streams, seen| check(Reader::BufReadLines, set, limit, streams, seen),
-        None,
-    );
+    differs_as_listed(Reader::BufReadLines, check, None);
 }
 
 #[test]
 fn buf_read_until() {
-    differs_as_listed(
-        Reader::BufReadUntil,
-        |set, limit, streams, seen| check(Reader::BufReadUntil, set, limit, streams, seen),
-        None,
-    );
+    differs_as_listed(Reader::BufReadUntil, check, None);
 }
 
 /// tokio-util's traits for a codec that has actix-codec's.
@@ -211,27 +194,25 @@ impl Decoder for Actix {
 
 #[test]
 fn actix_lines_codec() {
-    differs_as_listed(
-        Reader::ActixLinesCodec,
-        |set, limit, streams, seen| {
-            let mut codec = LineCodec::builder().max_length(limit).build();
-            let mut expected = Expected::new(Reader::ActixLinesCodec, limit, seen);
-            for (stream, reads) in streams {
-                let lines = ours(&mut codec, set, stream, reads);
-                let given = decoded(&mut Actix::default(), reads);
-                assert_eq!(given, expected.stream(&lines, reads), "limit {limit}, {reads:?}");
-            }
-        },
-        Some(|_, limit, line, seen| {
-            let mut codec = LineCodec::builder().max_length(limit).build();
-            let (mut ours, mut theirs) = (BytesMut::new(), BytesMut::new());
-            let written = codec.encode_line(line.as_bytes(), &mut ours);
-            actix_codec::Encoder::encode(&mut actix_codec::LinesCodec::default(), line, &mut theirs).unwrap();
-            let back = decoded(&mut Actix::default(), &[&theirs]);
-            let ours = written.as_ref().map(|()| &ours[..]);
-            Expected::new(Reader::ActixLinesCodec, limit, seen).written(line, ours, &theirs, &back);
-        }),
-    );
+    let check: Check = |reader, set, limit, streams, seen| {
+        let mut codec = LineCodec::builder().max_length(limit).build();
+        let mut expected = Expected::new(reader, limit, seen);
+        for (stream, reads) in streams {
+            let lines = ours(&mut codec, set, stream, reads);
+            let given = decoded(&mut Actix::default(), reads);
+            assert_eq!(given, expected.stream(&lines, reads), "limit {limit}, {reads:?}");
+        }
+    };
+    let check_written: Written = |reader, _, limit, line, seen| {
+        let mut codec = LineCodec::builder().max_length(limit).build();
+        let (mut ours, mut theirs) = (BytesMut::new(), BytesMut::new());
+        let written = codec.encode_line(line.as_bytes(), &mut ours);
+        actix_codec::Encoder::encode(&mut actix_codec::LinesCodec::default(), line, &mut theirs).unwrap();
+        let back = decoded(&mut Actix::default(), &[&theirs]);
+        let ours = written.as_ref().map(|()| &ours[..]);
+        Expected::new(reader, limit, seen).written(line, ours, &theirs, &back);
+    };
+    differs_as_listed(Reader::ActixLinesCodec, check, Some(check_written));
 }
 
 /// All streams, cuts and limits to one run of a program.

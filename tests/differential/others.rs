@@ -192,8 +192,8 @@ pub fn buf_read_until(end: u8, reads: &[&[u8]]) -> Vec<Event> {
         if reader.read_until(end, &mut line).expect("no failing read") == 0 {
             return all;
         }
-        all.push(match line.pop_if(|last| *last == end) {
-            Some(_) => Event::Line(line),
+        all.push(match line.strip_suffix(&[end]) {
+            Some(line) => Event::Line(line.to_vec()),
             None => Event::Cut(line),
         });
     }
@@ -346,7 +346,7 @@ impl<'a> Expected<'a> {
             }
         }
         let is_long = line.before_its_end().len() > self.limit;
-        if is_long && matches!(line.item, Ok(_)) {
+        if is_long && line.item.is_ok() {
             self.differs(Difference::LimitCountsCr);
         }
         if begin > 0 && begin < length || expected.len() - before > 1 {
