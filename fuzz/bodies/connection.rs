@@ -19,6 +19,9 @@ use super::{Input, Item, accounted, chunk, item, model, text_item};
 const MAX_STREAM: usize = 32 * 1024;
 /// And so much is written.
 const MAX_WRITTEN: usize = 1024 * 1024;
+/// So much may be unsent before a write waits, and so long is no write.
+const MAX_UNSENT: usize = 64 * 1024;
+const LONGEST_WRITE: usize = 16 * 1024;
 
 pub fn run(data: &[u8]) {
     let clock = script::clock();
@@ -47,6 +50,8 @@ struct Machine {
     /// Written to a stream that then failed: it may be among the unsent, or not.
     perhaps: Vec<u8>,
     lines_written: u64,
+    /// What was sent was also passed on: the stream was flushed behind it.
+    is_flushed: bool,
     is_shut: bool,
     is_reply_due: bool,
     /// The stream has not failed.
@@ -74,6 +79,7 @@ impl Machine {
             written: Vec::new(),
             perhaps: Vec::new(),
             lines_written: 0,
+            is_flushed: true,
             is_shut: false,
             is_reply_due: false,
             is_there: true,
@@ -154,14 +160,14 @@ impl Machine {
     fn waits(&mut self, drive: Drive, has_more: impl FnOnce(&mut Self) -> bool) {
         if drive.is_full() {
             assert!(!has_more(self) && !self.has_ended, "it waits for what has come");
-            assert_eq!(self.script.received(), self.written, "it waits, and output waits with it");
+            self.check_sent();
         }
     }
 
     /// The end was reported, and what was written has gone out before.
-    fn is_at_end(&self) {
+    fn is_at_end(&mut self) {
         assert!(self.has_ended);
-        assert_eq!(self.script.received(), self.written);
+        self.check_sent();
     }
 
     fn fails(&mut self, error: Error) {
@@ -363,7 +369,7 @@ impl Machine {
     /// Everything was sent, or the future was dropped, or the stream has failed.
     fn sent(&mut self, drive: Drive, done: Option<Result<(), Error>>) {
         match done {
-            Some(Ok(())) => assert_eq!(self.script.received(), self.written),
+            Some(Ok(())) => self.check_sent(),
             Some(Err(error)) => self.fails(error),
             None => assert!(!drive.is_full(), "it waits for a peer that takes everything"),
         }
@@ -388,7 +394,7 @@ impl Machine {
         let is_sent = matches!(done, Some(Ok(())));
         self.wrote(drive, encoded, done);
         if is_sent {
-            assert_eq!(self.script.received(), self.written);
+            self.check_sent();
         }
     }
 
@@ -475,12 +481,26 @@ impl Machine {
         }
     }
 
-    fn check(&mut self) {
+    /// What the stream was asked for since the last time.
+    fn look(&mut self) {
         for call in self.script.calls() {
-            if let Call::Read(count) = call {
-                self.received += count as u64;
+            match call {
+                Call::Read(count) => self.received += count as u64,
+                Call::Write(_) => self.is_flushed = false,
+                Call::Flush | Call::Shutdown => self.is_flushed = true,
             }
         }
+    }
+
+    /// Everything that was written has gone out.
+    fn check_sent(&mut self) {
+        self.look();
+        assert_eq!(self.script.received(), self.written, "output waits");
+        assert!(self.is_flushed, "output waits in the stream");
+    }
+
+    fn check(&mut self) {
+        self.look();
         let counters = self.conn.counters();
         let sent = self.script.received();
         assert_eq!(counters.bytes_sent, sent.len() as u64);
@@ -488,6 +508,7 @@ impl Machine {
         if self.is_there {
             assert!(!self.script.has_failed(), "a failure that nobody was told of");
             assert!(self.written.starts_with(&sent), "sent what was not written");
+            assert!(self.written.len() - sent.len() <= MAX_UNSENT + LONGEST_WRITE, "too much is unsent");
             assert_eq!(counters.lines_written, self.lines_written);
             let read = counters.read;
             assert_eq!(read.lines + read.blocks + read.bad_items(), self.oracle.items, "{read:?}");
