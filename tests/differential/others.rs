@@ -109,7 +109,7 @@ impl Difference {
             }
             Self::TerminatorStays => "leaves the terminator on the line",
             Self::WritesOtherLines => "writes a line that does not come back as it was",
-            Self::WritesLongLines => "writes lines over its limit",
+            Self::WritesLongLines => "writes lines over the limit",
         }
     }
 }
