@@ -1,29 +1,19 @@
 //! Keeps the table of `docs/decisions.md` true: each cell is what the reader of its column really gives.
 //!
-//! The two codecs run here. The other readers run as programs, `tests/peers`, where their languages are installed, and are
-//! said to be skipped where not. Such a program gets a row of the table on each line of its input and answers each with a
-//! line:
-//!
-//! ```text
-//! read LIMIT READ READ ..     LIMIT: a number or -; each READ in hexadecimal
-//! write LINE                  LINE in hexadecimal
-//! next                        a row that it cannot run
-//! ```
-//!
-//! The answer is words, or `-` alone where the program has no such thing: `line=HEX`, `wrote=HEX`, `error`, `end` (the
-//! reader says that it is done before the stream is), `held=N` (so many bytes are kept after the last read), `eof` (what
-//! follows came only with the end of the stream).
+//! The two codecs run here, the other readers as programs (`tests/peers`), where their languages are installed.
+
+mod peers;
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::{Command, Stdio};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
 use lineframe::{EncodeError, LineCodec, LineError};
+use peers::{Answers, Program, hex, skipped, unhex};
 use serde_json::Value;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio_util::codec::{Decoder, Encoder, FramedRead, LinesCodec};
@@ -127,14 +117,6 @@ fn uncode(cell: &str) -> Vec<u8> {
     }
     assert_eq!(code(&bytes), cell, "written otherwise");
     bytes
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
 /// The cell that tells it.
@@ -343,67 +325,28 @@ fn netty() {
         all.flatten()?.into_string().ok()
     });
     let Some(jars) = jars else { return skipped("netty") };
-    let mut java = Command::new("java");
-    java.args(["-cp", &jars]).arg(peer("NettyLines.java"));
-    // A runtime without the compiler cannot run a source file.
-    check_peer(NETTY, &["--describe-module", "jdk.compiler"], java);
+    check_peer(NETTY, Program::java(&jars, "NettyLines.java"));
 }
 
 #[test]
 fn go() {
-    let mut go = Command::new("go");
-    // Away from the home directory, which may be missing, and from the network.
-    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    go.env("GOCACHE", scratch.join("go-cache")).env("GOPATH", scratch.join("go-path"));
-    go.env("GOPROXY", "off").env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
-    go.arg("run").arg(peer("bufio_lines.go"));
-    check_peer(GO, &["version"], go);
+    check_peer(GO, Program::go("bufio_lines.go"));
 }
 
 #[test]
 fn asyncio() {
-    let mut python = Command::new("python3");
-    python.arg(peer("asyncio_lines.py"));
-    check_peer(ASYNCIO, &["--version"], python);
+    check_peer(ASYNCIO, Program::python("asyncio_lines.py"));
 }
 
-fn peer(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
-}
-
-/// Past the test harness, which shows what passing tests print to nobody.
-fn skipped(what: &str) {
-    _ = writeln!(io::stderr(), "skipped: no {what} on this machine");
-}
-
-/// Gives all rows to one run of `program`, where it is installed: asked for its version, it gives one.
-fn check_peer(column: usize, version: &[&str], mut program: Command) {
-    let name = program.get_program().to_string_lossy().into_owned();
-    let version = match Command::new(&name).args(version).output() {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        _ => return skipped(&name),
-    };
+/// Gives all rows to one run of `program`, where it is installed.
+fn check_peer(column: usize, program: Program) {
     let rows = rows();
-    let input: String = rows.iter().map(|row| question(&row.task) + "\n").collect();
-    let mut child =
-        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    // It answers while it is asked.
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(input.as_bytes()));
-        child.wait_with_output().unwrap()
-    });
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
-    let answers = String::from_utf8(output.stdout).unwrap();
+    let questions = rows.iter().map(|row| question(&row.task));
+    let Some(Answers { version, answers }) = program.ask(questions) else { return };
     let cells: Vec<String> =
-        rows.iter().zip(answers.lines()).map(|(row, answer)| cell_of_answer(&row.task, answer)).collect();
+        rows.iter().zip(answers).map(|(row, answer)| cell_of_answer(&row.task, &answer)).collect();
     let reader = HEAD.split(" | ").nth(column).unwrap();
-    check_column(
-        column,
-        format!("{reader} ({})", version.trim().lines().next().unwrap_or(&name)),
-        &rows,
-        cells,
-    );
+    check_column(column, format!("{reader} ({version})"), &rows, cells);
 }
 
 fn question(task: &Task) -> String {

@@ -36,7 +36,8 @@ impl FromStr for Address {
         }
         let (host, port) =
             text.rsplit_once(':').ok_or("neither host:port, nor a path with a slash in it, nor a @name")?;
-        if port.parse::<u16>().is_err() {
+        // A number may be parsed with a plus before it.
+        if port.starts_with('+') || port.parse::<u16>().is_err() {
             return Err(format!("the port is not a number from 0 to 65535: {port:?}"));
         }
         let is_v6 = host.starts_with('[') && host.ends_with(']');
@@ -90,6 +91,7 @@ mod tests {
             ("::1:8083", Err(())),
             ("localhost:65536", Err(())),
             ("localhost:", Err(())),
+            ("localhost:+80", Err(())),
             ("@", Err(())),
             ("tls://localhost:8083", Err(())),
             ("later+1://a", Err(())),

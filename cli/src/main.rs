@@ -10,6 +10,8 @@ mod demo;
 mod environment;
 mod failure;
 mod framing;
+#[cfg(test)]
+mod fuzzed;
 mod inspect;
 mod lines;
 mod listen;

@@ -16,8 +16,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Bytes: `100`, or with a power of 1024 as `1k`, `64k`, `1M`, `1G`.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match &text[digits.len()..] {
+    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let factor = match unit {
         "" => Some(1),
         "k" | "K" => Some(1 << 10),
         "M" => Some(1 << 20),
@@ -75,6 +75,7 @@ mod tests {
             ("1kB", None),
             ("1m", None),
             ("-1", None),
+            ("+1", None),
             ("1.5k", None),
             ("99999999999999999999", None),
             ("99999999999999999G", None),

@@ -2,12 +2,10 @@
 //! through all of it, so that anything left behind at the end of one stream shows in the next.
 
 use bytes::{Bytes, BytesMut};
-#[cfg(feature = "text")]
 use lineframe::TextCodec;
 use lineframe::{BatchCodec, CodecCounters, Fragment, FragmentCodec, LineCodec, LineError};
 
 use super::model::{self, Bad, Item, Model};
-#[cfg(feature = "text")]
 use super::text_item;
 use super::{Input, accounted, decode, item, longest_terminator};
 
@@ -24,9 +22,7 @@ pub fn run(data: &[u8]) {
     let codec = model::builder(&case.model).build();
     lines(&case, &streams, codec.clone(), item);
     lines(&case, &streams, BatchCodec::from(codec.clone()), item);
-    #[cfg(feature = "text")]
     lines(&case, &streams, BatchText(codec.clone().into()), text_item);
-    #[cfg(feature = "text")]
     lines(&case, &streams, TextCodec::from(codec.clone()), text_item);
     fragments(&case, &streams, codec.into());
 }
@@ -220,8 +216,6 @@ impl Lines for BatchCodec {
         self.counters()
     }
 }
-
-#[cfg(feature = "text")]
 impl Lines for TextCodec {
     fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
         Some(vec![decode(self, buffer, eof)?.map(|text| text.into_bytes())])
@@ -231,11 +225,7 @@ impl Lines for TextCodec {
         self.counters()
     }
 }
-
-#[cfg(feature = "text")]
 struct BatchText(BatchCodec);
-
-#[cfg(feature = "text")]
 impl Lines for BatchText {
     fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
         let batch = decode(&mut self.0, buffer, eof)?;

@@ -52,3 +52,10 @@ impl<'a> Input<'a> {
         })
     }
 }
+
+/// Bytes to be fed: up to 31, many times over or once.
+pub fn chunk(input: &mut Input) -> Option<Vec<u8>> {
+    let header = input.byte()?;
+    let times = [1, 1, 1, 1, 2, 16, 64, 512][usize::from(header >> 5)];
+    Some(input.bytes(usize::from(header & 31))?.repeat(times))
+}

@@ -3,12 +3,20 @@
 
 #![allow(dead_code, unreachable_pub)]
 
+pub mod connection;
 pub mod decode;
+pub mod differential;
+mod drive;
 mod input;
 #[path = "../../tests/model/mod.rs"]
 mod model;
 pub mod operations;
+mod oracle;
+#[path = "../../tests/differential/others.rs"]
+mod others;
 pub mod round_trip;
+#[path = "../../tests/script/mod.rs"]
+mod script;
 
 use std::io;
 
@@ -16,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use lineframe::{CodecCounters, LineError};
 use tokio_util::codec::Decoder;
 
-use input::Input;
+use input::{Input, chunk};
 use model::{Item, Kind, Model};
 
 /// The next item. The decoders never fail.

@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 use lineframe::{BatchCodec, FragmentCodec, LineCodec};
 
-use super::model::{self, Bad, Item, Model};
-use super::{Input, accounted, decode, item, longest_terminator};
+use super::oracle::Oracle;
+use super::{Input, accounted, chunk, decode, item, longest_terminator, model};
 
 /// A case takes in so much at most.
 const MAX_STREAM: usize = 16 * 1024;
@@ -146,7 +146,6 @@ impl Machine {
     }
 
     /// Text that was checked in the one buffer is not given for lines of the other.
-    #[cfg(feature = "text")]
     fn foreign_text(&self, bytes: &[u8]) {
         let mut lines = self.codec.clone();
         let mut texts = lineframe::TextCodec::from(self.codec.clone());
@@ -166,9 +165,6 @@ impl Machine {
         }
     }
 
-    #[cfg(not(feature = "text"))]
-    fn foreign_text(&self, _bytes: &[u8]) {}
-
     fn batch(&mut self) {
         let mut codec = BatchCodec::from(std::mem::take(&mut self.codec));
         let batch = decode(&mut codec, &mut self.buffer, false);
@@ -186,7 +182,6 @@ impl Machine {
     }
 
     /// So many lines as text, then bytes again.
-    #[cfg(feature = "text")]
     fn text(&mut self, lines: u8) {
         let mut codec = lineframe::TextCodec::from(std::mem::take(&mut self.codec));
         for _ in 0..lines {
@@ -200,9 +195,6 @@ impl Machine {
         }
         self.codec = codec.into();
     }
-
-    #[cfg(not(feature = "text"))]
-    fn text(&mut self, _lines: u8) {}
 
     /// What the stream would be if it ended here and were read to its end in fragments.
     fn fragments(&self) {
@@ -220,138 +212,5 @@ impl Machine {
         }
         assert!(buffer.is_empty());
         assert_eq!((whole, joined), self.oracle.clone().lines_to_the_end());
-    }
-}
-
-/// Bytes to be fed: up to 31, many times over or once.
-fn chunk(input: &mut Input) -> Option<Vec<u8>> {
-    let header = input.byte()?;
-    let times = [1, 1, 1, 1, 2, 16, 64, 512][usize::from(header >> 5)];
-    Some(input.bytes(usize::from(header & 31))?.repeat(times))
-}
-
-/// What comes next, worked out anew each time from all bytes that were fed.
-#[derive(Clone)]
-struct Oracle {
-    model: Model,
-    max_block_length: usize,
-    stream: Vec<u8>,
-    /// Where the line under way starts, or what stands before it.
-    at: usize,
-    /// That line was reported as too long.
-    is_skipping: bool,
-    skip: u64,
-    block: Option<usize>,
-    /// To be skipped behind the block.
-    then_skip: u64,
-    /// So many were given.
-    items: u64,
-}
-
-impl Oracle {
-    fn new(model: Model, max_block_length: usize) -> Self {
-        let stream = Vec::new();
-        Self {
-            model,
-            max_block_length,
-            stream,
-            at: 0,
-            is_skipping: false,
-            skip: 0,
-            block: None,
-            then_skip: 0,
-            items: 0,
-        }
-    }
-
-    fn rest(&self) -> &[u8] {
-        &self.stream[self.at..]
-    }
-
-    fn skip_bytes(&mut self, count: u64) {
-        let skip = if self.block.is_some() { &mut self.then_skip } else { &mut self.skip };
-        *skip = skip.saturating_add(count);
-    }
-
-    fn next(&mut self, eof: bool) -> Option<Item> {
-        let item = self.find_next(eof)?;
-        self.items += 1;
-        Some(item)
-    }
-
-    fn find_next(&mut self, eof: bool) -> Option<Item> {
-        if self.block == Some(0) {
-            self.end_block();
-            return Some(Ok(Vec::new()));
-        }
-        if !self.skip_ahead(eof) {
-            return None;
-        }
-        if let Some(expected) = self.block {
-            let there = self.rest()[..expected.min(self.rest().len())].to_vec();
-            let is_whole = there.len() == expected;
-            if !is_whole && !eof {
-                return None;
-            }
-            self.at += there.len();
-            self.end_block();
-            return Some(if is_whole { Ok(there) } else { Err(Bad::Incomplete(there, expected)) });
-        }
-        let rest = self.rest();
-        let is_terminated = self.model.first_line(rest).is_some();
-        let over = self.model.max_length.saturating_add(longest_terminator(&self.model));
-        if !is_terminated && !eof && rest.len() < over {
-            return None;
-        }
-        let (item, taken) = self.model.first_item(rest)?;
-        if is_terminated || eof {
-            self.at += taken;
-        } else {
-            self.is_skipping = true;
-        }
-        Some(item)
-    }
-
-    /// Past the rest of a line that is too long, then past what is to be skipped. `false`: more is needed for that.
-    fn skip_ahead(&mut self, eof: bool) -> bool {
-        if self.is_skipping {
-            let rest = self.rest();
-            match self.model.first_line(rest) {
-                Some((content, terminator)) => self.at += content + terminator,
-                None if eof => self.at = self.stream.len(),
-                None => return false,
-            }
-            self.is_skipping = false;
-        }
-        let count = self.rest().len().min(usize::try_from(self.skip).unwrap_or(usize::MAX));
-        self.at += count;
-        self.skip -= count as u64;
-        if eof {
-            self.skip = 0;
-        }
-        self.skip == 0
-    }
-
-    fn end_block(&mut self) {
-        self.block = None;
-        self.skip = self.skip.saturating_add(std::mem::take(&mut self.then_skip));
-    }
-
-    /// What is left if nothing more comes and no line is too long, whole lines and a cut one. A block is a line.
-    fn lines_to_the_end(mut self) -> (Vec<Vec<u8>>, Vec<u8>) {
-        let mut whole = Vec::new();
-        while self.block.is_some() {
-            match self.next(true) {
-                Some(Ok(block)) => whole.push(block),
-                Some(Err(Bad::Incomplete(bytes, _))) => return (whole, bytes),
-                other => panic!("a block, not {other:?}"),
-            }
-        }
-        self.skip_ahead(true);
-        while let Some((content, terminator)) = self.model.first_line(self.rest()) {
-            whole.push(self.rest()[..content].to_vec());
-            self.at += content + terminator;
-        }
-        (whole, self.rest().to_vec())
     }
 }

@@ -106,7 +106,6 @@ impl Case {
         let owned = || Bytes::copy_from_slice(line);
         same(&before, written, &result, |dst| codec.encode(owned(), dst));
         same(&before, written, &result, |dst| BatchCodec::from(codec.clone()).encode(owned(), dst));
-        #[cfg(feature = "text")]
         if let Ok(text) = std::str::from_utf8(line) {
             same(&before, written, &result, |dst| {
                 lineframe::TextCodec::from(codec.clone()).encode(text.into(), dst)

@@ -1,4 +1,4 @@
-// What netty's LineBasedFrameDecoder makes of some reads, and LineEncoder of a line, for tests/decisions.rs, which
+// What netty's LineBasedFrameDecoder makes of some reads, and LineEncoder of a line. tests/peers/mod.rs
 // explains the lines in and out.
 
 import io.netty.buffer.ByteBuf;

@@ -1,4 +1,4 @@
-"""What asyncio's StreamReader.readline makes of some reads, for tests/decisions.rs, which explains the lines in and out.
+"""What asyncio's StreamReader.readline makes of some reads. tests/peers/mod.rs explains the lines in and out.
 
 The coroutine is resumed by hand: it gets the next read when, and only when, it waits for one.
 """

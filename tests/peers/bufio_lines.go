@@ -1,4 +1,4 @@
-// What Go's bufio.Scanner makes of some reads, for tests/decisions.rs, which explains the lines in and out.
+// What Go's bufio.Scanner makes of some reads. tests/peers/mod.rs explains the lines in and out.
 package main
 
 import (

@@ -31,6 +31,15 @@ pub enum Does {
     Ends,
 }
 
+/// The same with bytes of its own.
+#[derive(Debug)]
+enum Step {
+    Sends(Vec<u8>),
+    Awaits(usize),
+    Signals,
+    Ends,
+}
+
 /// What happens to one call of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
@@ -66,9 +75,9 @@ pub struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    peer: VecDeque<Does>,
+    peer: VecDeque<Step>,
     /// What is left of the bytes being sent.
-    sending: &'static [u8],
+    sending: Vec<u8>,
     received: Vec<u8>,
     is_shut: bool,
     calls: Vec<Call>,
@@ -81,7 +90,7 @@ struct State {
     widest_write: usize,
     /// So many more bytes the peer takes.
     takes: usize,
-    disturbed: Option<(usize, Disturbance)>,
+    disturbed: Vec<(usize, Disturbance)>,
     disturbed_a_read: bool,
     positions: usize,
     reads: Gate,
@@ -106,8 +115,8 @@ enum Gate {
 impl Script {
     pub fn new(peer: &[Does]) -> Self {
         Self(Arc::new(Mutex::new(State {
-            peer: peer.iter().copied().collect(),
-            sending: &[],
+            peer: peer.iter().copied().map(Step::from).collect(),
+            sending: Vec::new(),
             received: Vec::new(),
             is_shut: false,
             calls: Vec::new(),
@@ -116,7 +125,7 @@ impl Script {
             drips: false,
             widest_write: usize::MAX,
             takes: usize::MAX,
-            disturbed: None,
+            disturbed: Vec::new(),
             disturbed_a_read: false,
             positions: 0,
             reads: Gate::Open,
@@ -156,8 +165,13 @@ impl Script {
 
     /// The call at `position`, counted from 0 over all calls, is disturbed.
     pub fn disturbed(self, position: usize, how: Disturbance) -> Self {
-        self.state().disturbed = Some((position, how));
+        self.disturb(position, how);
         self
+    }
+
+    /// The same for one call more.
+    pub fn disturb(&self, position: usize, how: Disturbance) {
+        self.state().disturbed.push((position, how));
     }
 
     /// The peer takes so many bytes from now on.
@@ -169,8 +183,17 @@ impl Script {
 
     /// The peer goes on.
     pub fn does(&self, does: Does) {
+        self.goes_on(does.into());
+    }
+
+    /// The peer sends bytes.
+    pub fn sends(&self, bytes: Vec<u8>) {
+        self.goes_on(Step::Sends(bytes));
+    }
+
+    fn goes_on(&self, step: Step) {
         let mut state = self.state();
-        state.peer.push_back(does);
+        state.peer.push_back(step);
         wake(&mut state.reader);
     }
 
@@ -194,11 +217,17 @@ impl Script {
     /// Whether the peer has sent all, and its end.
     pub fn is_read(&self) -> bool {
         let state = self.state();
-        state.sending.is_empty() && matches!(state.peer.front(), Some(Does::Ends))
+        state.sending.is_empty() && matches!(state.peer.front(), Some(Step::Ends))
     }
 
     pub fn disturbed_a_read(&self) -> bool {
         self.state().disturbed_a_read
+    }
+
+    /// A call has failed.
+    pub fn has_failed(&self) -> bool {
+        let state = self.state();
+        [&state.reads, &state.writes].iter().any(|gate| matches!(gate, Gate::Failed))
     }
 
     pub fn is_shut(&self) -> bool {
@@ -222,6 +251,17 @@ impl Script {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+}
+
+impl From<Does> for Step {
+    fn from(does: Does) -> Self {
+        match does {
+            Does::Sends(bytes) => Self::Sends(bytes.to_vec()),
+            Does::Awaits(count) => Self::Awaits(count),
+            Does::Signals => Self::Signals,
+            Does::Ends => Self::Ends,
+        }
     }
 }
 
@@ -262,7 +302,7 @@ impl State {
             Gate::Open => {
                 let position = self.positions;
                 self.positions += 1;
-                let disturbance = self.disturbed.filter(|(at, _)| *at == position).map(|(_, how)| how);
+                let disturbance = self.disturbance(position);
                 if self.drips || disturbance == Some(Disturbance::Pending) {
                     *gate(self) = Gate::Shut(cx.waker().clone(), disturbance);
                     return Poll::Pending;
@@ -280,6 +320,10 @@ impl State {
         })
     }
 
+    fn disturbance(&self, position: usize) -> Option<Disturbance> {
+        self.disturbed.iter().find(|(at, _)| *at == position).map(|(_, how)| *how)
+    }
+
     fn widest(&self, disturbance: Option<Disturbance>) -> usize {
         match disturbance {
             Some(Disturbance::Short) => 1,
@@ -292,22 +336,23 @@ impl State {
 impl AsyncRead for Script {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut state = self.state();
-        let disturbed = state.disturbed.is_some_and(|(at, _)| at == state.positions);
+        let disturbed = state.disturbance(state.positions).is_some();
         state.disturbed_a_read |= disturbed && matches!(state.reads, Gate::Open);
         let disturbance = match state.enter(|state| &mut state.reads, cx) {
             Poll::Ready(entered) => entered?,
             Poll::Pending => return Poll::Pending,
         };
         while state.sending.is_empty() {
-            match state.peer.front() {
-                Some(Does::Sends(bytes)) => state.sending = bytes,
-                Some(Does::Signals) => state.signal.notify_one(),
-                Some(Does::Awaits(count)) if state.received.len() >= *count => {}
-                Some(Does::Ends) => {
+            let state = &mut *state;
+            match state.peer.front_mut() {
+                Some(Step::Sends(bytes)) => state.sending = std::mem::take(bytes),
+                Some(Step::Signals) => state.signal.notify_one(),
+                Some(Step::Awaits(count)) if state.received.len() >= *count => {}
+                Some(Step::Ends) => {
                     state.calls.push(Call::Read(0));
                     return Poll::Ready(Ok(()));
                 }
-                Some(Does::Awaits(_)) | None => {
+                Some(Step::Awaits(_)) | None => {
                     state.reader = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
@@ -315,9 +360,8 @@ impl AsyncRead for Script {
             state.peer.pop_front();
         }
         let most = state.widest(disturbance).min(into.remaining()).min(state.sending.len());
-        let (now, later) = state.sending.split_at(most);
-        into.put_slice(now);
-        state.sending = later;
+        into.put_slice(&state.sending[..most]);
+        state.sending.drain(..most);
         state.calls.push(Call::Read(most));
         Poll::Ready(Ok(()))
     }

@@ -1,0 +1,62 @@
+//! Streams, cut into reads, through our codec and through readers of others: the same lines, but for the differences that
+//! are named, one by one, with the lines that they are about.
+
+use super::Input;
+use super::others::{Reader, check, check_written};
+
+const MAX_STREAM: usize = 16 * 1024;
+
+pub fn run(data: &[u8]) {
+    _ = read(&mut Input(data));
+}
+
+fn read(input: &mut Input) -> Option<()> {
+    let reader = match input.byte()? % 4 {
+        0 => Reader::LinesCodec,
+        1 => Reader::AnyDelimiterCodec,
+        2 => Reader::BufReadLines,
+        _ => Reader::BufReadUntil,
+    };
+    let set = match reader {
+        Reader::AnyDelimiterCodec => {
+            let count = 1 + usize::from(input.byte()?) % 4;
+            input.bytes(count)?
+        }
+        Reader::BufReadUntil => input.bytes(1)?,
+        _ => b"\n",
+    };
+    let limit = input.size()?;
+    let first = usize::from(input.byte()?);
+    let count = 1 + usize::from(input.byte()?) % 4;
+    let sizes = input.bytes(count)?;
+    // A long stream out of an input that is small.
+    let bytes = match input.byte()? {
+        byte @ 248.. => input.0.repeat(1 << (byte & 7)),
+        _ => input.0.to_vec(),
+    };
+    let stream = &bytes[..bytes.len().min(MAX_STREAM)];
+    let (first, second) = stream.split_at(first.min(stream.len()));
+    let streams = [first, second, stream].map(|stream| (stream, cut(stream, sizes)));
+    let seen = &mut Default::default();
+    check(reader, set, limit, &streams, seen);
+    if let (Reader::LinesCodec | Reader::AnyDelimiterCodec, Ok(line)) = (reader, std::str::from_utf8(first)) {
+        check_written(reader, set, limit, line, seen);
+    }
+    Some(())
+}
+
+/// Reads of such sizes, over and over.
+fn cut<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
+    // Not more than about a thousand.
+    let smallest = bytes.len() / 1024;
+    let mut reads = Vec::new();
+    for size in sizes.iter().cycle() {
+        let (read, rest) = bytes.split_at(usize::from(*size).max(smallest).max(1).min(bytes.len()));
+        reads.push(read);
+        bytes = rest;
+        if bytes.is_empty() {
+            break;
+        }
+    }
+    reads
+}
