@@ -92,8 +92,10 @@ async fn next(lines: &mut Lines) -> io::Result<Bytes> {
     Ok(lines.try_next().await?.ok_or(io::ErrorKind::UnexpectedEof)??)
 }
 
+/// Digits and nothing else: `parse` by itself takes a sign.
 fn number(digits: &[u8]) -> Option<usize> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 async fn talk(io: TcpStream) -> io::Result<()> {

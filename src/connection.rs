@@ -166,7 +166,8 @@ impl Connection {
     }
 
     /// Makes another stream of this one, such as a TLS session: sends what is queued, hands the stream to `f` and goes on
-    /// over what that gives, with the same codec, limits, deadlines and counters.
+    /// over what that gives, with the same codec, limits, deadlines and counters. `f` itself has no deadline: a peer that is silent
+    /// in its handshake holds its place until `tokio::time::timeout` around this gives up.
     ///
     /// # Errors
     ///
