@@ -25,22 +25,15 @@ const BUSY: usize = 50;
 const HOSTILES: usize = 50;
 
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let asked: Vec<String> = std::env::args().skip(1).collect();
-    let outcome = match asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve", fault] => serve(fault).await.map(|()| true).map_err(Into::into),
-        [minutes] => soak(minutes, "none").await,
-        [minutes, fault @ ("leak" | "wrong")] => soak(minutes, fault).await,
-        _ => Err("for how many minutes, and `leak` or `wrong` for a server with that fault".into()),
+    let is_good = match asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["serve", fault] => serve(fault).await.map(|()| true)?,
+        [minutes] => soak(minutes, "none").await?,
+        [minutes, fault @ ("leak" | "wrong")] => soak(minutes, fault).await?,
+        _ => return Err("for how many minutes, and `leak` or `wrong` for a server with that fault".into()),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The server: default limits but for two deadlines that are 30 s, so that who runs into them comes back more often.
@@ -53,7 +46,7 @@ async fn serve(fault: &str) -> io::Result<()> {
         let mut reply = line.to_ascii_uppercase();
         let at = lines.fetch_add(1, Relaxed);
         if leaks && at % 10 == 0 {
-            std::mem::forget(reply.clone());
+            std::hint::black_box(reply.clone().leak());
         }
         if errs && at % 10_000 == 9999 {
             reply.pop();
