@@ -191,10 +191,11 @@ fn links_within_the_repository_lead_somewhere() {
             let led = if path.is_empty() { page.clone() } else { page.parent().unwrap_or(root()).join(path) };
             if !led.exists() {
                 wrong.push(format!("{}: {target} leads nowhere", shown(&page)));
-            } else if !anchor.is_empty() && led.extension().is_some_and(|md| md == "md") {
-                if !anchors(&read(&led)).contains(anchor) {
-                    wrong.push(format!("{}: {target}: no such heading", shown(&page)));
-                }
+            } else if !anchor.is_empty()
+                && led.extension().is_some_and(|md| md == "md")
+                && !anchors(&read(&led)).contains(anchor)
+            {
+                wrong.push(format!("{}: {target}: no such heading", shown(&page)));
             }
         }
     }
