@@ -240,6 +240,22 @@ fn the_beginning_of_a_line_is_kept_in_little_more_than_its_length() {
         let held = info.bytes_current - IDLE;
         assert!(held <= 2 * 3 * part.len() as i64 + 64, "{held} bytes for {}", 3 * part.len());
     }
+    // Nor of the read that it came with, behind many lines.
+    static READ: [u8; 40_000] = {
+        let mut read = [b'\n'; 40_000];
+        read[39_999] = b'x';
+        read
+    };
+    for by_batch in [false, true] {
+        let info = measure_connection(|| {
+            let mut conn = Connection::typed(Quiet::default(), LineCodec::new());
+            conn.io().gives(&READ, 1);
+            echo(&mut conn, by_batch);
+            conn
+        });
+        let held = info.bytes_current - IDLE;
+        assert!(held <= 2 + 64, "{held} bytes for 1");
+    }
 }
 
 #[test]

@@ -324,6 +324,14 @@ async fn who_stays_when_all_its_replies_are_out_is_cut_and_not_counted_as_aborte
 
 #[tokio::test]
 async fn nobody_is_accepted_once_it_was_asked_to_stop() {
+    // Who has connected and was not yet accepted.
+    let (dialer, listener) = in_memory();
+    let mut waiting = dialer.connect(64);
+    let running = Running::start(Server::builder(), listener, reply(upper));
+    let counters = soon(running.stopped()).await;
+    assert_eq!(counters.accepted, 0);
+    assert_eq!(rest(&mut waiting).await, "");
+
     for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
         let running = Running::start(Server::builder(), listener, reply(upper));
         let counters = soon(running.stopped()).await;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use super::delimiter::looks;
-use super::{Delimiter, Kind, Scanner, Unterminated, Verdict};
+use super::{Delimiter, InvalidDelimiter, Kind, Scanner, Unterminated, Verdict};
 
 /// What a scanner is asked for at each step.
 type Ask = fn(&mut Scanner, &[u8]) -> Option<Verdict>;
@@ -135,4 +135,12 @@ fn no_number_of_bytes_searched_makes_another_slice_panic() {
             }
         }
     }
+}
+
+#[test]
+fn a_delimiter_of_no_bytes_or_a_sequence_of_more_than_64_is_refused() {
+    assert_eq!(Delimiter::any_of(b""), Err(InvalidDelimiter::Empty));
+    assert_eq!(Delimiter::sequence(b""), Err(InvalidDelimiter::Empty));
+    assert!(Delimiter::sequence(&[b'a'; 64]).is_ok());
+    assert_eq!(Delimiter::sequence(&[b'a'; 65]), Err(InvalidDelimiter::TooLong { length: 65 }));
 }

@@ -20,7 +20,7 @@ type Outcome = Result<bool, Box<dyn Error>>;
 async fn main() -> ExitCode {
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let outcome = match asked.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["serve"] => server::serve().await.map(|()| true).map_err(Into::into),
+        ["serve"] => serve().await.map(|()| true).map_err(Into::into),
         ["descriptors"] => descriptors().await,
         ["floods"] => floods().await,
         ["idle"] => idle().await,
@@ -34,6 +34,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn serve() -> io::Result<()> {
+    let server = lineframe::Server::builder().write_timeout(Duration::from_secs(5)).max_connections(20_000);
+    server::serve(server.build(), |line| line.to_ascii_uppercase()).await
 }
 
 /// Prints a figure; whether it is under its limit.
@@ -55,7 +60,7 @@ async fn ask(peer: &mut TcpStream) -> io::Result<()> {
 
 /// 60 clients at a server that may have 32 descriptors.
 async fn descriptors() -> Outcome {
-    let server = Server::start(Some(32))?;
+    let server = Server::start("ulimit -n 32; exec \"$0\" serve")?;
     let mut peers = Vec::new();
     for _ in 0..60 {
         peers.push(server.connect().await?);
@@ -89,7 +94,7 @@ const GIB: usize = 1 << 30;
 
 /// One who sends 1 GiB without a line end, one who sends 1 GiB of lines and never reads, and one who wants to be served.
 async fn floods() -> Outcome {
-    let server = Server::start(None)?;
+    let server = Server::start("exec \"$0\" serve")?;
     let mut third = server.connect().await?;
     // It has served before.
     let mut warm = server.connect().await?;
@@ -163,7 +168,7 @@ const MANY: usize = 10_000;
 
 /// So many clients that stay, have been served a line, and then a burst; and as many after they have gone.
 async fn idle() -> Outcome {
-    let server = Server::start(None)?;
+    let server = Server::start("exec \"$0\" serve")?;
     ask(&mut server.connect().await?).await?;
     let before = server.memory()?;
     let each = || Ok::<_, io::Error>((server.memory()? - before) / MANY as f64);

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers in upper case. Says where it is, and its counters whenever it is asked for them.
-pub(crate) async fn serve() -> io::Result<()> {
-    let server =
-        lineframe::Server::builder().write_timeout(Duration::from_secs(5)).max_connections(20_000).build();
+/// Answers each line with what `answer` makes of it. Says where it is, and its counters whenever it is asked for them.
+pub(crate) async fn serve(
+    server: lineframe::Server,
+    answer: impl FnMut(&[u8]) -> Vec<u8> + Clone + Send + Sync + 'static,
+) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
     let asked = server.clone();
@@ -20,7 +21,7 @@ pub(crate) async fn serve() -> io::Result<()> {
         }
         drop(stop);
     });
-    server.serve(listener, lineframe::reply(|line| line.to_ascii_uppercase()), stopped).await;
+    server.serve(listener, lineframe::reply(answer), stopped).await;
     Ok(())
 }
 
@@ -35,10 +36,10 @@ pub(crate) struct Server {
 pub(crate) struct Counters(String);
 
 impl Server {
-    pub(crate) fn start(descriptors: Option<u32>) -> io::Result<Self> {
-        let limit = descriptors.map_or(String::new(), |most| format!("ulimit -n {most}; "));
+    /// Runs `script` in a shell, whose `$0` is this program.
+    pub(crate) fn start(script: &str) -> io::Result<Self> {
         let mut process = Command::new("sh")
-            .args(["-c", &format!("{limit}exec \"$0\" serve")])
+            .args(["-c", script])
             .arg(std::env::current_exe()?)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -84,7 +85,12 @@ impl Server {
     }
 
     fn proc(&self, name: &str) -> io::Result<String> {
-        fs::read_to_string(format!("/proc/{}/{name}", self.process.id()))
+        fs::read_to_string(self.proc_path(name))
+    }
+
+    /// What the system says of its process under `name`.
+    pub(crate) fn proc_path(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.process.id())
     }
 }
 

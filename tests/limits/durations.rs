@@ -18,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// One peer of a server.
-fn one<H, Fut>(builder: ServerBuilder, capacity: usize, handler: H) -> (DuplexStream, Running)
+pub(crate) fn one<H, Fut>(builder: ServerBuilder, capacity: usize, handler: H) -> (DuplexStream, Running)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
@@ -36,13 +36,13 @@ fn no_deadlines() -> ServerBuilder {
 
 /// Timers are exact to a millisecond.
 #[track_caller]
-fn assert_took(since: Instant, expected: Duration) {
+pub(crate) fn assert_took(since: Instant, expected: Duration) {
     let took = since.elapsed();
     assert!(expected <= took && took <= expected + 3 * MS, "{took:?} instead of {expected:?}");
 }
 
 /// Sends one byte a second until the server ends the stream; gives what it said. It is then at most a second late.
-async fn drip(peer: DuplexStream) -> String {
+pub(crate) async fn drip(peer: DuplexStream) -> String {
     let (mut reader, mut writer) = tokio::io::split(peer);
     let drip = async {
         loop {

@@ -5,6 +5,7 @@
 #[path = "../served/mod.rs"]
 mod served;
 
+mod defaults;
 mod durations;
 mod hostile;
 mod sizes;

@@ -1,0 +1,329 @@
+//! What the pages name is there: tests, files, links and their anchors, the breaks and what they break.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// All files below `folder` whose name ends so; no build output, nothing hidden.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if name != "target" && !name.starts_with('.') {
+                found.extend(files(&path, ending));
+            }
+        } else if name.ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn pages() -> Vec<PathBuf> {
+    let pages = files(root(), ".md");
+    assert!(pages.len() > 8, "{pages:?}");
+    pages
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root()).unwrap_or(path).display().to_string()
+}
+
+fn events(markdown: &str) -> Parser<'_> {
+    Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES)
+}
+
+/// Fails with all that is wrong, so that one run shows it.
+#[track_caller]
+fn assert_none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
+}
+
+/// The sources under a path that a page names: a file, or all of a folder.
+fn sources(named: &str) -> Option<String> {
+    let path = root().join(named);
+    if path.is_file() {
+        return Some(read(&path));
+    }
+    path.is_dir().then(|| files(&path, ".rs").iter().map(|file| read(file)).collect())
+}
+
+/// Whether a test of that name is in the sources, written out or as the name that a macro is given.
+fn has_test(sources: &str, name: &str) -> bool {
+    sources.match_indices(name).any(|(at, _)| {
+        let (before, after) = (&sources[..at], &sources[at + name.len()..]);
+        (before.ends_with("fn ") && after.starts_with(['(', '<']))
+            || (before.trim_end_matches(' ').ends_with('\n') && after.starts_with(": "))
+    })
+}
+
+/// A word in backquotes that is a path in this repository.
+fn is_path(code: &str) -> bool {
+    const FOLDERS: [&str; 7] = ["tests/", "src/", "cli/", "fuzz/", "benches/", "examples/", "docs/"];
+    FOLDERS.iter().any(|folder| code.starts_with(folder))
+        && !code.contains(['*', '<', '{'])
+        && !code.contains("NAME")
+}
+
+fn is_name(code: &str) -> bool {
+    code.starts_with(|c: char| c.is_ascii_lowercase())
+        && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// In all pages: a path in backquotes is there, and so are the tests whose names follow it, in backquotes too, with nothing but commas
+/// and `and` between.
+#[test]
+fn files_and_tests_that_pages_name_are_there() {
+    let (mut wrong, mut tests) = (Vec::new(), 0);
+    for page in pages() {
+        let markdown = read(&page);
+        let mut named: Option<String> = None;
+        for event in events(&markdown) {
+            match event {
+                Event::Code(code) if is_path(&code) => {
+                    let path = code.split(' ').next().unwrap_or_default().to_owned();
+                    named = root().join(&path).exists().then(|| path.clone());
+                    if named.is_none() && !path.starts_with("src/") {
+                        wrong.push(format!("{}: no {path}", shown(&page)));
+                    }
+                }
+                Event::Code(name) if is_name(&name) => {
+                    let Some(sources) = named.as_deref().and_then(sources) else { continue };
+                    tests += 1;
+                    if !has_test(&sources, &name) {
+                        wrong.push(format!(
+                            "{}: no test {name} in {}",
+                            shown(&page),
+                            named.as_deref().unwrap_or("")
+                        ));
+                    }
+                }
+                Event::Text(text) if matches!(text.trim(), "" | "," | "and" | ", and") => {}
+                Event::SoftBreak | Event::Start(Tag::Link { .. }) | Event::End(TagEnd::Link) => {}
+                _ => named = None,
+            }
+        }
+    }
+    assert!(tests > 50, "only {tests} tests are named");
+    assert_none(&wrong);
+}
+
+/// As the hosting platform makes them: lower case, without punctuation, with a number where they repeat.
+fn anchors(markdown: &str) -> BTreeSet<String> {
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    let mut anchors = BTreeSet::new();
+    let mut heading: Option<String> = None;
+    for event in events(markdown) {
+        match event {
+            Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+            Event::Text(text) | Event::Code(text) => {
+                if let Some(heading) = &mut heading {
+                    heading.push_str(&text);
+                }
+            }
+            Event::End(TagEnd::Heading(_)) => {
+                let slug: String = heading
+                    .take()
+                    .unwrap_or_default()
+                    .to_lowercase()
+                    .chars()
+                    .filter(|&c| c.is_alphanumeric() || matches!(c, '-' | '_' | ' '))
+                    .map(|c| if c == ' ' { '-' } else { c })
+                    .collect();
+                let times = times.entry(slug.clone()).or_default();
+                anchors.insert(if *times == 0 { slug } else { format!("{slug}-{times}") });
+                *times += 1;
+            }
+            Event::Html(html) | Event::InlineHtml(html) => anchors.extend(attributes(&html, &["id", "name"])),
+            _ => {}
+        }
+    }
+    anchors
+}
+
+/// The values of HTML attributes.
+fn attributes(html: &str, names: &[&str]) -> Vec<String> {
+    let mut values = Vec::new();
+    for name in names {
+        for (at, opening) in html.match_indices(&format!(" {name}=\"")) {
+            values.extend(html[at + opening.len()..].split('"').next().map(str::to_owned));
+        }
+    }
+    values
+}
+
+#[test]
+fn links_within_the_repository_lead_somewhere() {
+    let (mut wrong, mut links) = (Vec::new(), 0);
+    for page in pages() {
+        let markdown = read(&page);
+        let mut targets = Vec::new();
+        for event in events(&markdown) {
+            match event {
+                Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+                    targets.push(dest_url.into_string());
+                }
+                Event::Html(html) | Event::InlineHtml(html) => {
+                    targets.extend(attributes(&html, &["href", "src", "srcset"]));
+                }
+                _ => {}
+            }
+        }
+        for target in targets {
+            if target.contains("://") || target.starts_with("mailto:") {
+                continue;
+            }
+            links += 1;
+            let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            let led = if path.is_empty() { page.clone() } else { page.parent().unwrap_or(root()).join(path) };
+            if !led.exists() {
+                wrong.push(format!("{}: {target} leads nowhere", shown(&page)));
+            } else if !anchor.is_empty()
+                && led.extension().is_some_and(|md| md == "md")
+                && !anchors(&read(&led)).contains(anchor)
+            {
+                wrong.push(format!("{}: {target}: no such heading", shown(&page)));
+            }
+        }
+    }
+    assert!(links > 20, "only {links} links");
+    assert_none(&wrong);
+}
+
+/// Where figures are printed, the section says by what: a command of the repository in backquotes or in a link, or a line with `$`.
+#[test]
+fn figures_name_the_command_that_printed_them() {
+    let mut wrong = Vec::new();
+    for page in ["docs/testing.md", "docs/performance.md", "docs/pressure.md", "tests/breaks/README.md"] {
+        let mut section = String::new();
+        let mut is_fenced = false;
+        for line in read(&root().join(page)).lines() {
+            if line.starts_with("```") {
+                is_fenced = !is_fenced;
+                let commands = ["cargo ", "/run", ".ci/run", "lineframe ", ".sh", "\n$ "];
+                if is_fenced && line == "```text" && !commands.iter().any(|command| section.contains(command))
+                {
+                    wrong.push(format!(
+                        "{page}: figures without a command behind {:?}",
+                        section.lines().next()
+                    ));
+                }
+            } else if line.starts_with('#') && !is_fenced {
+                section.clear();
+            }
+            section.push_str(line);
+            section.push('\n');
+        }
+        assert!(!is_fenced, "{page}");
+    }
+    assert_none(&wrong);
+}
+
+struct Break {
+    name: String,
+    target: String,
+    test: String,
+    file: String,
+    /// The lines that each change is to be found at: those that stay and those that go.
+    found: Vec<String>,
+}
+
+fn breaks() -> Vec<Break> {
+    let patches = files(&root().join("tests/breaks"), ".patch");
+    assert!(patches.len() > 100);
+    patches.iter().map(|patch| Break::of(patch)).collect()
+}
+
+impl Break {
+    fn of(patch: &Path) -> Self {
+        let name = patch.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = read(patch);
+        let held = text.lines().find_map(|line| line.strip_prefix("Test: ")).expect(&name);
+        let (target, test) = held.split_once(' ').expect(&name);
+        let file = text.lines().find_map(|line| line.strip_prefix("+++ b/")).expect(&name);
+        let mut found: Vec<String> = Vec::new();
+        for line in text.lines().skip_while(|line| !line.starts_with("@@")) {
+            match line.split_at(line.len().min(1)) {
+                ("@", _) => found.push(String::new()),
+                (" " | "-", old) => found.last_mut().unwrap().push_str(&format!("{old}\n")),
+                _ => {}
+            }
+        }
+        Self { name, target: target.into(), test: test.into(), file: file.into(), found }
+    }
+}
+
+/// The places are there, once each, so that a patch changes what it says.
+#[test]
+fn breaks_fit_the_code_as_it_is() {
+    let mut wrong = Vec::new();
+    for Break { name, file, found, .. } in breaks() {
+        let source = read(&root().join(&file));
+        for place in found {
+            let times = source.match_indices(&place).filter(|(at, _)| source[..*at].ends_with('\n')).count();
+            if times != 1 {
+                wrong.push(format!("{name}: {times} places in {file} are\n{place}"));
+            }
+        }
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn tests_that_breaks_turn_red_are_there() {
+    let mut wrong = Vec::new();
+    for Break { name, target, test, .. } in breaks() {
+        let path = match &*target {
+            "lib" => format!("src/{}.rs", test.rsplit_once("::").unwrap().0.replace("::", "/")),
+            target if root().join(format!("tests/{target}.rs")).exists() => format!("tests/{target}.rs"),
+            target => format!("tests/{target}"),
+        };
+        let function = test.rsplit("::").next().unwrap();
+        let is_error = function.starts_with('E');
+        if !sources(&path).is_some_and(|sources| is_error || has_test(&sources, function)) {
+            wrong.push(format!("{name}: no {test} in {path}"));
+        }
+    }
+    assert_none(&wrong);
+}
+
+/// `docs/testing.md` names each break once or more, and none that is not there; the last run is of all of them and each turned red.
+#[test]
+fn every_break_is_on_the_map_and_was_seen_red() {
+    let known: BTreeSet<String> = breaks().into_iter().map(|each| each.name).collect();
+    let map = read(&root().join("docs/testing.md"));
+    let named: BTreeSet<String> = events(&map)
+        .filter_map(|event| match event {
+            Event::Code(code) if code.starts_with("rule-") || code.starts_with("serving-") => {
+                Some(code.into_string())
+            }
+            _ => None,
+        })
+        .collect();
+    let printed = read(&root().join("tests/breaks/README.md"));
+    let red: BTreeSet<String> = printed
+        .lines()
+        .filter(|line| line.contains(" turns red "))
+        .filter_map(|line| line.split(' ').next().map(str::to_owned))
+        .collect();
+    let mut wrong = Vec::new();
+    for (others, what) in [(&named, "named in docs/testing.md"), (&red, "printed in tests/breaks/README.md")]
+    {
+        wrong.extend(known.difference(others).map(|name| format!("{name} is not {what}")));
+        wrong.extend(others.difference(&known).map(|name| format!("{name} is {what} and no break")));
+    }
+    assert_none(&wrong);
+}

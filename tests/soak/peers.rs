@@ -1,0 +1,284 @@
+//! The clients of a soak: each runs until it is told to stop, and tells what it saw that was not as it has to be.
+
+use std::io::{self, Write as _};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::server::Server;
+
+/// What all clients share.
+pub(crate) struct Soak {
+    pub(crate) server: Server,
+    pub(crate) is_over: AtomicBool,
+    pub(crate) idle_lines: AtomicU64,
+    pub(crate) busy_lines: AtomicU64,
+    pub(crate) busy_streams: AtomicU64,
+    pub(crate) hostile: [AtomicU64; HOSTILE.len()],
+    pub(crate) wrong: Mutex<Vec<String>>,
+}
+
+/// What the hostile ones do, in turn.
+pub(crate) const HOSTILE: [&str; 6] = [
+    "drip a line until they are cut",
+    "leave in the middle of a line",
+    "send a line of a mebibyte",
+    "never read, until they are cut",
+    "reset the connection",
+    "send garbage",
+];
+
+impl Soak {
+    pub(crate) fn new(server: Server) -> Self {
+        Self {
+            server,
+            is_over: AtomicBool::new(false),
+            idle_lines: AtomicU64::new(0),
+            busy_lines: AtomicU64::new(0),
+            busy_streams: AtomicU64::new(0),
+            hostile: Default::default(),
+            wrong: Mutex::new(Vec::new()),
+        }
+    }
+
+    fn goes_on(&self) -> bool {
+        !self.is_over.load(Relaxed)
+    }
+
+    fn hold(&self, who: &str, what: io::Result<()>) {
+        if let (Err(error), Ok(mut wrong)) = (what, self.wrong.lock()) {
+            wrong.push(format!("{who}: {error}"));
+        }
+    }
+
+    /// Up to so long, or until it is over.
+    async fn pause(&self, mut milliseconds: u64) {
+        while milliseconds > 0 && self.goes_on() {
+            let part = milliseconds.min(1000);
+            sleep(Duration::from_millis(part)).await;
+            milliseconds -= part;
+        }
+    }
+
+    /// A line every one to four minutes, on one connection from the beginning to the end.
+    pub(crate) async fn idle(&self, mut random: Random) {
+        let told = async {
+            let mut peer = self.server.connect().await?;
+            self.pause(random.below(240_000)).await;
+            let mut line = Vec::new();
+            while self.goes_on() {
+                line.clear();
+                random.line(40, &mut line);
+                peer.write_all(&line).await?;
+                expect(&mut peer, line.to_ascii_uppercase()).await?;
+                self.idle_lines.fetch_add(1, Relaxed);
+                self.pause(60_000 + random.below(180_000)).await;
+            }
+            Ok(())
+        };
+        let told = told.await;
+        self.hold("idle", told);
+    }
+
+    /// 1 to 20 lines at once, twice a second, now and then one as long as may be; after 100 times that says that no more comes, and begins
+    /// anew.
+    pub(crate) async fn busy(&self, mut random: Random) {
+        while self.goes_on() {
+            let told = self.busy_stream(&mut random).await;
+            self.hold("busy", told);
+        }
+    }
+
+    async fn busy_stream(&self, random: &mut Random) -> io::Result<()> {
+        let mut peer = self.server.connect().await?;
+        let mut lines = Vec::new();
+        for _ in 0..100 {
+            lines.clear();
+            let count = 1 + random.below(20);
+            for _ in 0..count {
+                let longest = if random.below(500) == 0 { 65_536 } else { 400 };
+                random.line(longest, &mut lines);
+            }
+            let (mut reader, mut writer) = peer.split();
+            let replies = lines.to_ascii_uppercase();
+            tokio::try_join!(writer.write_all(&lines), expect(&mut reader, replies))?;
+            self.busy_lines.fetch_add(count, Relaxed);
+            self.pause(250 + random.below(500)).await;
+            if !self.goes_on() {
+                break;
+            }
+        }
+        // What is sent last is answered too, and then comes the end.
+        lines.truncate(lines.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1));
+        let last = exchange(&mut peer, &lines).await?;
+        same(&last, &lines.to_ascii_uppercase())?;
+        self.busy_streams.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
+    /// The `at`th of [`HOSTILE`], again and again.
+    pub(crate) async fn hostile(&self, at: usize, mut random: Random) {
+        while self.goes_on() {
+            let told = match at {
+                0 => self.drip().await,
+                1 => self.half_line(&mut random).await,
+                2 => self.giant_line().await,
+                3 => self.never_read().await,
+                4 => self.reset(&mut random).await,
+                _ => self.garbage(&mut random).await,
+            };
+            self.hold(HOSTILE[at], told);
+            self.hostile[at].fetch_add(1, Relaxed);
+            self.pause(500 + random.below(1000)).await;
+        }
+    }
+
+    async fn drip(&self) -> io::Result<()> {
+        let mut peer = self.server.connect().await?;
+        while self.goes_on() {
+            if peer.write_all(b"x").await.is_err() {
+                break;
+            }
+            tokio::select! {
+                said = peer.read_u8() => match said {
+                    Ok(byte) => return Err(io::Error::other(format!("half a line was answered: {byte}"))),
+                    Err(_) => break,
+                },
+                () = sleep(Duration::from_millis(200)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn half_line(&self, random: &mut Random) -> io::Result<()> {
+        let length = 1 + random.below(1000) as usize;
+        let said = exchange(&mut self.server.connect().await?, &vec![b'x'; length]).await?;
+        same(&said, format!("error: line of {length} bytes cut before its terminator\n").as_bytes())
+    }
+
+    async fn giant_line(&self) -> io::Result<()> {
+        let mut lines = vec![b'x'; 1 << 20];
+        lines.extend_from_slice(b"\nbehind it\n");
+        let said = exchange(&mut self.server.connect().await?, &lines).await?;
+        same(&said, b"error: line of more than 65536 bytes, the limit (max_length)\nBEHIND IT\n")
+    }
+
+    async fn never_read(&self) -> io::Result<()> {
+        let mut peer = self.server.connect().await?;
+        let mut lines = vec![b'x'; 16 << 10];
+        lines[(16 << 10) - 1] = b'\n';
+        while self.goes_on() {
+            tokio::select! {
+                written = peer.write_all(&lines) => if written.is_err() { break },
+                () = self.pause(10_000) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn reset(&self, random: &mut Random) -> io::Result<()> {
+        let mut peer = self.server.connect().await?;
+        let mut lines = Vec::new();
+        for _ in 0..random.below(100) {
+            random.line(200, &mut lines);
+        }
+        lines.extend_from_slice(b"and half a");
+        peer.write_all(&lines).await?;
+        if random.below(2) == 0 {
+            peer.readable().await?;
+        }
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO))
+    }
+
+    async fn garbage(&self, random: &mut Random) -> io::Result<()> {
+        // It must not look like TLS.
+        let mut bytes = vec![b'.'];
+        for _ in 0..4096 {
+            bytes.extend_from_slice(&random.next().to_le_bytes());
+        }
+        let said = exchange(&mut self.server.connect().await?, &bytes).await?;
+        let mut expected = Vec::new();
+        let mut lines = bytes.split(|&byte| byte == b'\n');
+        let cut = lines.next_back().unwrap_or_default();
+        for line in lines {
+            let content = line.strip_suffix(b"\r").unwrap_or(line);
+            match content.last() {
+                Some(b'\r') => writeln!(
+                    expected,
+                    "error: reply refused: line would not be read back as one: it holds a terminator, or part of one, at byte {}",
+                    content.len() - 1
+                )?,
+                _ => {
+                    expected.extend_from_slice(&content.to_ascii_uppercase());
+                    expected.push(b'\n');
+                }
+            }
+        }
+        if !cut.is_empty() {
+            writeln!(expected, "error: line of {} bytes cut before its terminator", cut.len())?;
+        }
+        same(&said, &expected)
+    }
+}
+
+/// Sends all of it and that no more comes; gives what is said until the end.
+async fn exchange(peer: &mut TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let (mut reader, mut writer) = peer.split();
+    let mut said = Vec::new();
+    tokio::try_join!(
+        async {
+            writer.write_all(bytes).await?;
+            writer.shutdown().await
+        },
+        reader.read_to_end(&mut said)
+    )?;
+    Ok(said)
+}
+
+async fn expect(peer: &mut (impl tokio::io::AsyncRead + Unpin), expected: Vec<u8>) -> io::Result<()> {
+    let mut said = vec![0; expected.len()];
+    peer.read_exact(&mut said).await?;
+    same(&said, &expected)
+}
+
+fn same(said: &[u8], expected: &[u8]) -> io::Result<()> {
+    if said == expected {
+        return Ok(());
+    }
+    let at = said.iter().zip(expected).take_while(|(a, b)| a == b).count();
+    let around =
+        |bytes: &[u8]| bytes[at.saturating_sub(10)..bytes.len().min(at + 30)].escape_ascii().to_string();
+    let (came, due) = (around(said), around(expected));
+    Err(io::Error::other(format!("from byte {at} on it said {came:?} in place of {due:?}")))
+}
+
+/// The numbers of splitmix64, which need a seed and no crate.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    /// A line of up to `longest` bytes, at least 20, that is like no other.
+    fn line(&mut self, longest: usize, lines: &mut Vec<u8>) {
+        let length = 20 + self.below(longest as u64 - 19) as usize;
+        let end = lines.len() + length;
+        lines.extend_from_slice(format!("{:020}", self.next()).as_bytes());
+        let filler = b'a' + self.below(26) as u8;
+        lines.resize(end, filler);
+        lines.push(b'\n');
+    }
+}
