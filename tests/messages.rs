@@ -126,6 +126,7 @@ fn errors_become_io_errors_of_the_right_kind() {
     assert_eq!(io::Error::from(many).kind(), io::ErrorKind::InvalidInput);
     let empty = Delimiter::any_of(b"").unwrap_err();
     assert_eq!(empty.to_string(), "a delimiter needs at least one byte");
+    assert_eq!(Delimiter::sequence(b"").unwrap_err(), empty);
     let long = Delimiter::sequence(&[0; 65]).unwrap_err();
     assert_eq!(long.to_string(), "a delimiter of 65 bytes is longer than 64 bytes");
 }
@@ -146,4 +147,25 @@ fn configurations_are_shown_without_what_passed_through() {
     assert!(!format!("{fragments:?}").contains("a secret"));
     let batch = lineframe::BatchCodec::new().decode(&mut BytesMut::from("secret\n")).unwrap().unwrap();
     assert_eq!(format!("{batch:?}"), "Batch { lines: 1, bytes: 7 }");
+    assert_eq!(format!("{:?}", batch.iter()), "BatchIter { lines: 1 }");
+    let (reader, writer) = lineframe::Connection::new(tokio::io::empty()).into_split();
+    assert!(format!("{reader:?}").starts_with("LineReader { counters: CodecCounters { lines: 0"));
+    assert_eq!(format!("{writer:?}"), "LineWriter { .. }");
+    assert_eq!(format!("{:?}", reader.draining()), "Draining { is_draining: false, .. }");
+    let conn = lineframe::Connection::new(tokio::io::empty());
+    assert!(format!("{conn:?}").starts_with("Connection { peer: Other, counters: ConnectionCounters {"));
+    let server = lineframe::Server::default();
+    assert!(format!("{server:?}").starts_with("Server { counters: Counters {"));
+    assert_eq!(format!("{:?}", lineframe::Server::builder()), "ServerBuilder { .. }");
+    assert_eq!(format!("{:?}", Delimiter::any_of(b"\r\n").unwrap()), r#"AnyOf("\r\n")"#);
+    assert_eq!(format!("{:?}", Delimiter::sequence(b"end\0").unwrap()), r#"Sequence("end\x00")"#);
+}
+
+#[test]
+fn peers_are_shown_by_where_they_are() {
+    use lineframe::Peer;
+    assert_eq!(Peer::Tcp(([127, 0, 0, 1], 80).into()).to_string(), "127.0.0.1:80");
+    assert_eq!(Peer::Unix { pid: Some(7), uid: 8, gid: 9 }.to_string(), "unix pid 7 uid 8");
+    assert_eq!(Peer::Unix { pid: None, uid: 8, gid: 9 }.to_string(), "unix uid 8");
+    assert_eq!(Peer::Other.to_string(), "other");
 }

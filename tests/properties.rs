@@ -197,8 +197,17 @@ fn text(model: &Model, item: Result<impl AsRef<str>, LineError>) -> Text {
     }
 }
 
+/// 10,000 cases for each property, or `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let chosen = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    match std::env::var_os("PROPTEST_CASES") {
+        None => ProptestConfig { cases: 10_000, ..chosen },
+        Some(_) => chosen,
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn lines_do_not_depend_on_the_reads(model in model(), runs in runs(), reads in reads(), other in reads()) {

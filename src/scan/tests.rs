@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use alloc::{format, vec};
 
 use super::delimiter::looks;
-use super::{Delimiter, InvalidDelimiter, Kind, Scanner, Unterminated, Verdict};
+use super::{Delimiter, InvalidDelimiter, Kind, Scanner, Terminator, Unterminated, Verdict};
 
 /// What a scanner is asked for at each step.
 type Ask = fn(&mut Scanner, &[u8]) -> Option<Verdict>;
@@ -92,6 +92,55 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
             }
         }
     }
+}
+
+#[test]
+fn what_ended_a_line_is_told() {
+    for (delimiter, stream, expected) in [
+        (Delimiter::Newline, &b"a\n"[..], Terminator::Lf),
+        (Delimiter::Newline, b"a\r\n", Terminator::CrLf),
+        (Delimiter::Lf, b"a\r\n", Terminator::Lf),
+        (Delimiter::CrLf, b"a\r\n", Terminator::CrLf),
+        (Delimiter::Byte(b'\n'), b"a\n", Terminator::Byte(b'\n')),
+        (Delimiter::any_of(b";\n").unwrap(), b"a\n", Terminator::Byte(b'\n')),
+        (Delimiter::sequence(b"end").unwrap(), b"aend", Terminator::Sequence { length: 3 }),
+    ] {
+        let verdict = Scanner::new(delimiter.clone(), 9, Unterminated::Report).scan(stream).unwrap();
+        assert_eq!((verdict.terminator, verdict.consumed), (Some(expected), stream.len()), "{delimiter:?}");
+    }
+}
+
+#[test]
+fn delimiters_are_equal_where_their_bytes_are() {
+    let delimiters: Vec<_> = delimiters().into_iter().zip(delimiters()).collect();
+    for (i, (a, _)) in delimiters.iter().enumerate() {
+        for (j, (_, b)) in delimiters.iter().enumerate() {
+            assert_eq!(a == b, i == j, "{a:?} {b:?}");
+        }
+    }
+}
+
+#[test]
+fn whole_lines_are_told_in_one_search() {
+    let mut scanner = Scanner::new(Delimiter::Newline, 3, Unterminated::Report);
+    let mut told = Vec::new();
+    looks::take();
+    let taken = scanner.scan_lines(b"ab\r\n\nlonger\nef", |start, end, next| {
+        told.push((start, end, next));
+        true
+    });
+    assert_eq!((taken, scanner.offset()), (12, 12));
+    assert_eq!(told, [(0, 2, 4), (4, 4, 5), (5, 11, 12)]);
+    assert_eq!(looks::take(), [0..14]);
+    // What it left is known: not searched again, and under way.
+    assert!(scanner.scan(b"ef").is_none());
+    assert_eq!(scanner.scan_lines(b"ef\n", |_, _, _| unreachable!()), 0);
+    assert_eq!(looks::take(), []);
+    assert!(scanner.scan(b"ef\n").is_some());
+    assert_eq!(looks::take(), [2..3]);
+    // To the first one that is enough.
+    assert_eq!(scanner.scan_lines(b"a\nb\nc", |_, _, next| next < 4), 4);
+    assert_eq!((looks::take(), scanner.offset()), (vec![0..4], 19));
 }
 
 #[test]

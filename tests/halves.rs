@@ -1,0 +1,158 @@
+//! What can be set and asked of the halves of a connection, and of a connection whose halves are lent. What they read and write is
+//! for `cancel.rs` and `scripted.rs`.
+
+use std::future::Future;
+use std::io;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use lineframe::{
+    Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, Timeout,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::time::Instant;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn halves_of_two_streams_of_ones_own() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let (reader, writer) = tokio::io::split(io);
+    let semicolon = || LineCodec::builder().delimiter(Delimiter::Byte(b';')).build();
+    let mut reader = LineReader::with_codec(reader, semicolon());
+    let mut writer = LineWriter::with_codec(writer, semicolon());
+    peer.write_all(b"a\nb;").await?;
+    assert_eq!(reader.next_line().await?.unwrap(), Ok("a\nb".into()));
+    writer.send_line("c\nd").await?;
+    let mut got = [0; 4];
+    peer.read_exact(&mut got).await?;
+    assert_eq!(&got, b"c\nd;");
+    assert_eq!((reader.counters().lines, reader.counters().content_bytes), (1, 3));
+
+    // Without a codec: what ends a line is a newline.
+    let mut reader = LineReader::new(&b"a;\r\nb"[..]);
+    assert_eq!(reader.next_line().await?.unwrap(), Ok("a;".into()));
+    assert!(matches!(reader.next_line().await?, Some(Err(LineError::Unterminated { .. }))));
+    assert!(reader.next_line().await?.is_none());
+    // Outside a server nothing drains.
+    assert!(!reader.is_draining());
+    assert!(is_waiting(reader.draining()));
+    Ok(())
+}
+
+fn is_waiting(future: impl Future) -> bool {
+    std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+}
+
+#[tokio::test]
+async fn a_new_limit_holds_for_lines_read_or_written() -> io::Result<()> {
+    let mut reader = LineReader::new(&b"four\nfour\n"[..]);
+    reader.set_max_length(4);
+    assert_eq!(reader.next_line().await?.unwrap(), Ok("four".into()));
+    reader.set_max_length(3);
+    assert!(matches!(reader.next_line().await?, Some(Err(LineError::TooLong { max_length: 3, .. }))));
+
+    let mut writer = LineWriter::new(Vec::new());
+    writer.set_max_length(3);
+    writer.feed_line("abc").await?;
+    let refused = writer.feed_line("four").await;
+    assert!(matches!(refused, Err(Error::Encode(EncodeError::TooLong { length: 4, max_length: 3, .. }))));
+
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    conn.set_max_length(3);
+    peer.write_all(b"four\n").await?;
+    assert!(matches!(conn.next_line().await?, Some(Err(LineError::TooLong { max_length: 3, .. }))));
+    assert!(matches!(conn.write_line("four").await, Err(Error::Encode(_))));
+    conn.send_line("abc").await?;
+    Ok(())
+}
+
+async fn ends_after<T>(expected: Duration, timeout: Timeout, call: impl Future<Output = Result<T, Error>>) {
+    let since = Instant::now();
+    let ended = call.await.map(drop);
+    assert!(matches!(ended, Err(Error::Timeout(of)) if of == timeout), "{ended:?}");
+    // Timers are exact to a millisecond.
+    let took = since.elapsed();
+    assert!((expected..=expected + Duration::from_millis(3)).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_half_has_its_deadlines() {
+    let (mut peer, io) = duplex(4);
+    let (mut reader, mut writer) = Connection::new(io).into_split();
+    writer.set_write_timeout(3 * SECOND);
+    ends_after(3 * SECOND, Timeout::Write, writer.send_line("longer than the pipe")).await;
+    reader.set_line_timeout(2 * SECOND);
+    peer.write_all(b"x").await.unwrap();
+    ends_after(2 * SECOND, Timeout::Line, reader.next_line()).await;
+
+    let (_peer, io) = duplex(4);
+    let (mut reader, _writer) = Connection::new(io).into_split();
+    reader.set_idle_timeout(SECOND);
+    ends_after(SECOND, Timeout::Idle, reader.next_line()).await;
+}
+
+#[tokio::test]
+async fn a_connection_knows_what_its_lent_halves_did() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    peer.write_all(b"one\ntwo\nthree\n").await?;
+    {
+        let (mut reader, mut writer) = conn.split();
+        reader.next_line().await?;
+        reader.next_line().await?;
+        writer.send_line("reply").await?;
+    }
+    // Before anything else has made it whole again.
+    let counters = conn.counters();
+    assert_eq!((counters.read.lines, counters.lines_written, counters.bytes_sent), (2, 1, 6));
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
+    assert_eq!(conn.counters().read.lines, 3);
+    Ok(())
+}
+
+/// A half that is leaked takes with it what it had read.
+#[tokio::test]
+async fn a_connection_whose_half_was_leaked_is_gone() -> io::Result<()> {
+    let (_peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    let (reader, writer) = conn.split();
+    drop(writer);
+    std::mem::forget(reader);
+    let gone = conn.next_line().await.unwrap_err();
+    assert!(matches!(gone, Error::Io(error) if error.kind() == io::ErrorKind::NotConnected));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_typed_connection_becomes_any_as_it_was() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::typed(io, LineCodec::new());
+    peer.write_all(b"one\ntwo\n").await?;
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("one".into()));
+    let request = conn.request("dropped before its reply");
+    assert!(matches!(poll_once(request), Poll::Ready(Ok(_))), "the second line is taken for its reply");
+    assert!(is_waiting(conn.request("never answered")));
+    let mut conn: Connection = conn.into_any();
+    assert_eq!(conn.counters().read.lines, 2);
+    assert!(conn.request("too early").await.is_err(), "a reply is still to come");
+    // What is any already stays what it is.
+    let mut conn = conn.into_any();
+    peer.write_all(b"three\n").await?;
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
+
+    let (peer, io) = duplex(64);
+    let mut conn = Connection::typed(io, LineCodec::new());
+    conn.set_idle_timeout(Duration::ZERO);
+    assert!(conn.next_line().await.is_err());
+    let mut conn = conn.into_any();
+    let gone = conn.next_line().await.unwrap_err();
+    assert!(matches!(gone, Error::Io(error) if error.kind() == io::ErrorKind::NotConnected));
+    drop(peer);
+    Ok(())
+}
+
+fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
+    std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
