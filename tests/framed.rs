@@ -295,3 +295,11 @@ fn an_idle_framed_keeps_at_most_8_kib() {
         assert!(buffer.capacity() >= 4 * 1024, "{} after {size}", buffer.capacity());
     }
 }
+
+#[test]
+fn a_codec_made_without_settings_has_the_limits_of_the_contract() {
+    assert_eq!(LineCodec::new().max_length(), 65_536);
+    let mut fragments = FragmentCodec::new();
+    let piece = fragments.decode(&mut BytesMut::from("line\nrest")).unwrap().unwrap();
+    assert_eq!((&piece.bytes[..], piece.is_last), (&b"line"[..], true));
+}

@@ -288,3 +288,23 @@ async fn lines_of_a_batch_that_were_put_back_are_left_over_too() {
     let upgraded = conn.upgrade(async |io| -> io::Result<_> { Ok(io) }).await;
     assert!(matches!(upgraded, Err(Error::LeftOver { bytes: 7, .. })));
 }
+
+/// A codec may have counted bytes before it when a connection gets it.
+#[tokio::test]
+async fn counted_bytes_that_a_batch_begins_with_are_put_back_uncounted() {
+    for (expected, items) in [(3, 2), (10, 1)] {
+        let (mut peer, io) = tokio::io::duplex(64);
+        peer.write_all(b"abcline\n").await.unwrap();
+        drop(peer);
+        let mut codec = LineCodec::new();
+        codec.expect_bytes(expected).unwrap();
+        let mut conn = Connection::with_codec(io, codec);
+        // Where the end is seen before the batch is made, too few bytes are an item as well.
+        let batch = conn.next_batch().await.unwrap().unwrap();
+        assert_eq!((batch.len(), batch.iter().filter(Result::is_err).count()), (items, 2 - items));
+        conn.put_back(batch);
+        let read = conn.counters().read;
+        assert_eq!((read.blocks, read.incomplete, read.lines, read.content_bytes), (0, 0, 0, 0));
+        assert_eq!(conn.next_line().await.unwrap().unwrap().unwrap(), "abcline");
+    }
+}

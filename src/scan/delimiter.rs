@@ -139,8 +139,7 @@ impl Delimiter {
         match read.found {
             _ if read.bare => memchr2(b'\r', b'\n', line),
             Some((at, _)) if at == line.len() => None,
-            Some((at, _)) => Some(at),
-            None => Some(line.len()),
+            found => Some(found.map_or(line.len(), |(at, _)| at)),
         }
     }
 
