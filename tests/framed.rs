@@ -229,6 +229,21 @@ async fn a_batch_has_at_most_4096_lines_and_the_next_one_comes_at_once() {
     assert!(sizes.iter().all(|size| *size <= 4096) && sizes.contains(&4096), "{sizes:?}");
 }
 
+#[test]
+fn a_batch_tells_how_many_lines_are_left() {
+    let mut batch = BatchCodec::new()
+        .decode(&mut BytesMut::from("a\nb\nc\nd\n"))
+        .unwrap()
+        .expect("whole lines are there");
+    for left in (0..=4).rev() {
+        assert_eq!((batch.len(), batch.size_hint()), (left, (left, Some(left))));
+        assert_eq!((batch.iter().len(), batch.iter().count()), (left, left));
+        let mut lent = batch.iter();
+        assert_eq!((lent.next().is_some(), lent.len()), (left > 0, left.saturating_sub(1)));
+        assert_eq!(batch.next().is_some(), left > 0);
+    }
+}
+
 /// Gives out what it has, as much as there is room for, and notes the room.
 struct Noted {
     left: usize,
@@ -302,4 +317,25 @@ fn a_codec_made_without_settings_has_the_limits_of_the_contract() {
     let mut fragments = FragmentCodec::new();
     let piece = fragments.decode(&mut BytesMut::from("line\nrest")).unwrap().unwrap();
     assert_eq!((&piece.bytes[..], piece.is_last), (&b"line"[..], true));
+}
+
+#[test]
+fn a_new_limit_is_for_lines_read_and_written_unless_those_written_have_their_own() {
+    let written = |codec: &mut LineCodec, line: &[u8]| codec.encode_line(line, &mut BytesMut::new()).is_ok();
+    let mut codec = LineCodec::new();
+    codec.set_max_length(3);
+    assert_eq!(
+        (codec.max_length(), written(&mut codec, b"abc"), written(&mut codec, b"abcd")),
+        (3, true, false)
+    );
+    let mut stream = BytesMut::from("abc\nabcd\n");
+    assert!(codec.decode(&mut stream).unwrap().unwrap().is_ok());
+    assert!(codec.decode(&mut stream).unwrap().unwrap().is_err());
+
+    let mut apart = LineCodec::builder().max_encoded_length(4).build();
+    apart.set_max_length(3);
+    assert_eq!(
+        (apart.max_length(), written(&mut apart, b"abcd"), written(&mut apart, b"abcde")),
+        (3, true, false)
+    );
 }

@@ -18,17 +18,17 @@ fn read(buffer: &mut BytesMut, stream: &mut &[u8]) {
     *stream = rest;
 }
 
-/// Decodes a stream of `lines` short lines, `per_read` in a read at the most, and drops each item.
+/// Decodes a stream of `lines` short lines, no two neighbours the same, `per_read` in a read at the most, and drops each item.
 fn decode<D: Decoder<Error = std::io::Error>>(
     codec: &mut D,
     lines: usize,
     per_read: usize,
 ) -> AllocationInfo {
-    let stream = b"a line of 24 bytes, CRLF\r\n".repeat(lines);
+    let stream: String = (0..lines).map(|at| format!("a line of 24 bytes, {:04}\r\n", at % 10_000)).collect();
     measure(|| {
         let mut buffer = BytesMut::with_capacity(8 * 1024);
         let mut items = 0;
-        for mut chunk in stream.chunks(26 * per_read) {
+        for mut chunk in stream.as_bytes().chunks(26 * per_read) {
             while !chunk.is_empty() {
                 read(&mut buffer, &mut chunk);
                 while let Some(item) = codec.decode(&mut buffer).unwrap() {

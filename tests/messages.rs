@@ -5,7 +5,9 @@ use std::fmt::{Debug, Display};
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use lineframe::{Delimiter, EncodeError, LineCodec, LineError, TextCodec, TooManyBytes};
+use lineframe::{
+    BatchCodec, Delimiter, EncodeError, FragmentCodec, LineCodec, LineError, TextCodec, TooManyBytes,
+};
 use tokio_util::codec::Decoder;
 
 /// Everything that the error says.
@@ -113,6 +115,12 @@ fn what_the_system_said_is_shown_escaped_and_cut() {
     check(&said(&error));
     assert!(error.to_string().starts_with("\\u{1b}]0;x\\u{7}\\r\\n\\u{202e}"), "{error}");
     assert!(error.source().is_some());
+    // What has room is all there, and nothing is left out in the middle.
+    let fits = "x".repeat(154) + "\u{1b}";
+    let shown = "x".repeat(154) + "\\u{1b}";
+    assert_eq!(EncodeError::from(io::Error::other(fits.clone())).to_string(), shown);
+    assert_eq!(EncodeError::from(io::Error::other(fits + "y")).to_string(), shown);
+    assert_eq!(EncodeError::from(io::Error::other("x".repeat(155) + "\u{1b}y")).to_string(), "x".repeat(155));
     // It goes back out as it came in.
     let error = io::Error::from(EncodeError::from(io::Error::from(io::ErrorKind::BrokenPipe)));
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
@@ -168,4 +176,22 @@ fn peers_are_shown_by_where_they_are() {
     assert_eq!(Peer::Unix { pid: Some(7), uid: 8, gid: 9 }.to_string(), "unix pid 7 uid 8");
     assert_eq!(Peer::Unix { pid: None, uid: 8, gid: 9 }.to_string(), "unix uid 8");
     assert_eq!(Peer::Other.to_string(), "other");
+}
+
+#[test]
+fn what_is_looked_at_names_itself() {
+    let codec = || LineCodec::builder().delimiter(Delimiter::Byte(b';')).build();
+    let batch = BatchCodec::from(codec()).decode(&mut BytesMut::from("a;b;")).unwrap().expect("two lines");
+    for (shown, name, part) in [
+        (format!("{:?}", codec()), "LineCodec", "Byte(59)"),
+        (format!("{:?}", FragmentCodec::from(codec())), "FragmentCodec", "Byte(59)"),
+        (format!("{:?}", TextCodec::from(codec())), "TextCodec", "Byte(59)"),
+        (format!("{:?}", BatchCodec::from(codec())), "BatchCodec", "Byte(59)"),
+        (format!("{batch:?}"), "Batch", "lines: 2, bytes: 4"),
+        (format!("{:?}", batch.iter()), "BatchIter", "lines: 2"),
+        (format!("{:?}", Delimiter::any_of(b"\0;").unwrap()), "AnyOf", "\\x00;"),
+        (format!("{:?}", Delimiter::sequence(b"\x1e\n").unwrap()), "Sequence", "\\x1e\\n"),
+    ] {
+        assert!(shown.starts_with(name) && shown.contains(part), "{shown}");
+    }
 }
