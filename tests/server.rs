@@ -105,6 +105,25 @@ async fn a_reply_may_be_appended_to_a_vec_or_given_away_and_each_connection_has_
     assert_eq!((counters.lines, counters.bad_lines, counters.lines_written), (4, 2, 6));
 }
 
+#[tokio::test]
+async fn a_block_that_each_connection_begins_with_is_answered_however_little_of_it_comes() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let mut codec = lineframe::LineCodec::new();
+    codec.expect_bytes(3).unwrap();
+    let running = Running::start(Server::builder().codec(codec), listener, reply(upper));
+    for (sent, expected) in [
+        ("a;bc\n", "A;B\nC\n"),
+        ("a", "error: block of 3 bytes cut after 1 bytes\n"),
+        ("", "error: block of 3 bytes cut after 0 bytes\n"),
+    ] {
+        let mut peer = address.connect().await.unwrap();
+        peer.write_all(sent.as_bytes()).await.unwrap();
+        peer.shutdown().await.unwrap();
+        assert_eq!(soon(rest(&mut peer)).await, expected);
+    }
+    soon(running.stopped()).await;
+}
+
 /// Lines are answered where they were read, and what is there of the next one is moved before what is read then, if it is not too
 /// much for that.
 #[tokio::test]
