@@ -5,7 +5,10 @@ mod served;
 
 use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
@@ -14,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::io::InspectReader;
 
 /// How a pipelining client fared.
 struct Fared {
@@ -274,6 +278,93 @@ async fn a_handler_learns_of_the_drain_while_it_waits_for_a_line_or_for_somethin
     assert_eq!(rest(&mut peers[1]).await, "421 going down\n");
     drop(peers);
     assert_eq!(running.stopped().await.failed, 0);
+}
+
+#[tokio::test]
+async fn halves_learn_of_the_drain_too() {
+    async fn says_when(conn: Connection) -> io::Result<()> {
+        let (mut reader, mut writer) = conn.into_split();
+        assert!(!reader.is_draining());
+        let draining = reader.draining();
+        reader.next_line().await?;
+        writer.send_line("waiting").await?;
+        draining.await;
+        assert!(reader.is_draining());
+        writer.send_line("draining").await?;
+        Ok(())
+    }
+    let (dialer, listener) = in_memory();
+    let mut running = Running::start(Server::builder(), listener, says_when);
+    let mut peer = dialer.connect(64);
+    peer.write_all(b"wait\n").await.unwrap();
+    assert_eq!(line(&mut peer).await, "waiting\n");
+    running.ask_to_stop();
+    assert_eq!(rest(&mut peer).await, "draining\n");
+    drop(peer);
+    let counters = running.stopped().await;
+    assert_eq!((counters.panicked, counters.failed), (0, 0));
+}
+
+/// Lest who waits for it in a `select!`, each time anew, is kept for as long as its server.
+#[tokio::test]
+async fn a_drain_that_is_not_waited_for_any_longer_keeps_nobody() {
+    struct Nobody;
+    impl Wake for Nobody {
+        fn wake(self: Arc<Self>) {}
+    }
+    async fn waits_in_vain(conn: Connection) -> io::Result<()> {
+        let nobody = Arc::new(Nobody);
+        let waker = Waker::from(Arc::clone(&nobody));
+        let mut draining = conn.draining();
+        assert!(Pin::new(&mut draining).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        assert!(Arc::strong_count(&nobody) > 1);
+        drop(draining);
+        assert_eq!(Arc::strong_count(&nobody), 1);
+        Ok(())
+    }
+    let (dialer, listener) = in_memory();
+    let running = Running::start(Server::builder(), listener, waits_in_vain);
+    assert_eq!(rest(&mut dialer.connect(64)).await, "");
+    assert_eq!(running.stopped().await.panicked, 0);
+}
+
+/// Lest a drain takes memory for all that all peers have sent.
+#[tokio::test]
+async fn what_had_come_is_read_and_answered_piece_by_piece() {
+    let read = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&read);
+    let server = Server::builder().handshake(async move |accepted: Accepted| {
+        let count = move |bytes: &[u8]| _ = counted.fetch_add(bytes.len(), Relaxed);
+        Ok(Accepted::new(AnyIo::new(InspectReader::new(accepted.io, count)), accepted.peer))
+    });
+    let notes = async move |mut conn: Connection| {
+        let mut answered = "wait\n".len();
+        conn.next_line().await?;
+        conn.send_line("waiting").await?;
+        conn.draining().await;
+        while let Some(line) = conn.next_line().await? {
+            answered += line?.len() + 1;
+            assert!(
+                read.load(Relaxed) - answered < 3 * 65_536,
+                "{} read, {answered} answered",
+                read.load(Relaxed)
+            );
+        }
+        assert_eq!(answered, 5 + (1 << 20));
+        conn.write_line("all").await?;
+        Ok(())
+    };
+    let (dialer, listener) = in_memory();
+    let mut running = Running::start(server, listener, notes);
+    let mut peer = dialer.connect(2 << 20);
+    peer.write_all(b"wait\n").await.unwrap();
+    assert_eq!(line(&mut peer).await, "waiting\n");
+    peer.write_all(&b"sixteen bytes a\n".repeat(1 << 16)).await.unwrap();
+    running.ask_to_stop();
+    assert_eq!(rest(&mut peer).await, "all\n");
+    drop(peer);
+    assert_eq!(running.stopped().await.panicked, 0);
 }
 
 #[tokio::test(start_paused = true)]
