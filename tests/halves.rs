@@ -156,3 +156,15 @@ async fn a_typed_connection_becomes_any_as_it_was() -> io::Result<()> {
 fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
     std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
+
+#[tokio::test]
+async fn a_joined_writer_that_keeps_what_it_is_given_is_flushed() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let (reader, writer) = tokio::io::split(io);
+    let mut conn = Connection::join(reader, tokio::io::BufWriter::new(writer));
+    conn.send_line("a").await?;
+    let mut got = [0; 2];
+    assert!(!is_waiting(peer.read_exact(&mut got)));
+    assert_eq!(&got, b"a\n");
+    Ok(())
+}
