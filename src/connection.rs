@@ -8,6 +8,8 @@ mod draining;
 mod error;
 mod guard;
 mod halves;
+#[cfg(feature = "server")]
+mod home;
 mod inner;
 mod input;
 mod joined;
@@ -39,6 +41,8 @@ pub use self::draining::Draining;
 pub(crate) use self::error::Escaped;
 pub use self::error::{Error, Timeout};
 pub use self::halves::{LineReader, LineWriter};
+#[cfg(feature = "server")]
+pub(crate) use self::home::{Seat, Seats, Whereabouts};
 #[cfg(feature = "server")]
 pub(crate) use self::limits::Limits;
 pub use self::peer::Peer;
