@@ -2,6 +2,7 @@
 
 mod any_io;
 mod body;
+mod buffer;
 mod deadline;
 mod drained;
 mod draining;
@@ -34,8 +35,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
 pub use self::any_io::AnyIo;
 pub use self::body::Body;
-#[cfg(feature = "server")]
-pub(crate) use self::draining::Drain;
 pub use self::draining::Draining;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use self::error::Escaped;
@@ -506,7 +505,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         inner
     }
 
-    fn into_inner(mut self) -> Box<Inner<Io>> {
+    pub(crate) fn into_inner(mut self) -> Box<Inner<Io>> {
         self.inner_mut();
         self.0.take().expect("there until the connection is dropped or taken apart")
     }

@@ -33,7 +33,7 @@ pub use self::reply::{reply, reply_into};
 
 use self::counters::Totals;
 use crate::codec::LineCodec;
-use crate::connection::{AnyIo, Connection, Drain, Limits, Seats};
+use crate::connection::{AnyIo, Connection, Limits, Seats};
 
 /// Serves lines. A handle: its clones share caps and counters, over all listeners that they serve.
 ///
@@ -152,10 +152,9 @@ impl Server {
     {
         let server = self.clone();
         async move {
-            let drain = Arc::default();
             let sessions = Sessions::default();
-            server.accept_all(listener, handler, pin!(shutdown), &sessions, &drain).await;
-            drain.begin();
+            server.accept_all(listener, handler, pin!(shutdown), &sessions).await;
+            sessions.0.drain();
             server.drain(&sessions).await;
             server.counters()
         }
@@ -177,7 +176,7 @@ impl Server {
             let permit = server.permit().await;
             server.0.totals.accepted();
             let seat = Arc::<Seats<_>>::default().take();
-            server.session(accepted, handler, permit, Arc::default(), seat).await;
+            server.session(accepted, handler, permit, seat).await;
         }
     }
 
@@ -193,7 +192,6 @@ impl Server {
         handler: H,
         mut shutdown: Pin<&mut S>,
         sessions: &Sessions,
-        drain: &Arc<Drain>,
     ) where
         L: Listener,
         H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
@@ -221,7 +219,8 @@ impl Server {
             self.0.totals.accepted();
             let seat = sessions.0.take();
             let at = seat.at();
-            let session = self.clone().session(accepted, handler.clone(), permit, Arc::clone(drain), seat);
+            let session = self.clone().session(accepted, handler.clone(), permit, seat);
+
             sessions.0.runs(at, tokio::spawn(session).abort_handle());
         }
     }

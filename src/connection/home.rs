@@ -8,10 +8,14 @@ use std::vec::Vec;
 
 use tokio::task::AbortHandle;
 
+use super::draining::{Drain, Draining};
 use super::inner::Inner;
 
 /// The sessions of a server, one a seat. A seat costs less than a task's handle and a channel for the connection.
-pub(crate) struct Seats<Io>(Mutex<Plan<Io>>);
+pub(crate) struct Seats<Io> {
+    plan: Mutex<Plan<Io>>,
+    drain: Arc<Drain>,
+}
 
 struct Plan<Io> {
     seats: Vec<Taken<Io>>,
@@ -56,7 +60,8 @@ pub(crate) struct Home<Io> {
 
 impl<Io> Default for Seats<Io> {
     fn default() -> Self {
-        Self(Mutex::new(Plan { seats: Vec::new(), free: Vec::new(), sessions: 0, waiting: None }))
+        let plan = Plan { seats: Vec::new(), free: Vec::new(), sessions: 0, waiting: None };
+        Self { plan: Mutex::new(plan), drain: Arc::default() }
     }
 }
 
@@ -86,6 +91,11 @@ impl<Io> Seats<Io> {
         }
     }
 
+    /// Tells all connections that the server is asked to stop.
+    pub(crate) fn drain(&self) {
+        self.drain.begin();
+    }
+
     pub(crate) fn abort_all(&self) {
         let tasks: Vec<_> = self.plan().seats.iter_mut().filter_map(|taken| taken.task.take()).collect();
         tasks.iter().for_each(AbortHandle::abort);
@@ -108,7 +118,7 @@ impl<Io> Seats<Io> {
     }
 
     fn plan(&self) -> MutexGuard<'_, Plan<Io>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,6 +136,10 @@ impl<Io> Plan<Io> {
 impl<Io> Seat<Io> {
     pub(crate) fn at(&self) -> u32 {
         self.at
+    }
+
+    pub(crate) fn draining(&self) -> Draining {
+        Draining::new(Arc::clone(&self.seats.drain))
     }
 
     /// The way home for the connection, which is about to go out.

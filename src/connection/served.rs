@@ -1,5 +1,6 @@
 //! What a server does with its connections.
 
+use std::boxed::Box;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,6 +14,10 @@ use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer
 use crate::error::{EncodeError, LineError};
 
 impl Connection {
+    pub(crate) fn from_inner(inner: Box<Inner<AnyIo>>) -> Self {
+        Self(Some(inner))
+    }
+
     /// Makes it a connection of a server, which is to have it back.
     pub(crate) fn serve(&mut self, limits: Arc<Limits>, draining: Draining, home: Home<AnyIo>) {
         let Inner { input, output, home: to, .. } = self.inner_mut();

@@ -3,9 +3,9 @@ use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::ended::Ended;
 use super::{Accepted, Config, Hook, Server, Shared, log};
-use crate::connection::{AnyIo, Connection, Drain, Draining, Error, Inner, Peer, Seat, Timeout, Whereabouts};
+use crate::connection::{AnyIo, Connection, Error, Inner, Peer, Seat, Timeout, Whereabouts};
 
 impl Server {
     /// One connection from accept to close.
@@ -24,7 +24,6 @@ impl Server {
         accepted: Accepted,
         handler: H,
         permit: OwnedSemaphorePermit,
-        drain: Arc<Drain>,
         seat: Seat<AnyIo>,
     ) -> impl Future<Output = ()> + use<H, Fut>
     where
@@ -34,26 +33,17 @@ impl Server {
         let Accepted { io, peer } = accepted;
         // Made before the session has a task: in memory beside what Tokio has for the socket, and not in that of another thread.
         let connection = Connection::connected(io, self.0.config.codec.clone(), peer);
-        let mut session = Session::new(self, peer, permit, seat);
-        // Not an async fn: its arguments would be stored twice.
+        let mut session = Session::new(self, peer, connection, permit, seat);
+        // Not an async fn: its arguments would be stored twice. What is not needed while the handler waits is in blocks of its own.
         async move {
-            let ended = match Box::pin(session.begin(connection, drain)).await {
-                Err(ended) => ended,
-                Ok(connection) => match session.caught(|| handler(connection)) {
-                    Err(ended) => ended,
-                    Ok(handling) => {
-                        let mut handling = pin!(handling);
-                        poll_fn(|cx| match session.caught(|| handling.as_mut().poll(cx)) {
-                            Ok(Poll::Ready(done)) => Poll::Ready(Ended::of(done)),
-                            Ok(Poll::Pending) => Poll::Pending,
-                            // It is not polled again.
-                            Err(ended) => Poll::Ready(ended),
-                        })
-                        .await
-                    }
-                },
-            };
-            session.ended = Some(ended);
+            {
+                let mut handling = pin!(None);
+                match Box::pin(session.begin(handler)).await {
+                    Ok(begun) => handling.set(Some(begun)),
+                    Err(ended) => session.ended = Some(ended),
+                }
+                poll_fn(|cx| session.poll_handled(handling.as_mut(), cx)).await;
+            }
             session.connection = poll_fn(|cx| session.seat.poll_home(cx)).await;
             if session.connection.is_some() {
                 Box::pin(session.finish()).await;
@@ -70,34 +60,45 @@ struct Session {
     span: log::Span,
     /// Whether it is among those of its address.
     is_counted: bool,
-    /// Once it has come home.
+    /// Before its handler has it, and once it has come home.
     connection: Option<Box<Inner<AnyIo>>>,
     /// How its handler has ended, or what has kept it from one.
     ended: Option<Ended>,
     /// All that could be sent was sent. Who is cut while it lingers was not aborted.
     is_sent: bool,
-    _permit: OwnedSemaphorePermit,
     /// Left when all else has been dropped.
     seat: Seat<AnyIo>,
 }
 
 impl Session {
-    fn new(server: Server, peer: Peer, permit: OwnedSemaphorePermit, seat: Seat<AnyIo>) -> Self {
+    fn new(
+        server: Server,
+        peer: Peer,
+        connection: Connection,
+        permit: OwnedSemaphorePermit,
+        seat: Seat<AnyIo>,
+    ) -> Self {
+        // Given back when this is dropped.
+        permit.forget();
         Self {
             server,
             peer,
             span: log::Span::of(peer),
             is_counted: false,
-            connection: None,
+            connection: Some(connection.into_inner()),
             ended: None,
             is_sent: false,
-            _permit: permit,
             seat,
         }
     }
 
-    /// Up to where the handler gets it.
-    async fn begin(&mut self, mut connection: Connection, drain: Arc<Drain>) -> Result<Connection, Ended> {
+    /// Up to where the handler has it.
+    async fn begin<H, Fut>(&mut self, handler: H) -> Result<Fut, Ended>
+    where
+        H: FnOnce(Connection) -> Fut,
+    {
+        let Some(connection) = self.connection.take() else { return Err(Ended::Done) };
+        let mut connection = Connection::from_inner(connection);
         let config = &self.server.0.config;
         if let Some(tcp) = connection.io().downcast_ref::<TcpStream>() {
             // Where it fails, the peer is gone, and the first read says so.
@@ -122,8 +123,22 @@ impl Session {
             return Err(Ended::Refused);
         }
         let limits = Arc::clone(&self.server.0.config.limits);
-        connection.serve(limits, Draining::new(drain), self.seat.home());
-        Ok(connection)
+        connection.serve(limits, self.seat.draining(), self.seat.home());
+        self.caught(|| handler(connection))
+    }
+
+    fn poll_handled<Fut: Future<Output = io::Result<()>>>(
+        &mut self,
+        mut handling: Pin<&mut Option<Fut>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(handled) = handling.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        self.ended = Some(match self.caught(|| handled.poll(cx)) {
+            Ok(done) => Ended::of(ready!(done)),
+            // It is not polled again.
+            Err(ended) => ended,
+        });
+        Poll::Ready(())
     }
 
     /// Whether there is a place left for it under `max_connections_per_ip`, which it then has.
@@ -158,7 +173,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Shared { totals, per_ip, .. } = &*self.server.0;
+        let Shared { totals, per_ip, permits, .. } = &*self.server.0;
         let (is_whole, counters) = match (&mut self.connection, self.seat.forsake()) {
             (Some(connection), _) => {
                 connection.report();
@@ -188,6 +203,8 @@ impl Drop for Session {
                 }
             }
         }
+        drop(self.connection.take());
+        permits.add_permits(1);
     }
 }
 
