@@ -228,3 +228,42 @@ impl<Io> Drop for Home<Io> {
         self.arrive(Whereabouts::Nowhere);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::LineCodec;
+    use crate::connection::{AnyIo, Connection};
+
+    fn connection() -> Box<Inner<AnyIo>> {
+        Connection::with_codec(tokio::io::empty(), LineCodec::new()).into_inner()
+    }
+
+    #[test]
+    fn a_seat_is_free_when_neither_its_session_nor_its_connection_is_left() {
+        let seats = Arc::new(Seats::default());
+        let (first, second) = (seats.take(), seats.take());
+        let (late, home) = (first.home(), second.home());
+        drop((first, second));
+        assert_eq!(seats.plan().sessions, 0);
+        assert_eq!(seats.take().at(), 2, "both connections are out");
+        assert!(late.send(connection()).is_err(), "nobody waits for it");
+        assert_eq!(seats.take().at(), 0);
+        drop(home);
+        assert_eq!(seats.take().at(), 1);
+    }
+
+    #[test]
+    fn a_connection_that_comes_home_is_there_once() {
+        let seats = Arc::new(Seats::default());
+        let seat = seats.take();
+        assert!(seat.home().send(connection()).is_ok());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(seat.poll_home(&mut cx), Poll::Ready(Some(_))));
+        assert!(matches!(seat.poll_home(&mut cx), Poll::Ready(None)));
+        let taken_apart = seat.home();
+        assert!(seat.poll_home(&mut cx).is_pending());
+        drop(taken_apart);
+        assert!(matches!(seat.poll_home(&mut cx), Poll::Ready(None)));
+    }
+}
