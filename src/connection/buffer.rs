@@ -18,7 +18,15 @@ impl Buffer {
     /// To add to them, and to cut from them.
     #[inline]
     pub(super) fn bytes(&mut self) -> &mut BytesMut {
-        &mut self.0.get_or_insert_default().bytes
+        match &mut self.0 {
+            Some(held) => &mut held.bytes,
+            none => Self::begin(none),
+        }
+    }
+
+    #[cold]
+    fn begin(none: &mut Option<Box<Held>>) -> &mut BytesMut {
+        &mut none.insert(Box::default()).bytes
     }
 
     #[inline]

@@ -151,8 +151,8 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<Bytes, LineError>>, Error>> {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
-            let item = input.walk.next_item(input.buffer.bytes(), input.is_at_eof)?;
-            Some(item.cut(input.buffer.bytes()))
+            let buffer = input.buffer.bytes();
+            Some(input.walk.next_item(buffer, input.is_at_eof)?.cut(buffer))
         })
     }
 
@@ -165,8 +165,9 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<bytestring::ByteString, LineError>>, Error>> {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
-            let item = input.walk.next_item(input.buffer.bytes(), input.is_at_eof)?;
-            Some(input.walk.cut_text(item, input.buffer.bytes()))
+            let buffer = input.buffer.bytes();
+            let item = input.walk.next_item(buffer, input.is_at_eof)?;
+            Some(input.walk.cut_text(item, buffer))
         })
     }
 
@@ -178,9 +179,10 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Batch>, Error>> {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
-            let first = input.walk.next_item(input.buffer.bytes(), input.is_at_eof)?;
+            let buffer = input.buffer.bytes();
+            let first = input.walk.next_item(buffer, input.is_at_eof)?;
             let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
-            let batch = input.walk.batch_from(first, input.buffer.bytes(), input.is_at_eof, most);
+            let batch = input.walk.batch_from(first, buffer, input.is_at_eof, most);
             if batch.len() > 1 {
                 // The last of them may be a long line, and another than the one that was waited for.
                 input.line_begins();
@@ -219,15 +221,18 @@ impl Input {
                 // Before a line of this round is answered: what comes while that takes its time has come too late.
                 ready!(self.poll_drain_round(io, cx))?;
             }
-            if let Some(said) = self.guard.judge(&self.buffer) {
-                unsent.say(said);
+            let mut is_long_request = false;
+            if self.guard != Guard::Off {
+                if let Some(said) = self.guard.judge(&self.buffer) {
+                    unsent.say(said);
+                }
+                if self.guard == Guard::Refused {
+                    ready!(unsent.poll_before_end(io, cx))?;
+                    return Poll::Ready(Err(Error::NotLines));
+                }
+                is_long_request =
+                    self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
             }
-            if self.guard == Guard::Refused {
-                ready!(unsent.poll_before_end(io, cx))?;
-                return Poll::Ready(Err(Error::NotLines));
-            }
-            let is_long_request =
-                self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
             let was_skipping = self.walk.is_skipping();
             let item = take.buffered(self, unsent);
             if was_skipping && item.is_some() {

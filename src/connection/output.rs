@@ -68,11 +68,12 @@ impl Output {
     /// Queues a line.
     #[inline]
     pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
-        if self.unsent.is_empty() {
+        let unsent = self.unsent.bytes();
+        if unsent.is_empty() {
             // As much as went out together the last time.
-            self.unsent.bytes().reserve(self.sent_together as usize);
+            unsent.reserve(self.sent_together as usize);
         }
-        self.encoder.encode_line(line, self.unsent.bytes())?;
+        self.encoder.encode_line(line, unsent)?;
         self.lines += 1;
         Ok(())
     }
