@@ -2,12 +2,15 @@
 
 mod any_io;
 mod body;
+mod buffer;
 mod deadline;
 mod drained;
 mod draining;
 mod error;
 mod guard;
 mod halves;
+#[cfg(feature = "server")]
+mod home;
 mod inner;
 mod input;
 mod joined;
@@ -32,13 +35,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
 pub use self::any_io::AnyIo;
 pub use self::body::Body;
-#[cfg(feature = "server")]
-pub(crate) use self::draining::Drain;
 pub use self::draining::Draining;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use self::error::Escaped;
 pub use self::error::{Error, Timeout};
 pub use self::halves::{LineReader, LineWriter};
+#[cfg(feature = "server")]
+pub(crate) use self::home::{Seat, Seats, Whereabouts};
 #[cfg(feature = "server")]
 pub(crate) use self::limits::Limits;
 pub use self::peer::Peer;
@@ -502,7 +505,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         inner
     }
 
-    fn into_inner(mut self) -> Box<Inner<Io>> {
+    pub(crate) fn into_inner(mut self) -> Box<Inner<Io>> {
         self.inner_mut();
         self.0.take().expect("there until the connection is dropped or taken apart")
     }

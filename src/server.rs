@@ -21,7 +21,6 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use self::bind::Bind;
@@ -34,7 +33,7 @@ pub use self::reply::{reply, reply_into};
 
 use self::counters::Totals;
 use crate::codec::LineCodec;
-use crate::connection::{Connection, Drain, Limits};
+use crate::connection::{AnyIo, Connection, Limits, Seats};
 
 /// Serves lines. A handle: its clones share caps and counters, over all listeners that they serve.
 ///
@@ -104,6 +103,16 @@ struct Shared {
     per_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
+/// The sessions of a listener, which end with its server's future.
+#[derive(Default)]
+struct Sessions(Arc<Seats<AnyIo>>);
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        self.0.abort_all();
+    }
+}
+
 impl Server {
     /// All limits at their defaults.
     pub fn new() -> Self {
@@ -143,11 +152,10 @@ impl Server {
     {
         let server = self.clone();
         async move {
-            let drain = Arc::default();
-            let mut sessions = JoinSet::new();
-            server.accept_all(listener, handler, pin!(shutdown), &mut sessions, &drain).await;
-            drain.begin();
-            server.drain(sessions).await;
+            let sessions = Sessions::default();
+            server.accept_all(listener, handler, pin!(shutdown), &sessions).await;
+            sessions.0.drain();
+            server.drain(&sessions).await;
             server.counters()
         }
     }
@@ -167,7 +175,8 @@ impl Server {
         async move {
             let permit = server.permit().await;
             server.0.totals.accepted();
-            server.session(accepted, handler, permit, Arc::default()).await;
+            let seat = Arc::<Seats<_>>::default().take();
+            server.session(accepted, handler, permit, seat).await;
         }
     }
 
@@ -182,8 +191,7 @@ impl Server {
         mut listener: L,
         handler: H,
         mut shutdown: Pin<&mut S>,
-        sessions: &mut JoinSet<()>,
-        drain: &Arc<Drain>,
+        sessions: &Sessions,
     ) where
         L: Listener,
         H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
@@ -197,8 +205,6 @@ impl Server {
                 if shutdown.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(None);
                 }
-                // What a session has held is freed when it is joined.
-                while let Poll::Ready(Some(_)) = sessions.poll_join_next(cx) {}
                 let taken = ready!(permit.as_mut().poll(cx));
                 match accepted.as_mut().poll(cx) {
                     Poll::Ready(accepted) => Poll::Ready(Some((accepted, taken))),
@@ -211,8 +217,11 @@ impl Server {
             });
             let Some((accepted, permit)) = next.await else { return };
             self.0.totals.accepted();
-            let session = self.clone().session(accepted, handler.clone(), permit, Arc::clone(drain));
-            sessions.spawn(session);
+            let seat = sessions.0.take();
+            let at = seat.at();
+            let session = self.clone().session(accepted, handler.clone(), permit, seat);
+
+            sessions.0.runs(at, tokio::spawn(session).abort_handle());
         }
     }
 
@@ -242,14 +251,14 @@ impl Server {
     }
 
     /// Lets the sessions end, for as long as they may.
-    async fn drain(&self, mut sessions: JoinSet<()>) {
-        let ended = async { while sessions.join_next().await.is_some() {} };
+    async fn drain(&self, sessions: &Sessions) {
         match self.0.config.drain_timeout {
-            None => ended.await,
-            Some(after) => _ = timeout(after, ended).await,
+            None => sessions.0.all_left().await,
+            Some(after) => _ = timeout(after, sessions.0.all_left()).await,
         }
+        sessions.0.abort_all();
         // They are counted as they are dropped.
-        sessions.shutdown().await;
+        sessions.0.all_left().await;
     }
 }
 

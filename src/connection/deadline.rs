@@ -19,11 +19,6 @@ impl Deadline {
         self.since = Some(since);
     }
 
-    /// It is over.
-    pub(super) fn stop(&mut self) {
-        self.since = None;
-    }
-
     /// Ready `after` it began, or has begun now where nobody said when. Never ready where `after` is `None`. To be asked
     /// only when there is nothing else to do but wait: who is late but has come is not late.
     pub(super) fn poll(&mut self, after: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {

@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
 
 use super::halves::{Half, LineReader, LineWriter};
+#[cfg(feature = "server")]
+use super::home::Home;
 use super::input::Input;
 use super::output::Output;
 use super::{Error, Peer};
@@ -66,7 +67,9 @@ impl<Io> Inner<Io> {
     }
 }
 
-pub(crate) type Home<Io> = oneshot::Sender<Box<Inner<Io>>>;
+/// Without a server there is none.
+#[cfg(not(feature = "server"))]
+type Home<Io> = tokio::sync::oneshot::Sender<Box<Inner<Io>>>;
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Inner<Io> {
     /// One step of reading or writing. An error of the stream or a deadline ends the connection for good.

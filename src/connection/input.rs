@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
+use super::buffer::Buffer;
 use super::deadline::Deadline;
 use super::drained::Drained;
 use super::draining::Draining;
@@ -26,9 +27,7 @@ use crate::error::{LineError, TooManyBytes};
 pub(super) struct Input {
     pub(super) walk: Walk,
     /// Read and not handed over. While waiting, no larger than it has to be.
-    pub(super) buffer: BytesMut,
-    /// The buffer's allocation has at least so many bytes.
-    pub(super) allocated: usize,
+    pub(super) buffer: Buffer,
     pub(super) is_at_eof: bool,
     /// When the last bytes came.
     pub(super) read_at: Option<Instant>,
@@ -128,8 +127,7 @@ impl Input {
     pub(super) fn new(walk: Walk) -> Self {
         Self {
             walk,
-            buffer: BytesMut::new(),
-            allocated: 0,
+            buffer: Buffer::default(),
             is_at_eof: false,
             read_at: None,
             begun_at: None,
@@ -153,8 +151,8 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<Bytes, LineError>>, Error>> {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
-            let item = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
-            Some(item.cut(&mut input.buffer))
+            let buffer = input.buffer.bytes();
+            Some(input.walk.next_item(buffer, input.is_at_eof)?.cut(buffer))
         })
     }
 
@@ -167,8 +165,9 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Result<bytestring::ByteString, LineError>>, Error>> {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
-            let item = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
-            Some(input.walk.cut_text(item, &mut input.buffer))
+            let buffer = input.buffer.bytes();
+            let item = input.walk.next_item(buffer, input.is_at_eof)?;
+            Some(input.walk.cut_text(item, buffer))
         })
     }
 
@@ -180,9 +179,10 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Batch>, Error>> {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
-            let first = input.walk.next_item(&mut input.buffer, input.is_at_eof)?;
+            let buffer = input.buffer.bytes();
+            let first = input.walk.next_item(buffer, input.is_at_eof)?;
             let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
-            let batch = input.walk.batch_from(first, &mut input.buffer, input.is_at_eof, most);
+            let batch = input.walk.batch_from(first, buffer, input.is_at_eof, most);
             if batch.len() > 1 {
                 // The last of them may be a long line, and another than the one that was waited for.
                 input.line_begins();
@@ -221,15 +221,18 @@ impl Input {
                 // Before a line of this round is answered: what comes while that takes its time has come too late.
                 ready!(self.poll_drain_round(io, cx))?;
             }
-            if let Some(said) = self.guard.judge(&self.buffer) {
-                unsent.say(said);
+            let mut is_long_request = false;
+            if self.guard != Guard::Off {
+                if let Some(said) = self.guard.judge(&self.buffer) {
+                    unsent.say(said);
+                }
+                if self.guard == Guard::Refused {
+                    ready!(unsent.poll_before_end(io, cx))?;
+                    return Poll::Ready(Err(Error::NotLines));
+                }
+                is_long_request =
+                    self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
             }
-            if self.guard == Guard::Refused {
-                ready!(unsent.poll_before_end(io, cx))?;
-                return Poll::Ready(Err(Error::NotLines));
-            }
-            let is_long_request =
-                self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
             let was_skipping = self.walk.is_skipping();
             let item = take.buffered(self, unsent);
             if was_skipping && item.is_some() {
@@ -289,9 +292,9 @@ impl Input {
             self.skip_ahead();
             if !self.walk.is_skipping() && self.buffer.len() >= count {
                 self.walk.expect_bytes(count)?;
-                if let Some(item) = self.walk.next_item(&mut self.buffer, self.is_at_eof) {
+                if let Some(item) = self.walk.next_item(self.buffer.bytes(), self.is_at_eof) {
                     self.taken();
-                    return Poll::Ready(item.cut(&mut self.buffer).map_err(Error::from));
+                    return Poll::Ready(item.cut(self.buffer.bytes()).map_err(Error::from));
                 }
             }
             if self.is_at_eof {
@@ -382,7 +385,8 @@ impl Input {
             }
             return Poll::Ready(read.map_err(Error::from));
         }
-        self.give_back();
+        // Only the beginning of a line is kept.
+        self.buffer.shrink();
         if self.waiting_for != Some(waiting_for) {
             self.waiting_for = Some(waiting_for);
             // What has begun came with the last read; counted bytes of which none has come begin now.
@@ -445,11 +449,9 @@ impl Input {
     pub(super) fn put_back(&mut self, batch: Batch) {
         let rest = self.walk.put_back(batch);
         if !rest.is_empty() {
-            let mut buffer = BytesMut::with_capacity(rest.len() + self.buffer.len());
-            buffer.extend_from_slice(&rest);
-            buffer.extend_from_slice(&self.buffer);
+            let mut buffer = Buffer::from(&rest[..]);
+            buffer.append(&self.buffer);
             self.buffer = buffer;
-            self.allocated = self.buffer.capacity();
         }
     }
 
@@ -482,13 +484,13 @@ impl Input {
         cx: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
         while !self.is_at_eof {
-            self.buffer = BytesMut::new();
+            self.buffer = Buffer::default();
             ready!(self.poll_read(io, cx))?;
         }
         Poll::Ready(Ok(()))
     }
 
     pub(super) fn into_parts(self) -> (Walk, BytesMut) {
-        (self.walk, self.buffer)
+        (self.walk, self.buffer.into_bytes())
     }
 }

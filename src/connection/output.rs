@@ -1,11 +1,13 @@
+use std::boxed::Box;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 
+use super::buffer::Buffer;
 use super::deadline::Deadline;
 use super::error::{Error, Timeout};
 use super::input::Unsent;
@@ -21,29 +23,29 @@ const PIECE: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Output {
     pub(super) encoder: LineEncoder,
-    unsent: BytesMut,
+    unsent: Buffer,
     /// So many bytes were unsent when all was to be sent the last time, at most [`PIECE`].
-    sent_together: usize,
+    sent_together: u32,
     /// All was handed to the stream, which has not been told to pass it on.
     is_flush_due: bool,
     pub(super) limits: Arc<Limits>,
     /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
-    deadline: Deadline,
+    deadline: Option<Box<Deadline>>,
     pub(super) has_timed_out: bool,
     pub(super) lines: u64,
     pub(super) bytes: u64,
-    reported: [Reported; 2],
+    reported: Reported,
 }
 
 impl Output {
     pub(super) fn new(encoder: LineEncoder) -> Self {
         Self {
             encoder,
-            unsent: BytesMut::new(),
+            unsent: Buffer::default(),
             sent_together: 0,
             is_flush_due: false,
             limits: Limits::none(),
-            deadline: Deadline::default(),
+            deadline: None,
             has_timed_out: false,
             lines: 0,
             bytes: 0,
@@ -66,11 +68,12 @@ impl Output {
     /// Queues a line.
     #[inline]
     pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
-        if self.unsent.is_empty() {
+        let unsent = self.unsent.bytes();
+        if unsent.is_empty() {
             // As much as went out together the last time.
-            self.unsent.reserve(self.sent_together);
+            unsent.reserve(self.sent_together as usize);
         }
-        self.encoder.encode_line(line, &mut self.unsent)?;
+        self.encoder.encode_line(line, unsent)?;
         self.lines += 1;
         Ok(())
     }
@@ -100,7 +103,7 @@ impl Output {
         while *queued < bytes.len() {
             ready!(self.poll_room(io, cx))?;
             let end = bytes.len().min(*queued + PIECE);
-            self.unsent.extend_from_slice(&bytes[*queued..end]);
+            self.unsent.bytes().extend_from_slice(&bytes[*queued..end]);
             *queued = end;
         }
         Poll::Ready(self.send_some(io, cx))
@@ -120,7 +123,7 @@ impl Output {
         match self.unsent.len() > self.limits.max_unsent {
             true => self.poll_send(self.limits.max_unsent, io, cx),
             false => {
-                self.deadline.stop();
+                self.deadline = None;
                 Poll::Ready(Ok(()))
             }
         }
@@ -160,7 +163,7 @@ impl Output {
     }
 
     fn poll_late<T>(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Error>> {
-        ready!(self.deadline.poll(self.limits.write_timeout, cx));
+        ready!(self.deadline.get_or_insert_default().poll(self.limits.write_timeout, cx));
         self.has_timed_out = true;
         Poll::Ready(Err(Error::Timeout(Timeout::Write)))
     }
@@ -172,7 +175,7 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         if left == 0 {
-            self.sent_together = self.unsent.len().min(PIECE);
+            self.sent_together = self.unsent.len().min(PIECE) as u32;
         }
         while self.unsent.len() > left {
             match ready!(Pin::new(&mut *io).poll_write(cx, &self.unsent)) {
@@ -182,6 +185,9 @@ impl Output {
                     self.bytes += written as u64;
                     self.is_flush_due = true;
                     self.report();
+                    if let Some(traffic) = &self.limits.traffic {
+                        traffic.bytes_sent.add(written as u64);
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
@@ -189,22 +195,20 @@ impl Output {
         }
         if self.unsent.is_empty() {
             // An idle connection keeps no buffer.
-            self.unsent = BytesMut::new();
+            self.unsent = Buffer::default();
             if self.is_flush_due {
                 ready!(uninterrupted(|| Pin::new(&mut *io).poll_flush(cx)))?;
                 self.is_flush_due = false;
             }
         }
-        self.deadline.stop();
+        self.deadline = None;
         Poll::Ready(Ok(()))
     }
 
-    /// Adds what was written since the last time to what all of the server's connections have.
+    /// Adds the lines that were written since the last time to what all of the server's connections have.
     pub(super) fn report(&mut self) {
         if let Some(traffic) = &self.limits.traffic {
-            let [lines, bytes] = &mut self.reported;
-            traffic.lines_written.report(lines, self.lines);
-            traffic.bytes_sent.report(bytes, self.bytes);
+            traffic.lines_written.report(&mut self.reported, self.lines);
         }
     }
 
@@ -219,7 +223,7 @@ impl Output {
             ready!(self.poll_send(0, io, cx))?;
         }
         if let Poll::Ready(shut) = uninterrupted(|| Pin::new(&mut *io).poll_shutdown(cx)) {
-            self.deadline.stop();
+            self.deadline = None;
             return Poll::Ready(shut.map_err(Error::from));
         }
         self.poll_late(cx)
@@ -230,7 +234,7 @@ impl Output {
     }
 
     pub(super) fn into_parts(self) -> (LineEncoder, BytesMut) {
-        (self.encoder, self.unsent)
+        (self.encoder, self.unsent.into_bytes())
     }
 }
 
@@ -261,7 +265,7 @@ impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
                 self.poll_send(self.limits.max_unsent, io, cx)
             }
             Poll::Pending => {
-                self.deadline.stop();
+                self.deadline = None;
                 Poll::Ready(Ok(()))
             }
         }

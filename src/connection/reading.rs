@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::vec::Vec;
 
-use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
@@ -86,37 +85,8 @@ impl Input {
             self.buffer.advance(taken.min(BEFORE - start));
         }
         if rest < end {
-            self.append(&room[rest..end]);
+            self.buffer.append(&room[rest..end]);
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        let has_room = self.buffer.capacity() - self.buffer.len() >= bytes.len();
-        if !has_room && !self.buffer.try_reclaim(bytes.len()) {
-            if self.buffer.is_empty() {
-                self.buffer = BytesMut::with_capacity(bytes.len());
-                self.allocated = 0;
-            } else {
-                self.buffer.reserve(bytes.len());
-            }
-        }
-        self.buffer.extend_from_slice(bytes);
-        self.allocated = self.allocated.max(self.buffer.capacity());
-    }
-
-    /// While waiting, only the beginning of a line is kept, in little more memory than it needs.
-    pub(super) fn give_back(&mut self) {
-        if self.buffer.is_empty() {
-            if self.allocated > 0 {
-                self.buffer = BytesMut::new();
-                self.allocated = 0;
-            }
-        } else if self.allocated > 2 * self.buffer.len() + 64 {
-            let mut fresh = BytesMut::with_capacity(self.buffer.len());
-            fresh.extend_from_slice(&self.buffer);
-            self.buffer = fresh;
-            self.allocated = self.buffer.capacity();
-        }
     }
 }

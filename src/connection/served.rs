@@ -1,29 +1,26 @@
 //! What a server does with its connections.
 
+use std::boxed::Box;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use super::guard::Guard;
-use super::inner::{Home, Inner};
+use super::home::Home;
+use super::inner::Inner;
 use super::output::Output;
 use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer, Timeout};
-use crate::codec::LineCodec;
 use crate::error::{EncodeError, LineError};
 
 impl Connection {
-    /// A connection of a server, which is to have it back.
-    pub(crate) fn served(
-        io: AnyIo,
-        codec: LineCodec,
-        peer: Peer,
-        limits: Arc<Limits>,
-        draining: Draining,
-        home: Home<AnyIo>,
-    ) -> Self {
-        let mut connection = Self::connected(io, codec, peer);
-        let Inner { input, output, home: to, .. } = connection.inner_mut();
+    pub(crate) fn from_inner(inner: Box<Inner<AnyIo>>) -> Self {
+        Self(Some(inner))
+    }
+
+    /// Makes it a connection of a server, which is to have it back.
+    pub(crate) fn serve(&mut self, limits: Arc<Limits>, draining: Draining, home: Home<AnyIo>) {
+        let Inner { input, output, home: to, .. } = self.inner_mut();
         if limits.refuse_http_and_tls {
             input.guard = Guard::WATCHING;
         }
@@ -31,7 +28,17 @@ impl Connection {
         output.limits = limits;
         input.draining = draining;
         *to = Some(home);
-        connection
+    }
+
+    /// Its stream, and whom it is to, until they are [put back](Self::put_io).
+    pub(crate) fn take_io(&mut self) -> (AnyIo, Peer) {
+        let Inner { io, peer, .. } = self.inner_mut();
+        (core::mem::replace(io, AnyIo::new(tokio::io::empty())), *peer)
+    }
+
+    pub(crate) fn put_io(&mut self, io: AnyIo, peer: Peer) {
+        let inner = self.inner_mut();
+        (inner.io, inner.peer) = (io, peer);
     }
 
     /// Shows `answer` the lines that have come, until that gives false or its replies have to wait for the peer: at least one

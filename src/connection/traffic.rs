@@ -24,6 +24,10 @@ impl Total {
         self.0.load(Relaxed)
     }
 
+    pub(super) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
     /// One connection's part of it is `count` now, and was `reported` at the last read or write.
     pub(super) fn report(&self, Reported(reported): &mut Reported, count: u64) {
         if *reported != count {

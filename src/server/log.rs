@@ -10,23 +10,26 @@ use crate::connection::{ConnectionCounters, Peer};
 
 /// What happens on one connection.
 pub(super) struct Span {
+    /// `None` where nobody wants to know.
     #[cfg(feature = "tracing")]
-    span: tracing::Span,
+    span: Option<std::boxed::Box<tracing::Span>>,
 }
 
 impl Span {
     #[cfg_attr(not(feature = "tracing"), allow(unused_variables))]
     pub(super) fn of(peer: Peer) -> Self {
+        #[cfg(feature = "tracing")]
+        let span = tracing::info_span!("connection", %peer);
         Self {
             #[cfg(feature = "tracing")]
-            span: tracing::info_span!("connection", %peer),
+            span: (!span.is_disabled()).then(|| span.into()),
         }
     }
 
     /// Of all that happens in `does`.
     pub(super) fn of_all<T>(&self, does: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
-        let _entered = self.span.enter();
+        let _entered = self.span.as_ref().map(|span| span.enter());
         does()
     }
 }

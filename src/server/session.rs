@@ -3,17 +3,17 @@ use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use super::ended::Ended;
-use super::{Accepted, Server, Shared, log};
-use crate::connection::{AnyIo, Connection, Drain, Draining, Error, Inner, Peer, Timeout};
+use super::{Accepted, Config, Hook, Server, Shared, log};
+use crate::connection::{AnyIo, Connection, Error, Inner, Peer, Seat, Timeout, Whereabouts};
 
 impl Server {
     /// One connection from accept to close.
@@ -24,34 +24,28 @@ impl Server {
         accepted: Accepted,
         handler: H,
         permit: OwnedSemaphorePermit,
-        drain: Arc<Drain>,
+        seat: Seat<AnyIo>,
     ) -> impl Future<Output = ()> + use<H, Fut>
     where
         H: FnOnce(Connection) -> Fut,
         Fut: Future<Output = io::Result<()>>,
     {
-        let mut session = Session::new(self, accepted.peer, permit);
-        // Not an async fn: its arguments would be stored twice.
-        let beginning = Box::new((accepted, drain));
+        let Accepted { io, peer } = accepted;
+        // Made before the session has a task: in memory beside what Tokio has for the socket, and not in that of another thread.
+        let connection = Connection::connected(io, self.0.config.codec.clone(), peer);
+        let mut session = Session::new(self, peer, connection, permit, seat);
+        // Not an async fn: its arguments would be stored twice. What is not needed while the handler waits is in blocks of its own.
         async move {
-            let ended = match Box::pin(session.begin(beginning)).await {
-                Err(ended) => ended,
-                Ok(connection) => match session.caught(|| handler(connection)) {
-                    Err(ended) => ended,
-                    Ok(handling) => {
-                        let mut handling = pin!(handling);
-                        poll_fn(|cx| match session.caught(|| handling.as_mut().poll(cx)) {
-                            Ok(Poll::Ready(done)) => Poll::Ready(Ended::of(done)),
-                            Ok(Poll::Pending) => Poll::Pending,
-                            // It is not polled again.
-                            Err(ended) => Poll::Ready(ended),
-                        })
-                        .await
-                    }
-                },
-            };
-            session.ended = Some(ended);
-            if session.has_come_home().await {
+            {
+                let mut handling = pin!(None);
+                match Box::pin(session.begin(handler)).await {
+                    Ok(begun) => handling.set(Some(begun)),
+                    Err(ended) => session.ended = Some(ended),
+                }
+                poll_fn(|cx| session.poll_handled(handling.as_mut(), cx)).await;
+            }
+            session.connection = poll_fn(|cx| session.seat.poll_home(cx)).await;
+            if session.connection.is_some() {
                 Box::pin(session.finish()).await;
             }
         }
@@ -66,64 +60,85 @@ struct Session {
     span: log::Span,
     /// Whether it is among those of its address.
     is_counted: bool,
-    connection: Whereabouts,
+    /// Before its handler has it, and once it has come home.
+    connection: Option<Box<Inner<AnyIo>>>,
     /// How its handler has ended, or what has kept it from one.
     ended: Option<Ended>,
     /// All that could be sent was sent. Who is cut while it lingers was not aborted.
     is_sent: bool,
-    _permit: OwnedSemaphorePermit,
-}
-
-enum Whereabouts {
-    /// Not made yet, or taken apart: then it is its handler's for good.
-    Nowhere,
-    /// With its handler, or whom that has handed it to.
-    Out(oneshot::Receiver<Box<Inner<AnyIo>>>),
-    Home(Box<Inner<AnyIo>>),
+    /// Left when all else has been dropped.
+    seat: Seat<AnyIo>,
 }
 
 impl Session {
-    fn new(server: Server, peer: Peer, permit: OwnedSemaphorePermit) -> Self {
+    fn new(
+        server: Server,
+        peer: Peer,
+        connection: Connection,
+        permit: OwnedSemaphorePermit,
+        seat: Seat<AnyIo>,
+    ) -> Self {
+        // Given back when this is dropped.
+        permit.forget();
         Self {
             server,
             peer,
             span: log::Span::of(peer),
             is_counted: false,
-            connection: Whereabouts::Nowhere,
+            connection: Some(connection.into_inner()),
             ended: None,
             is_sent: false,
-            _permit: permit,
+            seat,
         }
     }
 
-    /// Up to where the handler gets it.
-    async fn begin(&mut self, beginning: Box<(Accepted, Arc<Drain>)>) -> Result<Connection, Ended> {
-        let (accepted, drain) = *beginning;
+    /// Up to where the handler has it.
+    async fn begin<H, Fut>(&mut self, handler: H) -> Result<Fut, Ended>
+    where
+        H: FnOnce(Connection) -> Fut,
+    {
+        let Some(connection) = self.connection.take() else { return Err(Ended::Done) };
+        let mut connection = Connection::from_inner(connection);
         let config = &self.server.0.config;
-        if let Some(tcp) = accepted.io.downcast_ref::<TcpStream>() {
+        if let Some(tcp) = connection.io().downcast_ref::<TcpStream>() {
             // Where it fails, the peer is gone, and the first read says so.
             _ = tcp.set_nodelay(config.tcp_nodelay);
         }
-        let accepted = {
-            let mut shaking = pin!(shake_hands(&self.server.0, accepted));
-            poll_fn(|cx| match self.caught(|| shaking.as_mut().poll(cx)) {
-                Ok(shaken) => shaken,
-                Err(ended) => Poll::Ready(Err(ended)),
-            })
-            .await?
-        };
-        // The handshake may know better.
-        self.peer = accepted.peer;
-        self.span = log::Span::of(accepted.peer);
+        if let Some(hook) = &config.handshake {
+            let (io, peer) = connection.take_io();
+            let accepted = {
+                let mut shaking = pin!(shake_hands(config, &**hook, Accepted { io, peer }));
+                poll_fn(|cx| match self.caught(|| shaking.as_mut().poll(cx)) {
+                    Ok(shaken) => shaken,
+                    Err(ended) => Poll::Ready(Err(ended)),
+                })
+                .await?
+            };
+            connection.put_io(accepted.io, accepted.peer);
+            // It may know better.
+            self.peer = accepted.peer;
+            self.span = log::Span::of(accepted.peer);
+        }
         if !self.is_one_of_its_address() {
             return Err(Ended::Refused);
         }
-        let config = &self.server.0.config;
-        let (codec, limits) = (config.codec.clone(), Arc::clone(&config.limits));
-        let draining = Draining::new(drain);
-        let (home, back) = oneshot::channel();
-        self.connection = Whereabouts::Out(back);
-        Ok(Connection::served(accepted.io, codec, accepted.peer, limits, draining, home))
+        let limits = Arc::clone(&self.server.0.config.limits);
+        connection.serve(limits, self.seat.draining(), self.seat.home());
+        self.caught(|| handler(connection))
+    }
+
+    fn poll_handled<Fut: Future<Output = io::Result<()>>>(
+        &mut self,
+        mut handling: Pin<&mut Option<Fut>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(handled) = handling.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        self.ended = Some(match self.caught(|| handled.poll(cx)) {
+            Ok(done) => Ended::of(ready!(done)),
+            // It is not polled again.
+            Err(ended) => ended,
+        });
+        Poll::Ready(())
     }
 
     /// Whether there is a place left for it under `max_connections_per_ip`, which it then has.
@@ -145,16 +160,9 @@ impl Session {
         self.span.of_all(|| catch_unwind(AssertUnwindSafe(does))).map_err(|_| Ended::Panicked)
     }
 
-    /// Waits until the connection is dropped by whoever has it.
-    async fn has_come_home(&mut self) -> bool {
-        let Whereabouts::Out(back) = &mut self.connection else { return false };
-        self.connection = back.await.map_or(Whereabouts::Nowhere, Whereabouts::Home);
-        matches!(self.connection, Whereabouts::Home(_))
-    }
-
     /// Ends a connection that has come home.
     async fn finish(&mut self) {
-        let Whereabouts::Home(connection) = &mut self.connection else { return };
+        let Some(connection) = &mut self.connection else { return };
         if let Some(timeout) = connection.finish().await {
             self.ended = Some(Ended::TimedOut(timeout));
         }
@@ -165,18 +173,19 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Shared { totals, per_ip, .. } = &*self.server.0;
-        let (is_whole, counters) = match &mut self.connection {
-            Whereabouts::Nowhere => (true, None),
-            Whereabouts::Out(back) => {
-                // Its handler was dropped before this.
-                _ = back.try_recv().map(|mut connection| connection.report());
-                (false, None)
-            }
-            Whereabouts::Home(connection) => {
+        let Shared { totals, per_ip, permits, .. } = &*self.server.0;
+        let (is_whole, counters) = match (&mut self.connection, self.seat.forsake()) {
+            (Some(connection), _) => {
                 connection.report();
                 (self.is_sent, Some(connection.counters()))
             }
+            // Its handler was dropped before this.
+            (None, Whereabouts::Home(mut connection)) => {
+                connection.report();
+                (false, None)
+            }
+            (None, Whereabouts::Out(_)) => (false, None),
+            (None, _) => (true, None),
         };
         match &self.ended {
             Some(ended) if is_whole => {
@@ -194,12 +203,13 @@ impl Drop for Session {
                 }
             }
         }
+        drop(self.connection.take());
+        permits.add_permits(1);
     }
 }
 
-async fn shake_hands(shared: &Shared, accepted: Accepted) -> Result<Accepted, Ended> {
-    let Some(hook) = &shared.config.handshake else { return Ok(accepted) };
-    let shaken = match shared.config.handshake_timeout {
+async fn shake_hands(config: &Config, hook: &Hook, accepted: Accepted) -> Result<Accepted, Ended> {
+    let shaken = match config.handshake_timeout {
         None => hook(accepted).await,
         Some(after) => match timeout(after, hook(accepted)).await {
             Ok(shaken) => shaken,

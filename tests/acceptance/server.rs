@@ -75,6 +75,11 @@ impl Server {
         kib.map(|kib| kib * 1024.0).ok_or(io::ErrorKind::InvalidData.into())
     }
 
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> io::Result<usize> {
+        Ok(fs::read_dir(self.proc_path("fd"))?.count())
+    }
+
     /// The CPU time that it has used.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
         let stat = self.proc("stat")?;

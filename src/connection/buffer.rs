@@ -1,0 +1,84 @@
+use std::boxed::Box;
+use std::ops::Deref;
+
+use bytes::{Buf, BytesMut};
+
+/// Bytes in memory of their own, which is there only while there are any: an idle connection has a pointer to nothing.
+#[derive(Debug, Default)]
+pub(super) struct Buffer(Option<Box<Held>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: BytesMut,
+    /// Their allocation has at least so many.
+    allocated: usize,
+}
+
+impl Buffer {
+    /// To add to them, and to cut from them.
+    #[inline]
+    pub(super) fn bytes(&mut self) -> &mut BytesMut {
+        match &mut self.0 {
+            Some(held) => &mut held.bytes,
+            none => Self::begin(none),
+        }
+    }
+
+    #[cold]
+    fn begin(none: &mut Option<Box<Held>>) -> &mut BytesMut {
+        &mut none.insert(Box::default()).bytes
+    }
+
+    #[inline]
+    pub(super) fn advance(&mut self, count: usize) {
+        if let Some(held) = &mut self.0 {
+            held.bytes.advance(count);
+        }
+    }
+
+    pub(super) fn append(&mut self, more: &[u8]) {
+        let Held { bytes, allocated } = &mut **self.0.get_or_insert_default();
+        let has_room = bytes.capacity() - bytes.len() >= more.len();
+        if !has_room && !bytes.try_reclaim(more.len()) {
+            if bytes.is_empty() {
+                *bytes = BytesMut::with_capacity(more.len());
+                *allocated = 0;
+            } else {
+                bytes.reserve(more.len());
+            }
+        }
+        bytes.extend_from_slice(more);
+        *allocated = bytes.capacity().max(*allocated);
+    }
+
+    /// In little more memory than they need.
+    pub(super) fn shrink(&mut self) {
+        let Some(held) = &mut self.0 else { return };
+        if held.bytes.is_empty() {
+            self.0 = None;
+        } else if held.allocated > 2 * held.bytes.len() + 64 {
+            *self = Self::from(&held.bytes[..]);
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> BytesMut {
+        self.0.map(|held| held.bytes).unwrap_or_default()
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |held| &held.bytes)
+    }
+}
+
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Self {
+        let mut buffer = Self::default();
+        buffer.append(bytes);
+        buffer
+    }
+}
