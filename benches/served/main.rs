@@ -1,76 +1,77 @@
-//! A served line, beside the peers that build with cargo: `cargo build --release && cargo bench --bench served`.
+//! A served line: `cargo build --release && cargo bench --bench served`. In parts, each of which can be asked for by its name:
 //!
-//! Each server is a process on the first core, and `lineframe bench`, which checks every reply, loads it from the second. Servers
-//! take turns within a round, since other work on a machine comes and goes: what counts is the ratio to the raw loop in the
-//! same round. Shown are the median of the server's CPU time for a line and, in brackets, the median of that ratio and how far
-//! it went up and down. For many connections with one line on its way there is also the 99th percentile of the latency.
-//! Needs Linux. Any word that is given chooses the cases whose names contain it.
+//! | part | |
+//! |---|---|
+//! | `lines` | a served line beside the peers that build with cargo |
+//! | `runtimes` | which Tokio runtime serves it, on one core and on two |
+//! | `pieces` | a line that comes a byte at a time |
+//! | `idle` | busy connections with and without 10,000 idle ones beside them |
+//! | `shares` | how evenly busy connections are served |
+//!
+//! A server is a process, and `lineframe bench`, another one, loads it and checks every reply; where nothing else is said, the
+//! server has the first core and the load the second. Contenders take turns within a round, since other work on a machine
+//! comes and goes: what counts is the ratio to the first of them in the same round. Shown are the median over the rounds and,
+//! in brackets, the median of that ratio and how far it went up and down. Needs Linux.
+//!
+//! Any other word chooses the cases whose names contain it, and `rounds=1` is for a quick look. `benches/served/run` also puts
+//! the tables into docs/performance.md and draws the picture.
 
+mod idle;
+mod lines;
+mod pieces;
+mod process;
+mod runtimes;
 mod servers;
+mod shares;
+mod table;
 
-use std::error::Error;
-use std::io::{self, BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-const ROUNDS: usize = 5;
-const SERVE: &str = "lineframe serve";
+use process::Failed;
 
-struct Case {
-    connections: usize,
-    window: usize,
-    length: usize,
+/// What was asked for.
+struct Asked<'a> {
+    parts: Vec<&'a str>,
+    words: Vec<&'a str>,
+    rounds: Option<usize>,
 }
 
-const fn case(connections: usize, window: usize, length: usize) -> Case {
-    Case { connections, window, length }
-}
+type Part = fn(&Asked<'_>) -> Result<(), Failed>;
 
-const CASES: [Case; 9] = [
-    case(8, 256, 16),
-    case(8, 256, 64),
-    case(64, 256, 16),
-    case(64, 256, 64),
-    case(64, 256, 256),
-    case(64, 256, 1024),
-    case(1, 1, 64),
-    case(64, 1, 64),
-    case(512, 1, 64),
+const PARTS: [(&str, Part); 5] = [
+    ("lines", lines::measure),
+    ("runtimes", runtimes::measure),
+    ("pieces", pieces::measure),
+    ("idle", idle::measure),
+    ("shares", shares::measure),
 ];
 
-impl Case {
-    fn name(&self) -> String {
-        let Self { connections, window, length } = self;
-        match window {
-            1 => format!("{connections} x {length} B, ping-pong"),
-            _ => format!("{connections} x {length} B"),
+impl<'a> Asked<'a> {
+    fn of(words: &[&'a str]) -> Result<Self, Failed> {
+        let mut asked = Self { parts: Vec::new(), words: Vec::new(), rounds: None };
+        for word in words {
+            match word.strip_prefix("rounds=") {
+                Some(rounds) => asked.rounds = Some(rounds.parse::<usize>()?.max(1)),
+                None if PARTS.iter().any(|(name, _)| name == word) => asked.parts.push(word),
+                None => asked.words.push(word),
+            }
         }
+        Ok(asked)
     }
-}
 
-/// A process that ends with this.
-struct Running {
-    process: Child,
-    address: String,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        _ = self.process.kill();
-        _ = self.process.wait();
+    fn takes(&self, case: &str) -> bool {
+        self.words.iter().all(|word| case.contains(word))
     }
-}
-
-struct Figures {
-    cpu: f64,
-    p99: f64,
 }
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["server", kind] => servers::serve(kind).map_err(Into::into),
-        ref words => compare(words),
+        ["runtime", runtime] => runtimes::serve(runtime),
+        ["pieces", length, address] => pieces::send(length, address),
+        ["idle-connections", count, address] => idle::hold(count, address),
+        ref words => measure(words),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,93 +82,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn compare(words: &[&str]) -> Result<(), Box<dyn Error>> {
-    let lineframe = binary()?;
-    let kinds: Vec<&str> = servers::KINDS.into_iter().chain([SERVE]).collect();
-    for case in CASES.iter().filter(|case| words.iter().all(|word| case.name().contains(word))) {
-        let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
-            // A machine that stalls leaves too little to measure.
-            let again = |kind| measure(&lineframe, kind, case).or_else(|_| measure(&lineframe, kind, case));
-            let figures = kinds.iter().map(|kind| again(kind));
-            rounds.push(figures.collect::<Result<Vec<_>, _>>()?);
-        }
-        println!(
-            "\n{}\n\n| server | ns of CPU a line | 99 % of replies within |\n|---|---|---|",
-            case.name()
-        );
-        for (at, kind) in kinds.iter().enumerate() {
-            let column = |of: fn(&Figures) -> f64| {
-                let median = median(rounds.iter().map(|round| of(&round[at])));
-                let ratios: Vec<f64> = rounds.iter().map(|round| of(&round[at]) / of(&round[0])).collect();
-                let (least, most) =
-                    ratios.iter().fold((f64::MAX, 0.0_f64), |(l, m), r| (l.min(*r), m.max(*r)));
-                (median, format!("{:.2}, {least:.2}-{most:.2}", self::median(ratios.iter().copied())))
-            };
-            let ((cpu, cpu_ratio), (p99, p99_ratio)) = (column(|f| f.cpu), column(|f| f.p99));
-            println!("| {kind} | {cpu:.0} ({cpu_ratio}) | {:.2} ms ({p99_ratio}) |", p99 / 1e6);
+fn measure(words: &[&str]) -> Result<(), Failed> {
+    let asked = Asked::of(words)?;
+    for (name, part) in PARTS {
+        if asked.parts.is_empty() || asked.parts.contains(&name) {
+            part(&asked)?;
         }
     }
     Ok(())
-}
-
-fn median(figures: impl Iterator<Item = f64>) -> f64 {
-    let mut figures: Vec<f64> = figures.collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
-/// The command line, which is built beside this.
-fn binary() -> Result<PathBuf, Box<dyn Error>> {
-    let own = std::env::current_exe()?;
-    let lineframe = own.ancestors().nth(2).unwrap_or(Path::new(".")).join("lineframe");
-    match lineframe.exists() {
-        true => Ok(lineframe),
-        false => Err("there is no `lineframe` beside this: cargo build --release".into()),
-    }
-}
-
-/// On one core.
-fn on_core(core: usize, program: &Path) -> Command {
-    let mut command = Command::new("taskset");
-    command.arg("-c").arg(core.to_string()).arg(program);
-    command
-}
-
-fn start(lineframe: &Path, kind: &str) -> io::Result<Running> {
-    let mut command = match kind {
-        SERVE => on_core(0, lineframe),
-        _ => on_core(0, &std::env::current_exe()?),
-    };
-    match kind {
-        SERVE => command.args(["serve", "127.0.0.1:0"]),
-        kind => command.args(["server", kind]),
-    };
-    let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let mut said = String::new();
-    if let Some(stdout) = process.stdout.take() {
-        BufReader::new(stdout).read_line(&mut said)?;
-    }
-    let address = said.trim().trim_start_matches("listening ").to_owned();
-    Ok(Running { process, address })
-}
-
-fn measure(lineframe: &Path, kind: &str, case: &Case) -> Result<Figures, Box<dyn Error>> {
-    let running = start(lineframe, kind)?;
-    let Case { connections, window, length } = case;
-    let output = on_core(1, lineframe)
-        .args(["bench", "--json", "--threads", "1", "--duration", "2s", "--warm-up", "300ms"])
-        .args(["--server-pid", &running.process.id().to_string()])
-        .args(["--connections", &connections.to_string(), "--window", &window.to_string()])
-        .args(["--length", &length.to_string(), &running.address])
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("{kind}: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let figure = |value: &serde_json::Value| value.as_f64().ok_or(format!("{kind}: too little to measure"));
-    Ok(Figures {
-        cpu: figure(&report["cpu_ns_per_line"]["server"])?,
-        p99: figure(&report["latency_ns"]["raw"]["p99"])?,
-    })
 }

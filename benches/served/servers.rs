@@ -20,11 +20,7 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
         println!("listening {}", listener.local_addr()?);
         match kind {
             "Server, reply_into" => {
-                let upper = reply_into(|line, reply| {
-                    reply.extend_from_slice(line);
-                    reply.make_ascii_uppercase();
-                });
-                Server::new().serve(listener, upper, std::future::pending::<()>()).await;
+                Server::new().serve(listener, reply_into(upper), std::future::pending::<()>()).await;
                 Ok(())
             }
             "Server, next_line" => {
@@ -42,6 +38,11 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
             },
         }
     })
+}
+
+pub(crate) fn upper(line: &[u8], reply: &mut Vec<u8>) {
+    reply.extend_from_slice(line);
+    reply.make_ascii_uppercase();
 }
 
 async fn next_line(mut conn: Connection) -> io::Result<()> {

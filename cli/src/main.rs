@@ -25,9 +25,11 @@ mod signals;
 mod stream;
 mod units;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::{EXIT_CODES, Failure};
 
@@ -70,12 +72,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments.command,
         Err(error) => return explain(error),
     };
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().enable_all().event_interval(EVENT_INTERVAL).build()
-        {
-            Ok(runtime) => runtime,
-            Err(error) => return Failure::other("cannot start", error).report(),
-        };
+    let runtime = match runtime(&command) {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::other("cannot start", error).report(),
+    };
     let done = runtime.block_on(async {
         match command {
             Command::Demo(arguments) => demo::run(arguments).await,
@@ -94,6 +94,18 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+fn runtime(command: &Command) -> io::Result<Runtime> {
+    let workers = match command {
+        Command::Serve(arguments) => arguments.workers(),
+        _ => None,
+    };
+    let mut runtime = Builder::new_multi_thread();
+    if let Some(workers) = workers {
+        runtime.worker_threads(workers);
+    }
+    runtime.enable_all().event_interval(EVENT_INTERVAL).build()
 }
 
 /// The whole command line, with its options from the environment.

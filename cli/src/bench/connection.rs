@@ -54,6 +54,8 @@ pub(super) struct Connection {
     quota: u64,
     admitted: u64,
     replied: u64,
+    /// How many of the replies count.
+    counted: u64,
     written: u64,
     scanner: Scanner,
     /// The beginning of a reply whose end has not come.
@@ -89,6 +91,7 @@ impl Connection {
             quota,
             admitted: 0,
             replied: 0,
+            counted: 0,
             written: 0,
             held: BytesMut::new(),
             waiting: VecDeque::new(),
@@ -116,6 +119,7 @@ impl Connection {
             ended = poll_fn(|cx| self.poll(cx)) => ended,
             () = late => Err(Failure::timed_out(format_args!("no reply within {:?} (--timeout)", orders.timeout))),
         };
+        self.measure.borrow_mut().of_connections.push(self.counted);
         match ended {
             Ok(()) => Ok(self
                 .pace
@@ -243,6 +247,7 @@ impl Connection {
             let now = self.orders.clock.now();
             self.waits_since.set((self.replied < self.admitted).then_some(now));
             let mut measure = self.measure.borrow_mut();
+            let counted = measure.replies;
             while let (Some(run), true) = (self.waiting.front_mut(), count > 0) {
                 let answered = run.count.min(count);
                 measure.record(Run { count: answered, ..*run }, now);
@@ -252,6 +257,7 @@ impl Connection {
                     self.waiting.pop_front();
                 }
             }
+            self.counted += measure.replies - counted;
         }
         Ok(taken)
     }

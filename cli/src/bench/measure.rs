@@ -17,6 +17,8 @@ pub(super) struct Measure {
     pub(super) series: Series,
     /// Replies to lines of the measured part.
     pub(super) replies: u64,
+    /// How many of them each connection had that has ended.
+    pub(super) of_connections: Vec<u64>,
     /// When the last of them came.
     pub(super) last: u64,
 }
@@ -32,7 +34,14 @@ pub(super) struct Run {
 impl Measure {
     /// `start` is when the measured part begins.
     pub(super) fn new(start: u64) -> Self {
-        Self { raw: latencies(), intended: latencies(), series: Series::new(start), replies: 0, last: start }
+        Self {
+            raw: latencies(),
+            intended: latencies(),
+            series: Series::new(start),
+            replies: 0,
+            of_connections: Vec::new(),
+            last: start,
+        }
     }
 
     /// The lines of `run` were answered `now`. Those that were sent in the warm-up do not count.
@@ -55,6 +64,7 @@ impl Measure {
         _ = self.intended.add(&other.intended);
         self.series.add(other.series);
         self.replies += other.replies;
+        self.of_connections.extend(other.of_connections);
         self.last = self.last.max(other.last);
     }
 }

@@ -37,6 +37,8 @@ pub(super) struct Report {
     /// Of the measured part, in nanoseconds.
     pub(super) elapsed: u64,
     replies: u64,
+    /// Of each connection, from the fewest on.
+    of_connections: Vec<u64>,
     missing: u64,
     unsent: u64,
     /// Of the busiest thread, from 0 to 1.
@@ -122,7 +124,8 @@ impl Report {
             busy = busy.max(outcome.effort.busy);
             cpu = cpu.zip(outcome.effort.cpu).map(|(all, one)| all + one);
         }
-        let measure = all.measure;
+        let mut measure = all.measure;
+        measure.of_connections.sort_unstable();
         let missing = all.broken.iter().map(|broken| broken.missing).sum();
         let failed = all.broken.len();
         let first = all.broken.into_iter().min_by_key(|broken| broken.at);
@@ -145,6 +148,7 @@ impl Report {
             series: measure.series,
             elapsed: measure.last.max(end).saturating_sub(start),
             replies: measure.replies,
+            of_connections: measure.of_connections,
             missing,
             unsent: all.unsent,
             busy,
@@ -238,6 +242,7 @@ impl Report {
             missing: u64,
             unsent: u64,
             replies_per_second: f64,
+            replies_per_connection: Share,
             latency_ns: Both,
             slot_seconds: f64,
             over_time: Vec<Part>,
@@ -245,6 +250,12 @@ impl Report {
             cpu_ns_per_line: Cpu<'a>,
             warnings: &'a [String],
             failure: Option<String>,
+        }
+        #[derive(Serialize)]
+        struct Share {
+            min: u64,
+            median: u64,
+            max: u64,
         }
         #[derive(Serialize)]
         struct Both {
@@ -294,6 +305,7 @@ impl Report {
                 mean: latencies.mean(),
             }
         };
+        let of_connection = |at: usize| self.of_connections.get(at).copied().unwrap_or(0);
         let seconds = |nanoseconds: u64| nanoseconds as f64 / 1e9;
         let each = |cpu: Duration| (self.replies > 0).then(|| cpu.as_nanos() as f64 / self.replies as f64);
         let slots = self.series.slots.iter().map(|slot| {
@@ -311,6 +323,11 @@ impl Report {
                 self.replies as f64 / seconds(self.elapsed)
             } else {
                 0.0
+            },
+            replies_per_connection: Share {
+                min: of_connection(0),
+                median: of_connection(self.of_connections.len() / 2),
+                max: of_connection(self.of_connections.len().saturating_sub(1)),
             },
             latency_ns: Both { raw: summary(&self.raw), corrected: summary(&self.corrected) },
             slot_seconds: seconds(self.series.width),

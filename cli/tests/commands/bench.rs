@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{Client, Ended, Process, Scripted, Server, Terminal, at_once, lineframe, run};
@@ -62,7 +62,14 @@ fn every_line_that_counts_is_counted_once() {
         let ended = run(&arguments, "");
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let object: Value = serde_json::from_slice(&ended.out).unwrap();
-        assert_eq!(object["replies"], options[1].parse::<u64>().unwrap(), "{options:?}");
+        let count = options[1].parse::<u64>().unwrap();
+        assert_eq!(object["replies"], count, "{options:?}");
+        // Each connection has the same share of them, up to a line.
+        let connections = object["connections"].as_u64().unwrap();
+        let (least, most) = (count / connections, count.div_ceil(connections));
+        let shares = &object["replies_per_connection"];
+        assert_eq!((&shares["min"], &shares["max"]), (&least.into(), &most.into()), "{options:?}");
+        assert!((least..=most).contains(&shares["median"].as_u64().unwrap()), "{shares}");
         assert_eq!((&object["missing"], &object["failure"]), (&0.into(), &Value::Null));
         let slots = object["over_time"].as_array().unwrap();
         let replies: f64 = slots.iter().map(|slot| number(&slot["replies"])).sum();
@@ -322,6 +329,7 @@ fn connections_that_do_not_fail_go_on() {
     });
     let (object, ended) = measured(&["--reply", "echo", "--connections", "2", "--count", "200"], &address);
     assert_eq!(object["replies"], 100);
+    assert_eq!(object["replies_per_connection"], json!({ "min": 0, "median": 100, "max": 100 }));
     assert_eq!(object["missing"], 1);
     assert_failed(
         &ended,

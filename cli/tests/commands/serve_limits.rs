@@ -70,6 +70,35 @@ fn a_client_that_takes_nothing_is_ended() {
     server.process.err.until("write_timeout", |err| String::from_utf8_lossy(err).contains("(write_timeout)"));
 }
 
+/// Those of `serve` with these options, which are there before it says where it listens. One more waits for signals.
+#[cfg(target_os = "linux")]
+fn workers(options: &[&str]) -> usize {
+    use crate::support::{Process, lineframe};
+
+    let serve =
+        Process::start(lineframe(["serve", "127.0.0.1:0"]).args(options).env_remove("TOKIO_WORKER_THREADS"));
+    serve.out.until("where it listens", |out| out.ends_with(b"\n"));
+    std::fs::read_dir(format!("/proc/{}/task", serve.id())).unwrap().count() - 1
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn so_many_threads_serve_as_there_are_to_be_workers() {
+    for count in [1, 2, 5] {
+        assert_eq!(workers(&["--workers", &count.to_string()]), count);
+    }
+    assert_eq!(workers(&[]), std::thread::available_parallelism().unwrap().get());
+}
+
+#[test]
+fn clients_are_answered_by_any_number_of_workers() {
+    for count in ["1", "3"] {
+        for mut client in serve(&["--workers", count]).clients() {
+            assert_answers(&mut client);
+        }
+    }
+}
+
 #[test]
 fn the_mode_of_a_unix_socket_can_be_set() {
     let server = serve(&["--mode", "600", "--backlog", "5"]);
@@ -96,6 +125,14 @@ fn what_is_no_limit_is_exit_2() {
         ["--max-unsent", "none"],
         ["--idle-timeout", "5"],
         ["--linger-timeout", "none"],
+        ["--workers", "0"],
+        ["--workers", "1025"],
+        ["--workers", "99999999999999999999"],
+        ["--workers", "two"],
+        ["--workers", "none"],
+        ["--workers", "+2"],
+        ["--workers", "-1"],
+        ["--workers", ""],
         ["--mode", "1000"],
         ["--mode", "rw"],
         ["--refuse-http-and-tls", "maybe"],

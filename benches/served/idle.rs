@@ -1,0 +1,111 @@
+//! Busy connections with and without idle ones beside them, which must not make a line dearer.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+
+use crate::Asked;
+use crate::process::{Failed, Load, load, own, serve};
+use crate::table::{beside_the_first, head};
+
+/// Of each case. The idle ones are there throughout, which has to be less than the server's `idle_timeout`.
+const PAIRS: usize = 9;
+
+const IDLE: &str = "10000";
+
+const CASES: [Load; 2] = [load(64, 1, 64), load(64, 256, 64)];
+
+pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
+    println!("\n### 64 busy connections and 10,000 idle ones\n");
+    head(&["busy", "idle", "ns of CPU a line", "99 % of replies within"]);
+    for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
+        let room = ["--max-connections", "20000"];
+        let (alone, beside) = (serve(&[0], &room)?, serve(&[0], &room)?);
+        let idle = Idle::connect(&beside.address)?;
+        let mut pairs = Vec::new();
+        for nth in 0..asked.rounds.unwrap_or(PAIRS) {
+            // Who is first changes.
+            let pair = match nth % 2 {
+                0 => {
+                    let first = case.on(&alone, &[1])?;
+                    vec![first, case.on(&beside, &[1])?]
+                }
+                _ => {
+                    let first = case.on(&beside, &[1])?;
+                    vec![case.on(&alone, &[1])?, first]
+                }
+            };
+            pairs.push(pair);
+        }
+        idle.ask()?;
+        for (at, beside) in ["0", "10,000"].iter().enumerate() {
+            let (cpu, cpu_ratio) = beside_the_first(&pairs, at, |f| f.cpu);
+            let (p99, p99_ratio) = beside_the_first(&pairs, at, |f| f.p99);
+            println!(
+                "| {} | {beside} | {cpu:.0} ({cpu_ratio}) | {:.2} ms ({p99_ratio}) |",
+                case.name(),
+                p99 / 1e6
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A process with idle connections, each of which has been served a line.
+struct Idle(Child);
+
+impl Idle {
+    fn connect(address: &str) -> Result<Self, Failed> {
+        let mut holder = own(&[1], &["idle-connections", IDLE, address])?;
+        let mut idle = Self(holder.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
+        idle.wait()?;
+        Ok(idle)
+    }
+
+    /// All of them are still there: each is served a line once more.
+    fn ask(mut self) -> Result<(), Failed> {
+        drop(self.0.stdin.take());
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), Failed> {
+        let stdout = self.0.stdout.as_mut().ok_or("no pipe")?;
+        let mut said = [0; "served\n".len()];
+        stdout.read_exact(&mut said).map_err(|_| "an idle connection is gone")?;
+        Ok(())
+    }
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+/// Connects so many times, has a line served on each and says so, before and after stdin has ended.
+pub(crate) fn hold(count: &str, address: &str) -> Result<(), Failed> {
+    let mut idle = Vec::new();
+    for _ in 0..count.parse()? {
+        let mut connection = TcpStream::connect(address)?;
+        ask(&mut connection)?;
+        idle.push(connection);
+    }
+    println!("served");
+    for line in io::stdin().lines() {
+        line?;
+    }
+    idle.iter_mut().try_for_each(ask)?;
+    println!("served");
+    Ok(())
+}
+
+fn ask(connection: &mut TcpStream) -> Result<(), Failed> {
+    connection.write_all(b"line\n")?;
+    let mut reply = String::new();
+    BufReader::new(connection).read_line(&mut reply)?;
+    match reply == "LINE\n" {
+        true => Ok(()),
+        false => Err("a reply is wrong".into()),
+    }
+}

@@ -1,0 +1,49 @@
+//! A served line, beside the peers that build with cargo.
+
+use crate::process::{Failed, Figures, Load, Running, load, own, serve};
+use crate::table::{beside_the_first, head};
+use crate::{Asked, servers};
+
+const ROUNDS: usize = 5;
+const SERVE: &str = "lineframe serve";
+
+const CASES: [Load; 9] = [
+    load(8, 256, 16),
+    load(8, 256, 64),
+    load(64, 256, 16),
+    load(64, 256, 64),
+    load(64, 256, 256),
+    load(64, 256, 1024),
+    load(1, 1, 64),
+    load(64, 1, 64),
+    load(512, 1, 64),
+];
+
+pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
+    let kinds: Vec<&str> = servers::KINDS.into_iter().chain([SERVE]).collect();
+    for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
+        let mut rounds = Vec::new();
+        for _ in 0..asked.rounds.unwrap_or(ROUNDS) {
+            let figures = kinds.iter().map(|kind| {
+                let running = start(kind)?;
+                case.on(&running, &[1]).map_err(|error| format!("{kind}: {error}").into())
+            });
+            rounds.push(figures.collect::<Result<Vec<Figures>, Failed>>()?);
+        }
+        println!("\n### {}\n", case.name());
+        head(&["server", "ns of CPU a line", "99 % of replies within"]);
+        for (at, kind) in kinds.iter().enumerate() {
+            let (cpu, cpu_ratio) = beside_the_first(&rounds, at, |f| f.cpu);
+            let (p99, p99_ratio) = beside_the_first(&rounds, at, |f| f.p99);
+            println!("| {kind} | {cpu:.0} ({cpu_ratio}) | {:.2} ms ({p99_ratio}) |", p99 / 1e6);
+        }
+    }
+    Ok(())
+}
+
+fn start(kind: &str) -> Result<Running, Failed> {
+    match kind {
+        SERVE => serve(&[0], &[]),
+        kind => Ok(Running::start(&mut own(&[0], &["server", kind])?)?),
+    }
+}

@@ -1,0 +1,65 @@
+//! A line that comes a byte at a time: a long one must not cost more for each byte than a short one.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::Asked;
+use crate::process::{Failed, own, serve};
+use crate::table::{beside_the_first, head};
+
+const ROUNDS: usize = 3;
+
+/// So much is sent of each, in lines of so many bytes.
+const ALL: usize = 1 << 20;
+const LENGTHS: [usize; 2] = [64 << 10, 1 << 20];
+
+pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
+    let mut rounds = Vec::new();
+    for _ in 0..asked.rounds.unwrap_or(ROUNDS) {
+        let measured = LENGTHS.map(|length| {
+            let running = serve(&[0], &["--max-length", "2M", "--line-timeout", "none"])?;
+            let cpu = running.cpu()?;
+            let sent = own(&[1], &["pieces", &length.to_string(), &running.address])?.status()?;
+            match sent.success() {
+                true => Ok((running.cpu()? - cpu) / ALL as f64),
+                false => Err("a reply is wrong".into()),
+            }
+        });
+        rounds.push(measured.into_iter().collect::<Result<Vec<f64>, Failed>>()?);
+    }
+    println!("\n### A byte at a time\n");
+    head(&["a line of", "ns of CPU a byte"]);
+    for (at, length) in LENGTHS.iter().enumerate() {
+        let (cpu, ratio) = beside_the_first(&rounds, at, |cpu| *cpu);
+        println!("| {} KiB | {cpu:.0} ({ratio}) |", length >> 10);
+    }
+    Ok(())
+}
+
+/// From a byte to the next. Time to read each by itself: what a slow server finds two of at once would seem cheaper.
+const PACE: Duration = Duration::from_micros(20);
+
+/// Sends lines of `length` to the server at `address`, a byte at a time, and reads each reply.
+pub(crate) fn send(length: &str, address: &str) -> Result<(), Failed> {
+    let length: usize = length.parse()?;
+    let mut server = TcpStream::connect(address)?;
+    server.set_nodelay(true)?;
+    let mut line: Vec<u8> = (b'a'..=b'z').cycle().take(length - 1).collect();
+    line.push(b'\n');
+    let mut reply = vec![0; length];
+    for _ in 0..ALL / length {
+        for byte in &line {
+            let since = Instant::now();
+            while since.elapsed() < PACE {
+                std::hint::spin_loop();
+            }
+            server.write_all(std::slice::from_ref(byte))?;
+        }
+        server.read_exact(&mut reply)?;
+        if reply != line.to_ascii_uppercase() {
+            return Err("a reply is wrong".into());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Servers, and the load on them: each a process, on cores of its own where that matters.
+
+use std::error::Error;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Why a figure could not be had.
+pub(crate) type Failed = Box<dyn Error>;
+
+/// A server, which ends with this.
+pub(crate) struct Running {
+    process: Child,
+    pub(crate) address: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+impl Running {
+    /// Starts what says `listening ADDRESS` first.
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut said = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout).read_line(&mut said)?;
+        }
+        let address = said.trim().trim_start_matches("listening ").to_owned();
+        Ok(Self { process, address })
+    }
+
+    /// The CPU time that its threads have used, in nanoseconds.
+    pub(crate) fn cpu(&self) -> Result<f64, Failed> {
+        let mut all = 0.0;
+        for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
+            let stat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+            all += stat.split(' ').next().unwrap_or_default().parse::<f64>()?;
+        }
+        Ok(all)
+    }
+}
+
+/// What `lineframe bench` sends: so many lines of a connection on their way at a time, of so many bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) connections: usize,
+    pub(crate) window: usize,
+    pub(crate) length: usize,
+}
+
+pub(crate) const fn load(connections: usize, window: usize, length: usize) -> Load {
+    Load { connections, window, length }
+}
+
+impl Load {
+    pub(crate) fn name(&self) -> String {
+        let Self { connections, window, length } = self;
+        match window {
+            1 => format!("{connections} x {length} B, ping-pong"),
+            _ => format!("{connections} x {length} B"),
+        }
+    }
+
+    /// Puts it on a server, on `cores`, by a thread on each of them.
+    pub(crate) fn on(&self, running: &Running, cores: &[usize]) -> Result<Figures, Failed> {
+        // A machine that stalls leaves too little to measure.
+        self.once(running, cores).or_else(|_| self.once(running, cores))
+    }
+
+    fn once(&self, running: &Running, cores: &[usize]) -> Result<Figures, Failed> {
+        let output = on_cores(cores, &lineframe()?)
+            .args(["bench", "--json", "--duration", "2s", "--warm-up", "300ms"])
+            .args(["--threads", &cores.len().to_string()])
+            .args(["--server-pid", &running.process.id().to_string()])
+            .args(["--connections", &self.connections.to_string(), "--window", &self.window.to_string()])
+            .args(["--length", &self.length.to_string(), &running.address])
+            .output()?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into());
+        }
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        let figure = |value: &serde_json::Value| value.as_f64().ok_or("too little to measure");
+        let served = &report["replies_per_connection"];
+        Ok(Figures {
+            cpu: figure(&report["cpu_ns_per_line"]["server"])?,
+            p99: figure(&report["latency_ns"]["raw"]["p99"])?,
+            rate: figure(&report["replies_per_second"])?,
+            least_share: figure(&served["min"])? / figure(&served["median"])?,
+        })
+    }
+}
+
+pub(crate) struct Figures {
+    /// Of the server for a line, in nanoseconds.
+    pub(crate) cpu: f64,
+    /// Of the latency, in nanoseconds.
+    pub(crate) p99: f64,
+    /// Lines a second.
+    pub(crate) rate: f64,
+    /// What the connection with the fewest replies had of them, beside the median.
+    pub(crate) least_share: f64,
+}
+
+/// The command line, which is built beside this.
+pub(crate) fn lineframe() -> Result<PathBuf, Failed> {
+    let own = std::env::current_exe()?;
+    let lineframe = own.ancestors().nth(2).unwrap_or(Path::new(".")).join("lineframe");
+    match lineframe.exists() {
+        true => Ok(lineframe),
+        false => Err("there is no `lineframe` beside this: cargo build --release".into()),
+    }
+}
+
+pub(crate) fn on_cores(cores: &[usize], program: &Path) -> Command {
+    let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+    let mut command = Command::new("taskset");
+    command.arg("-c").arg(cores.join(",")).arg(program);
+    command
+}
+
+/// `lineframe serve` with these options.
+pub(crate) fn serve(cores: &[usize], options: &[&str]) -> Result<Running, Failed> {
+    Ok(Running::start(on_cores(cores, &lineframe()?).args(["serve", "127.0.0.1:0"]).args(options))?)
+}
+
+/// This program in another part of it.
+pub(crate) fn own(cores: &[usize], part: &[&str]) -> Result<Command, Failed> {
+    let mut command = on_cores(cores, &std::env::current_exe()?);
+    command.args(part);
+    Ok(command)
+}
