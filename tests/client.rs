@@ -397,6 +397,16 @@ mod linux {
         Ok(())
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn the_last_address_has_all_the_time_that_is_left() -> io::Result<()> {
+        let silent = [silent()?, silent()?];
+        let start = Instant::now();
+        let error =
+            Client::new().connect(&silent.each_ref().map(|silent| silent.addr)[..]).await.unwrap_err();
+        assert!(about(start, Duration::from_secs(10)), "{:?}: {error}", start.elapsed());
+        Ok(())
+    }
+
     /// A listener on `path` whose backlog is full.
     async fn full(path: &Path) -> io::Result<(UnixListener, Vec<UnixStream>)> {
         let socket = UnixSocket::new_stream()?;

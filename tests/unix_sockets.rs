@@ -193,6 +193,24 @@ async fn a_name_in_the_abstract_namespace_is_no_file() {
     Listener::accept(&mut listener).await.unwrap();
 }
 
+/// Linux says so where a backlog is full.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_backlog_is_as_asked_for_and_who_has_no_room_in_it_is_still_there() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let listener = Bind::new().backlog(2).unix(&path).await.unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(client) = UnixStream::connect(&path).await {
+        waiting.push(client);
+        assert!(waiting.len() <= 3, "Linux takes one more than asked for");
+    }
+    assert_eq!(waiting.len(), 3);
+    let error = Bind::new().unix(&path).await.unwrap_err();
+    assert_eq!((error.kind(), path.exists()), (ErrorKind::AddrInUse, true), "{error}");
+    drop(listener);
+}
+
 #[tokio::test]
 async fn a_tcp_port_is_bound_with_its_backlog() {
     let listener = Bind::new().backlog(1).tcp("127.0.0.1:0").await.unwrap();

@@ -170,7 +170,7 @@ impl<Io> Seat<Io> {
         let mut plan = self.seats.plan();
         let whereabouts = plan.whereabouts(self.at);
         let left = match whereabouts {
-            Whereabouts::Out(_) => Whereabouts::Forsaken,
+            Whereabouts::Out(_) | Whereabouts::Forsaken => Whereabouts::Forsaken,
             _ => Whereabouts::Nowhere,
         };
         core::mem::replace(whereabouts, left)
@@ -244,6 +244,8 @@ mod tests {
         let seats = Arc::new(Seats::default());
         let (first, second) = (seats.take(), seats.take());
         let (late, home) = (first.home(), second.home());
+        // Told before, when the session asks where the connection is.
+        assert!(matches!(first.forsake(), Whereabouts::Out(_)));
         drop((first, second));
         assert_eq!(seats.plan().sessions, 0);
         assert_eq!(seats.take().at(), 2, "both connections are out");

@@ -114,7 +114,11 @@ mod unix {
                 if error.kind() != io::ErrorKind::AlreadyExists {
                     return Err(error);
                 }
-                clear_stale(path, &made.0).await?;
+                match clear_stale(path, &made.0).await {
+                    // Somebody else has taken it away.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    cleared => cleared?,
+                }
             }
             let identity = Identity::of(&made.0)?;
             Ok(BoundUnix { listener, path: path.into(), identity })
@@ -150,13 +154,11 @@ mod unix {
         Ok(path.with_file_name(OsString::from(name)))
     }
 
-    /// Removes the socket at `path`, if it is one that somebody with our user id has left behind.
+    /// Removes the socket at `path`, if it is one that somebody with our user id has left behind. Kind `NotFound` where nothing is
+    /// there any more.
     async fn clear_stale(path: &Path, made: &Path) -> io::Result<()> {
         let in_use = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
-        let there = match fs::symlink_metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            there => there?,
-        };
+        let there = fs::symlink_metadata(path)?;
         if !there.file_type().is_socket() {
             return Err(in_use("it exists and is not a socket"));
         }
@@ -165,16 +167,13 @@ mod unix {
         }
         match UnixStream::connect(path).await {
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
             _ => return Err(in_use("a server is listening on it")),
         }
         // By now another server may have replaced it. What is taken away is looked at once more, and put back if it is not
         // what was found.
         let taken = Made(beside(path)?);
-        match fs::rename(path, &taken.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            renamed => renamed?,
-        }
+        fs::rename(path, &taken.0)?;
         if Identity::of(&taken.0)? != Identity::from(&there) {
             return fs::hard_link(&taken.0, path);
         }
