@@ -177,9 +177,12 @@ async fn who_half_closes_gets_every_reply_and_then_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_the_buffers_hold_is_answered_before_the_end() {
-    let sent: String = (0..40_000).map(|n| format!("line {n}\n")).collect();
-    let expected = sent.to_ascii_uppercase();
     for (address, running) in uppers() {
+        // Where both windows of a TCP connection are as small as can be, Linux may come to send a segment in 200 ms (its persist
+        // timer): fewer lines fill them as well.
+        let lines = if let Address::Tcp(_, Buffers::Smallest) = *address { 3_000 } else { 40_000 };
+        let sent: String = (0..lines).map(|n| format!("line {n}\n")).collect();
+        let expected = sent.to_ascii_uppercase();
         let peer = address.connect().await.unwrap();
         let (mut reader, mut writer) = tokio::io::split(peer);
         let write = async {
