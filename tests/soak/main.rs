@@ -7,7 +7,6 @@ mod server;
 mod slope;
 
 use std::error::Error;
-use std::fs;
 use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -188,10 +187,4 @@ fn report(
         good &= is_good;
     }
     Ok(good)
-}
-
-impl Server {
-    fn descriptors(&self) -> io::Result<usize> {
-        Ok(fs::read_dir(self.proc_path("fd"))?.count())
-    }
 }
