@@ -93,6 +93,25 @@ async fn each_half_has_its_deadlines() {
     ends_after(SECOND, Timeout::Idle, reader.next_line()).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_has_its_deadlines() {
+    let (mut peer, io) = duplex(4);
+    let mut conn = Connection::new(io);
+    conn.set_line_timeout(2 * SECOND);
+    peer.write_all(b"x").await.unwrap();
+    ends_after(2 * SECOND, Timeout::Line, conn.next_line()).await;
+
+    let (_peer, io) = duplex(4);
+    let mut conn = Connection::new(io);
+    conn.set_idle_timeout(SECOND);
+    ends_after(SECOND, Timeout::Idle, conn.next_line()).await;
+
+    let (_peer, io) = duplex(4);
+    let mut conn = Connection::new(io);
+    conn.set_write_timeout(3 * SECOND);
+    ends_after(3 * SECOND, Timeout::Write, conn.send_line("longer than the pipe")).await;
+}
+
 #[tokio::test]
 async fn a_connection_knows_what_its_lent_halves_did() -> io::Result<()> {
     let (mut peer, io) = duplex(64);

@@ -259,6 +259,21 @@ async fn what_was_sent_in_clear_behind_a_starttls_is_refused_with_the_upgrade() 
 }
 
 #[tokio::test]
+async fn the_stream_is_not_given_away_with_output_left_over() {
+    let (_peer, io) = tokio::io::duplex(64);
+    let mut conn = Connection::new(io);
+    conn.write_line("go").await.unwrap();
+    assert!(matches!(conn.into_upgrade(), Err(Error::LeftOver { bytes: 3, .. })));
+
+    let (mut peer, io) = tokio::io::duplex(64);
+    peer.write_all(b"one\ntwo\n").await.unwrap();
+    let mut conn = Connection::new(io);
+    conn.next_line().await.unwrap();
+    conn.write_line("go").await.unwrap();
+    assert!(matches!(conn.into_upgrade(), Err(Error::LeftOver { bytes: 7, .. })));
+}
+
+#[tokio::test]
 async fn the_stream_is_not_given_away_with_input_left_over() {
     let (mut peer, io) = tokio::io::duplex(64);
     peer.write_all(b"one\ntwo\nthr").await.unwrap();
