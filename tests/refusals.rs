@@ -179,6 +179,16 @@ async fn nothing_of_a_tls_handshake_is_run_however_it_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_first_line_is_judged_and_no_later_one_whatever_ends_a_line() {
+    let sent = "first;GET / HTTP/1.1\r\nHost: x;\x16\x03\x01;";
+    for at_once in (1..=sent.len()).chain([1 << 16]) {
+        let codec = LineCodec::builder().delimiter(Delimiter::Byte(b';')).build();
+        let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
+        assert_eq!((&said[..], seen), (sent, 3), "{at_once}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn ordinary_lines_pass_the_guard() {
     let long = format!("SET key {}\n", "v".repeat(9000));
     for sent in [
