@@ -10,7 +10,7 @@ use lineframe::{
     Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, Timeout,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -110,6 +110,45 @@ async fn a_connection_has_its_deadlines() {
     let mut conn = Connection::new(io);
     conn.set_write_timeout(3 * SECOND);
     ends_after(3 * SECOND, Timeout::Write, conn.send_line("longer than the pipe")).await;
+}
+
+/// However late it is asked for, and in whichever batch it is.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_a_line_counts_from_its_first_byte() {
+    let connection = || {
+        let (peer, io) = duplex(64);
+        let mut conn = Connection::with_codec(io, LineCodec::builder().max_length(4).build());
+        conn.set_line_timeout(10 * SECOND);
+        (peer, conn)
+    };
+    // It came with the line before it.
+    let (mut peer, mut conn) = connection();
+    peer.write_all(b"a\nb").await.unwrap();
+    assert_eq!(conn.next_line().await.unwrap().unwrap(), Ok("a".into()));
+    sleep(6 * SECOND).await;
+    ends_after(4 * SECOND, Timeout::Line, conn.next_line()).await;
+
+    // A line over the limit is reported before its end has come.
+    let (mut peer, mut conn) = connection();
+    peer.write_all(b"l").await.unwrap();
+    let rest = async {
+        sleep(6 * SECOND).await;
+        peer.write_all(b"onger").await.unwrap();
+    };
+    let (batch, ()) = tokio::join!(conn.next_batch(), rest);
+    assert_eq!(batch.unwrap().unwrap().len(), 1);
+    ends_after(4 * SECOND, Timeout::Line, conn.next_batch()).await;
+
+    // And behind others it is another line than the one that was waited for.
+    let (mut peer, mut conn) = connection();
+    peer.write_all(b"a").await.unwrap();
+    let rest = async {
+        sleep(6 * SECOND).await;
+        peer.write_all(b"\nlonger").await.unwrap();
+    };
+    let (batch, ()) = tokio::join!(conn.next_batch(), rest);
+    assert_eq!(batch.unwrap().unwrap().len(), 2);
+    ends_after(10 * SECOND, Timeout::Line, conn.next_batch()).await;
 }
 
 #[tokio::test]

@@ -186,6 +186,11 @@ async fn the_first_line_is_judged_and_no_later_one_whatever_ends_a_line() {
         let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
         assert_eq!((&said[..], seen), (sent, 3), "{at_once}");
     }
+    // A line like the beginning of a request is one for as long as there is no more of it.
+    let sent = format!("GET /;{}", "x;".repeat(20));
+    let codec = LineCodec::builder().delimiter(Delimiter::Byte(b';')).max_length(8).build();
+    let (said, seen) = guarded(codec, sent.as_bytes(), 64).await;
+    assert_eq!((&said[..], seen), (&sent[..], 21));
 }
 
 #[tokio::test(start_paused = true)]
