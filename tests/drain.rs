@@ -305,6 +305,23 @@ async fn halves_learn_of_the_drain_too() {
     assert_eq!((counters.panicked, counters.failed), (0, 0));
 }
 
+#[tokio::test]
+async fn connections_end_with_the_future_that_serves_them() {
+    let (dialer, listener) = in_memory();
+    let server = Server::new();
+    let serving = tokio::spawn(server.serve(listener, reply(upper), pending::<()>()));
+    let mut peers = [dialer.connect(64), dialer.connect(64)];
+    for peer in &mut peers {
+        peer.write_all(b"a\n").await.unwrap();
+        assert_eq!(line(peer).await, "A\n");
+    }
+    serving.abort();
+    for peer in &mut peers {
+        assert_eq!(soon(rest(peer)).await, "");
+    }
+    assert_eq!((server.counters().accepted, server.counters().aborted), (2, 2));
+}
+
 /// Lest who waits for it in a `select!`, each time anew, is kept for as long as its server.
 #[tokio::test]
 async fn a_drain_that_is_not_waited_for_any_longer_keeps_nobody() {

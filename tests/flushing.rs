@@ -9,6 +9,7 @@ use std::time::Duration;
 use lineframe::{Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, Timeout, reply};
 use script::Does::{Awaits, Ends, Sends};
 use script::{Call, Does, Script, clock, pass, run, run_in_time, wait};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 use tokio::time::{Instant, sleep, timeout};
 
 const MAX_UNSENT: usize = 64 * 1024;
@@ -327,4 +328,27 @@ async fn a_shutdown_that_never_ends_is_given_up() {
     assert!(matches!(shut, Err(Error::Timeout(Timeout::Write))));
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert_eq!(script.received(), b"bye\n");
+}
+
+/// Short lines with long replies: of what one read has brought, no more is answered than there is room for.
+#[tokio::test(start_paused = true)]
+async fn a_function_of_a_line_is_not_asked_further_than_its_replies_have_room() {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    let (mut peer, io) = duplex(64 * 1024);
+    let kibibyte = move |_: &[u8]| {
+        count.fetch_add(1, Relaxed);
+        [b'x'; 1023]
+    };
+    let session = tokio::spawn(reply(kibibyte)(Connection::new(io)));
+    peer.write_all(&[b'\n'; 10_000]).await.unwrap();
+    // A paused clock goes on when there is nothing else to do.
+    sleep(Duration::from_millis(1)).await;
+    // What the stream holds, what may be unsent, and one more.
+    assert_eq!(answered.load(Relaxed), (64 * 1024 + MAX_UNSENT) / 1024 + 1);
+    let mut replies = vec![0; 10_000 * 1024];
+    peer.read_exact(&mut replies).await.unwrap();
+    drop(peer);
+    session.await.unwrap().unwrap();
+    assert_eq!(answered.load(Relaxed), 10_000);
 }

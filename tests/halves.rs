@@ -3,13 +3,14 @@
 
 use std::future::Future;
 use std::io;
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use lineframe::{
     Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, Timeout,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 use tokio::time::{Instant, sleep};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -224,5 +225,34 @@ async fn a_joined_writer_that_keeps_what_it_is_given_is_flushed() -> io::Result<
     let mut got = [0; 2];
     assert!(!is_waiting(peer.read_exact(&mut got)));
     assert_eq!(&got, b"a\n");
+    Ok(())
+}
+
+/// A stream that is what another connection has read.
+struct Through(Connection<tokio::io::DuplexStream>);
+
+impl AsyncRead for Through {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(line) = ready!(std::pin::pin!(self.0.next_line()).poll(cx))? {
+            into.put_slice(&line?);
+            into.put_slice(b"\n");
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_connection_may_be_read_through_another() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    peer.write_all(b"one\r\ntwo\r\n").await?;
+    drop(peer);
+    let mut reader = LineReader::new(Through(Connection::typed(io, LineCodec::new())));
+    assert_eq!(reader.next_line().await?.unwrap(), Ok("one".into()));
+    assert_eq!(reader.next_line().await?.unwrap(), Ok("two".into()));
+    assert!(reader.next_line().await?.is_none());
     Ok(())
 }
