@@ -368,3 +368,19 @@ fn lines_for_a_peer_that_never_reads_do_not_pile_up() {
     println!("at most {} bytes", info.bytes_max);
     assert!(info.bytes_max < 2 * CONSTANT, "{} bytes", info.bytes_max);
 }
+
+/// Whoever has many addresses would else take as much memory as they like.
+#[test]
+fn an_address_that_has_gone_leaves_nothing() {
+    let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let server = Server::builder().max_connections_per_ip(1).build();
+    let connect = |address: u32| {
+        let peer = Peer::Tcp((std::net::Ipv4Addr::from(address), 1).into());
+        let accepted = Accepted::new(AnyIo::new(tokio::io::empty()), peer);
+        clock.block_on(server.serve_one(accepted, upper));
+    };
+    connect(0);
+    let info = measure(|| (1..=10_000).for_each(connect));
+    assert!(info.bytes_current < 1000, "{} bytes", info.bytes_current);
+    assert_eq!((server.counters().accepted, server.counters().refused), (10_001, 0));
+}

@@ -322,6 +322,19 @@ async fn connections_end_with_the_future_that_serves_them() {
     assert_eq!((server.counters().accepted, server.counters().aborted), (2, 2));
 }
 
+/// Though its handler was done: its replies were not out.
+#[tokio::test(start_paused = true)]
+async fn who_never_reads_is_aborted_at_the_end_of_the_drain_and_counted() {
+    let (dialer, listener) = in_memory();
+    let answers = async |mut conn: Connection| conn.write_bytes([b'-'; 100]).await.map_err(Into::into);
+    let mut running = Running::start(Server::builder().write_timeout(None), listener, answers);
+    let mut peer = dialer.connect(16);
+    peer.read_exact(&mut [0]).await.unwrap();
+    running.ask_to_stop();
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.accepted, counters.aborted), (1, 1));
+}
+
 /// Lest who waits for it in a `select!`, each time anew, is kept for as long as its server.
 #[tokio::test]
 async fn a_drain_that_is_not_waited_for_any_longer_keeps_nobody() {
