@@ -25,6 +25,7 @@ cargo build --quiet
 reached 'cloned and built'
 
 # In place of 8083, which may be taken here, any free port.
+: >../listening
 cargo run -q -- serve 127.0.0.1:0 >../listening 2>../log &
 server=$!
 until address=$(sed -n 's/^listening //p' ../listening) && [ -n "$address" ]; do
