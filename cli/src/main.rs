@@ -98,7 +98,7 @@ fn main() -> ExitCode {
 
 fn runtime(command: &Command) -> io::Result<Runtime> {
     let workers = match command {
-        Command::Serve(arguments) => arguments.workers(),
+        Command::Serve(arguments) => arguments.workers,
         _ => None,
     };
     let mut runtime = Builder::new_multi_thread();

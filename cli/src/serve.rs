@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use lineframe::Server;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -75,31 +76,15 @@ pub(crate) struct Arguments {
     max_encoded_length: Option<usize>,
 
     /// Threads that serve connections, 1 to 1024 [default: as many as there are CPUs for this process]
-    #[arg(long, value_name = "N", value_parser = workers)]
-    workers: Option<usize>,
+    // Tokio panics where the system has no more threads: nobody has use for more of them than this.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    pub(crate) workers: Option<usize>,
 
     #[command(flatten)]
     limits: Limits,
 
     #[command(flatten)]
     log: log::Options,
-}
-
-impl Arguments {
-    pub(crate) fn workers(&self) -> Option<usize> {
-        self.workers
-    }
-}
-
-/// Tokio gives up with a panic where the system has no more threads: nobody has use for so many.
-const MOST_WORKERS: usize = 1024;
-
-fn workers(text: &str) -> Result<usize, String> {
-    // A sign is a number's to `parse`, and nobody's here.
-    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
-    number
-        .filter(|number| (1..=MOST_WORKERS).contains(number))
-        .ok_or_else(|| format!("workers are a number from 1 to {MOST_WORKERS}"))
 }
 
 const HELP: &str = "\
@@ -175,29 +160,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         (true, aborted) => {
             let why = format!("{aborted} connections were cut by the end of the drain (drain_timeout)");
             Err(Failure::other("stopped", why))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn workers_are_some_and_not_too_many() {
-        for (text, expected) in [
-            ("1", Some(1)),
-            ("1024", Some(1024)),
-            ("0", None),
-            ("1025", None),
-            ("99999999999999999999", None),
-            ("", None),
-            ("+2", None),
-            ("-1", None),
-            ("2 ", None),
-            ("none", None),
-        ] {
-            assert_eq!(workers(text).ok(), expected, "{text:?}");
         }
     }
 }

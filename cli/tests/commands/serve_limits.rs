@@ -130,7 +130,6 @@ fn what_is_no_limit_is_exit_2() {
         ["--workers", "99999999999999999999"],
         ["--workers", "two"],
         ["--workers", "none"],
-        ["--workers", "+2"],
         ["--workers", "-1"],
         ["--workers", ""],
         ["--mode", "1000"],
