@@ -3,6 +3,7 @@
 mod any_io;
 mod body;
 mod buffer;
+pub(crate) mod clock;
 mod deadline;
 mod drained;
 mod draining;
@@ -82,7 +83,9 @@ use crate::error::LineError;
 /// - when a read is about to wait, or the end is about to be reported,
 /// - past 64 KiB (a server's `max_unsent`),
 /// - by [`flush`](Self::flush) and [`send_line`](Self::send_line),
-/// - at once where lines are being answered that were read more than a millisecond ago.
+/// - at once where lines are being answered that were read more than a millisecond ago. A handler of a server that answered
+///   the lines before quickly, and now holds up its thread for each, is seen to do so at the eighth of them at the latest; one
+///   that waits, at the first.
 ///
 /// So lines that came together are answered with one write, and a single one at once. A handler that waits for something
 /// else than a read uses `send_line`. A connection that is dropped outside a server loses what is queued.

@@ -2,6 +2,7 @@
 
 mod script;
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -214,6 +215,47 @@ fn a_function_that_gets_slow_holds_up_few_replies() {
     });
     let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
     run(&script, Server::new().serve_one(accepted, slow));
+    assert_eq!(script.received().len(), 100);
+}
+
+/// Of a handler that answers fifty lines quickly, and then takes long for each, `slow` says how.
+async fn gets_slow(
+    mut conn: Connection,
+    received: Script,
+    most: usize,
+    slow: impl AsyncFn(),
+) -> io::Result<()> {
+    let mut answered = 0;
+    while let Some(line) = conn.next_line().await? {
+        if answered >= 50 {
+            slow().await;
+        }
+        conn.write_line(line?).await?;
+        answered += 1;
+        assert!(answered <= 50 + most || received.received().len() == answered, "{answered}");
+    }
+    Ok(())
+}
+
+/// And what it waits for is seen at once.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_begins_to_wait_answers_each_line_when_it_is_done() {
+    let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
+    let received = script.clone();
+    let handler = move |conn| gets_slow(conn, received, 0, async || sleep(WORK).await);
+    Server::new().serve_one(Accepted::new(AnyIo::new(script.clone()), Peer::Other), handler).await;
+    assert_eq!(script.received().len(), 100);
+}
+
+#[test]
+fn a_handler_that_begins_to_hold_up_its_thread_holds_up_few_replies() {
+    let clock = clock();
+    let _in = clock.enter();
+    let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
+    let received = script.clone();
+    let handler = move |conn| gets_slow(conn, received, 7, async || pass(WORK));
+    let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+    run(&script, Server::new().serve_one(accepted, handler));
     assert_eq!(script.received().len(), 100);
 }
 

@@ -220,6 +220,7 @@ impl Batch {
 impl Iterator for Batch {
     type Item = Result<Bytes, LineError>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.lines.get(self.next)?;
         self.next += 1;

@@ -222,6 +222,7 @@ impl Decoder for LineCodec {
     /// Never given by this decoder.
     type Error = io::Error;
 
+    #[inline]
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
         match self.next_item_read(src, false) {
             Some(item) => Ok(Some(item.cut(src))),

@@ -53,6 +53,7 @@ impl TextCodec {
         self.line.counters()
     }
 
+    #[inline]
     fn next_text(&mut self, src: &mut BytesMut, eof: bool) -> Option<Result<ByteString, LineError>> {
         let Some(item) = self.line.next_item_read(src, eof) else {
             self.checked = ByteString::new();
@@ -151,6 +152,7 @@ impl Decoder for TextCodec {
     /// Never given by this decoder.
     type Error = io::Error;
 
+    #[inline]
     fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
         Ok(self.next_text(src, false))
     }

@@ -440,9 +440,9 @@ impl Item {
             buffer.advance(self.consumed);
             return Bytes::new();
         }
-        let bytes = buffer.split_to(self.content).freeze();
-        buffer.advance(self.consumed - self.content);
-        bytes
+        let mut bytes = buffer.split_to(self.consumed);
+        bytes.truncate(self.content);
+        bytes.freeze()
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::buffer::Buffer;
+use super::clock;
 use super::deadline::Deadline;
 use super::drained::Drained;
 use super::draining::Draining;
@@ -459,7 +460,9 @@ impl Input {
     pub(super) fn is_behind(&self) -> bool {
         let is_lent = self.lent.as_ref().is_some_and(|lent| Arc::strong_count(lent) > 1);
         (is_lent || !self.buffer.is_empty())
-            && self.read_at.is_some_and(|read_at| read_at.elapsed() > Duration::from_millis(1))
+            && self
+                .read_at
+                .is_some_and(|read_at| clock::now().duration_since(read_at) > Duration::from_millis(1))
     }
 
     pub(super) fn bytes_read(&self) -> u64 {

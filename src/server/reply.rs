@@ -7,9 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::vec::Vec;
 
-use tokio::time::Instant;
-
-use crate::connection::{Connection, Error};
+use crate::connection::{Connection, Error, clock};
 
 type Handling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
@@ -48,30 +46,6 @@ struct Replies<F> {
     f: F,
 }
 
-/// When replies go out although there are more lines to answer: about a millisecond after the last have gone out. To look at the
-/// clock costs as much as a short line: behind one that was answered quickly it is not done for seven.
-struct Pace {
-    began_at: Instant,
-    unlooked: u8,
-}
-
-impl Pace {
-    fn new() -> Self {
-        Self { began_at: Instant::now(), unlooked: 0 }
-    }
-
-    /// Asked after each line.
-    fn is_due(&mut self) -> bool {
-        if self.unlooked > 0 {
-            self.unlooked -= 1;
-            return false;
-        }
-        let now = Instant::now();
-        self.unlooked = 7;
-        now.duration_since(self.began_at) > Duration::from_millis(1)
-    }
-}
-
 // Nothing in it is pinned.
 impl<F> Unpin for Replies<F> {}
 
@@ -79,25 +53,34 @@ impl<F: FnMut(&[u8], &mut Vec<u8>)> Future for Replies<F> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { connection, f } = &mut *self;
+        clock::within_poll(|| self.poll_replies(cx))
+    }
+}
+
+impl<F: FnMut(&[u8], &mut Vec<u8>)> Replies<F> {
+    fn poll_replies(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { connection, f } = self;
         let mut reply = Vec::new();
         loop {
-            let (mut pace, mut is_due) = (None, false);
-            let mut queued = Ok(());
+            let (mut due_at, mut is_due) = (None, false);
+            let mut refused = None;
             let shown = ready!(connection.poll_answered(cx, |line, queue| {
-                let pace = pace.get_or_insert_with(Pace::new);
+                let due_at = *due_at.get_or_insert_with(|| clock::begin() + Duration::from_millis(1));
                 reply.clear();
                 match line {
                     Ok(line) => f(line, &mut reply),
                     Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
                 }
-                queued = queue
-                    .push(&reply)
-                    .or_else(|refused| queue.push(format!("error: reply refused: {refused}").as_bytes()));
-                is_due = pace.is_due();
-                queued.is_ok() && !is_due
+                if let Err(error) = queue.push(&reply) {
+                    refused = queue.push(format!("error: reply refused: {error}").as_bytes()).err();
+                }
+                // Replies go out although there are more lines to answer.
+                is_due = clock::now() > due_at;
+                refused.is_none() && !is_due
             }))?;
-            queued.map_err(Error::Encode)?;
+            if let Some(error) = refused {
+                return Poll::Ready(Err(Error::Encode(error).into()));
+            }
             if shown.is_none() {
                 return Poll::Ready(Ok(()));
             }

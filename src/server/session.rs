@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::ended::Ended;
 use super::{Accepted, Config, Hook, Server, Shared, log};
-use crate::connection::{AnyIo, Connection, Error, Inner, Peer, Seat, Timeout, Whereabouts};
+use crate::connection::{AnyIo, Connection, Error, Inner, Peer, Seat, Timeout, Whereabouts, clock};
 
 impl Server {
     /// One connection from accept to close.
@@ -133,7 +133,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(handled) = handling.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        self.ended = Some(match self.caught(|| handled.poll(cx)) {
+        self.ended = Some(match self.caught(|| clock::within_poll(|| handled.poll(cx))) {
             Ok(done) => Ended::of(ready!(done)),
             // It is not polled again.
             Err(ended) => ended,

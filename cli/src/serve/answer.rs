@@ -21,13 +21,10 @@ pub(super) enum Handler {
 }
 
 impl Handler {
-    /// Appends the reply to `line`.
+    /// Puts the reply to `line` into `reply`, which is empty.
     fn reply(self, line: &[u8], reply: &mut Vec<u8>) {
         match self {
-            Self::Upper => {
-                reply.extend_from_slice(line);
-                make_upper(reply);
-            }
+            Self::Upper => make_upper(line, reply),
             Self::UpperUnicode => match std::str::from_utf8(line) {
                 Ok(text) => reply.extend_from_slice(text.to_uppercase().as_bytes()),
                 Err(error) => {
@@ -41,19 +38,32 @@ impl Handler {
     }
 }
 
-/// As `make_ascii_uppercase`, which takes what is left over behind its last sixteen bytes one by one, and of a short line that is
-/// most: here the last sixteen, or eight, are taken together, some of them a second time.
-fn make_upper(line: &mut [u8]) {
-    fn in_pieces<const SIZE: usize>(line: &mut [u8]) -> bool {
-        let Some(last) = line.last_chunk_mut::<SIZE>() else { return false };
-        last.make_ascii_uppercase();
-        for piece in line.chunks_exact_mut(SIZE).filter_map(|piece| piece.first_chunk_mut::<SIZE>()) {
+/// Puts `line` in upper case into `upper`. As `make_ascii_uppercase` of a copy, which reads again what has just been written, and takes
+/// what is left over behind its last sixteen bytes one by one: here the last sixteen, or eight, are taken together, some of
+/// them a second time.
+fn make_upper(line: &[u8], upper: &mut Vec<u8>) {
+    fn in_pieces<const SIZE: usize>(line: &[u8], upper: &mut [u8]) -> bool {
+        let make = |line: &[u8; SIZE], upper: &mut [u8; SIZE]| {
+            let mut piece = *line;
             piece.make_ascii_uppercase();
+            *upper = piece;
+        };
+        let (Some(last), Some(upper_last)) = (line.last_chunk(), upper.last_chunk_mut()) else {
+            return false;
+        };
+        make(last, upper_last);
+        for (piece, upper) in line.chunks_exact(SIZE).zip(upper.chunks_exact_mut(SIZE)) {
+            if let (Some(piece), Some(upper)) = (piece.first_chunk(), upper.first_chunk_mut()) {
+                make(piece, upper);
+            }
         }
         true
     }
-    if !in_pieces::<16>(line) && !in_pieces::<8>(line) {
-        line.make_ascii_uppercase();
+    upper.clear();
+    upper.resize(line.len(), 0);
+    if !in_pieces::<16>(line, upper) && !in_pieces::<8>(line, upper) {
+        upper.copy_from_slice(line);
+        upper.make_ascii_uppercase();
     }
 }
 
@@ -115,12 +125,12 @@ mod tests {
 
     #[test]
     fn upper_case_of_every_byte_at_every_place() {
+        let mut upper = Vec::new();
         for length in 0..70 {
             for first in 0..=255u8 {
-                let mut line: Vec<u8> = (0..length).map(|i| first.wrapping_add(i)).collect();
-                let expected = line.to_ascii_uppercase();
-                make_upper(&mut line);
-                assert_eq!(line, expected);
+                let line: Vec<u8> = (0..length).map(|i| first.wrapping_add(i)).collect();
+                make_upper(&line, &mut upper);
+                assert_eq!(upper, line.to_ascii_uppercase());
             }
         }
     }

@@ -1,0 +1,114 @@
+use std::cell::Cell;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// To look at the clock costs as much as a short line. Where the last look was no longer ago than this, the time that it showed
+/// is taken for `UNLOOKED` lines more.
+const QUICK: Duration = Duration::from_micros(100);
+const UNLOOKED: u8 = 7;
+
+std::thread_local! {
+    /// `None`: nobody says where a poll begins, and before it anything may have been waited for.
+    static SEEN: Cell<Option<Seen>> = const { Cell::new(None) };
+}
+
+/// What the clock has shown in this poll.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    at: Option<Instant>,
+    unlooked: u8,
+}
+
+/// When it was not long ago, for who asks at each line. Within [a poll](within_poll), a line that takes long may go unseen for
+/// seven more; one that was waited for does not.
+#[inline]
+pub(crate) fn now() -> Instant {
+    match SEEN.get() {
+        Some(Seen { at: Some(at), unlooked: unlooked @ 1.. }) => {
+            SEEN.set(Some(Seen { at: Some(at), unlooked: unlooked - 1 }));
+            at
+        }
+        seen => look(seen),
+    }
+}
+
+#[cold]
+fn look(seen: Option<Seen>) -> Instant {
+    let now = begin();
+    if let Some(Seen { at: Some(last), .. }) = seen {
+        let unlooked = if now.duration_since(last) < QUICK { UNLOOKED } else { 0 };
+        SEEN.set(Some(Seen { at: Some(now), unlooked }));
+    }
+    now
+}
+
+/// When it is, before a line that may take long.
+pub(crate) fn begin() -> Instant {
+    let now = Instant::now();
+    if SEEN.get().is_some() {
+        SEEN.set(Some(Seen { at: Some(now), unlooked: 0 }));
+    }
+    now
+}
+
+/// What is done in one poll of a task: nothing is waited for in it.
+#[cfg(feature = "server")]
+pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
+    /// A poll may end in a panic.
+    struct End;
+
+    impl Drop for End {
+        fn drop(&mut self) {
+            SEEN.set(None);
+        }
+    }
+
+    if SEEN.get().is_some() {
+        return polled();
+    }
+    SEEN.set(Some(Seen::default()));
+    let _end = End;
+    polled()
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn pass(micros: u64) {
+        assert!(tokio::time::advance(Duration::from_micros(micros)).now_or_never().is_none());
+    }
+
+    /// How many times the time now was shown, of `times`, between which `micros` pass.
+    fn looks(times: usize, micros: u64) -> usize {
+        let is_true = |_: &usize| {
+            pass(micros);
+            now() == Instant::now()
+        };
+        (0..times).filter(is_true).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_is_looked_at_seldom_where_lines_are_quick() {
+        assert_eq!(looks(100, 1), 100, "outside of a poll");
+        for _ in 0..2 {
+            // The first two, and one of eight.
+            within_poll(|| assert_eq!(looks(2 + 80, 1), 2 + 10));
+            within_poll(|| assert_eq!(looks(100, 101), 100, "each takes long"));
+        }
+        within_poll(|| {
+            assert_eq!(looks(2, 1), 2);
+            assert_eq!(within_poll(|| looks(7, 1000)), 0, "none is seen to take long");
+            assert_eq!(looks(100, 1000), 100);
+            assert_eq!(looks(1 + 7, 1), 1);
+            assert_eq!(begin(), Instant::now());
+            assert_eq!(looks(2, 1000), 2);
+        });
+        let panicked = std::panic::catch_unwind(|| within_poll(|| panic!("within a poll")));
+        assert!(panicked.is_err());
+        assert_eq!(looks(100, 1), 100, "outside of a poll");
+    }
+}
