@@ -191,11 +191,11 @@ impl Connection {
         self.flush().await?;
         let inner = self.inner_mut();
         let io = core::mem::replace(&mut inner.io, AnyIo::new(tokio::io::empty()));
-        inner.is_gone = true;
+        inner.input.is_gone = true;
         let upgraded = f(io).await?;
         let inner = self.inner_mut();
         inner.io = AnyIo::new(upgraded);
-        inner.is_gone = false;
+        inner.input.is_gone = false;
         Ok(())
     }
 }
@@ -217,9 +217,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
             Ok(connection) => return connection,
             Err(typed) => typed,
         };
-        let Inner { io, input, output, peer, is_gone, is_reply_due, .. } = *typed.into_inner();
-        let inner = Inner { is_gone, is_reply_due, ..Inner::new(AnyIo::new(io), input, output, peer) };
-        Connection(Some(Box::new(inner)))
+        let Inner { io, input, output, peer, .. } = *typed.into_inner();
+        Connection(Some(Box::new(Inner::new(AnyIo::new(io), input, output, peer))))
     }
 
     /// The next line, or what is wrong with it. `None`: the peer has sent all it will send, or the server
@@ -380,17 +379,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bytes, Error>> {
         if let Some(request) = line {
-            if self.inner().is_reply_due {
+            if self.inner().output.is_reply_due {
                 return Poll::Ready(Err(Error::Io(io::Error::other(
                     "a request was dropped; its reply is still to come",
                 ))));
             }
             ready!(self.poll_in(|_, output, io| output.poll_line(request.as_ref(), io, cx)))?;
             *line = None;
-            self.inner_mut().is_reply_due = true;
+            self.inner_mut().output.is_reply_due = true;
         }
         let reply = ready!(self.poll_in(|input, output, io| input.poll_line(io, output, cx)));
-        self.inner_mut().is_reply_due = false;
+        self.inner_mut().output.is_reply_due = false;
         Poll::Ready(reply?.ok_or(Error::Eof)?.map_err(Error::from))
     }
 

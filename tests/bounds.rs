@@ -185,7 +185,7 @@ fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> Allocatio
 }
 
 /// The connection itself, without a buffer for reading or for writing.
-const IDLE: i64 = 560;
+const IDLE: i64 = 456;
 
 #[test]
 fn an_idle_connection_holds_no_buffer() {
@@ -346,7 +346,8 @@ fn a_gibibyte_without_a_terminator_is_skipped_in_constant_memory() {
     });
     println!("at most {} bytes", info.bytes_max);
     assert!(info.bytes_max < CONSTANT, "{} bytes", info.bytes_max);
-    assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
+    // With what counts what is bad.
+    assert!(info.bytes_current <= IDLE + 128, "{} bytes", info.bytes_current);
 }
 
 /// A peer that sends without end and reads nothing is no longer read.

@@ -121,7 +121,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     for listener in listeners {
         let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
         print(format_args!("listening {address}"))?;
-        listening.push((listener, address));
+        listening.push((listener, Arc::new(address)));
     }
 
     let server = limits.apply(Server::builder()).codec(codec).build();
@@ -131,10 +131,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (present, mut gone) = mpsc::channel::<Infallible>(1);
     for (listener, address) in listening {
         let (answer, present) = (answer.clone(), present.clone());
-        let handler = async move |connection| {
-            let _present = present;
-            answer.to(connection, &address).await
-        };
+        let handler = move |connection| answer.to(connection, &address, present.clone());
         serving.spawn(server.serve(listener, handler, stop.clone().cancelled_owned()));
     }
     drop(present);

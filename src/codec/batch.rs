@@ -79,7 +79,7 @@ impl Walk {
             None => (&buffer[..], eof),
             Some(window) => (window, false),
         };
-        let is_over = first.kind.is_bad() && self.counters().bad_items() > most_bad;
+        let is_over = first.kind.is_bad() && self.bad_items() > most_bad;
         if !is_over && end < window.len() {
             end += self.take_items(&window[first.consumed..], eof, most_bad, |start, stop, kind| {
                 lines.push(first.consumed + start, first.consumed + stop, kind);

@@ -1,6 +1,9 @@
 use super::LineCodec;
 use crate::scan::{Delimiter, Unterminated};
 
+/// Where none is set.
+pub(super) const MAX_BLOCK_LENGTH: usize = 1024 * 1024;
+
 /// Configures a [`LineCodec`], and by `From<LineCodec>` each of the other codecs. Made by [`LineCodec::builder`].
 ///
 /// ```
@@ -27,7 +30,7 @@ impl LineCodecBuilder {
             max_length: 64 * 1024,
             max_encoded_length: None,
             write_crlf: false,
-            max_block_length: 1024 * 1024,
+            max_block_length: MAX_BLOCK_LENGTH,
             unterminated: Unterminated::Report,
         }
     }

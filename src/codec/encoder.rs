@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::BytesMut;
 
 use crate::error::EncodeError;
@@ -5,7 +7,11 @@ use crate::scan::Delimiter;
 
 /// The writing side of a codec: small, for who only writes.
 #[derive(Clone, Debug)]
-pub(crate) struct LineEncoder {
+pub(crate) struct LineEncoder(Arc<Rules>);
+
+/// What it is told once. Clones share it, until one is told otherwise.
+#[derive(Clone, Debug)]
+struct Rules {
     delimiter: Delimiter,
     write_crlf: bool,
     max_length: usize,
@@ -20,18 +26,18 @@ impl LineEncoder {
         max_length: usize,
         max_encoded_length: Option<usize>,
     ) -> Self {
-        Self {
+        Self(Arc::new(Rules {
             delimiter,
             write_crlf,
             max_length: max_encoded_length.unwrap_or(max_length),
             is_apart: max_encoded_length.is_some(),
-        }
+        }))
     }
 
     #[inline]
     pub(crate) fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
-        if line.len() > self.max_length {
-            return Err(EncodeError::TooLong { length: line.len(), max_length: self.max_length });
+        if line.len() > self.0.max_length {
+            return Err(EncodeError::TooLong { length: line.len(), max_length: self.0.max_length });
         }
         let start = dst.len();
         let terminator = self.terminator();
@@ -39,7 +45,7 @@ impl LineEncoder {
         dst.extend_from_slice(line);
         dst.extend_from_slice(terminator);
         // Judged as it will be read.
-        match self.delimiter.conflict(line, &dst[start..]) {
+        match self.0.delimiter.conflict(line, &dst[start..]) {
             None => Ok(()),
             Some(at) => {
                 dst.truncate(start);
@@ -51,16 +57,16 @@ impl LineEncoder {
     /// What is written behind a line.
     #[inline]
     pub(super) fn terminator(&self) -> &[u8] {
-        match &self.delimiter {
-            Delimiter::Newline if self.write_crlf => b"\r\n",
+        match &self.0.delimiter {
+            Delimiter::Newline if self.0.write_crlf => b"\r\n",
             delimiter => delimiter.written(),
         }
     }
 
     /// The limit of the lines read, where it has none of its own.
     pub(crate) fn set_max_length(&mut self, content_bytes: usize) {
-        if !self.is_apart {
-            self.max_length = content_bytes;
+        if !self.0.is_apart {
+            Arc::make_mut(&mut self.0).max_length = content_bytes;
         }
     }
 }

@@ -1,6 +1,9 @@
+use std::boxed::Box;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::CodecCounters;
+use super::builder::MAX_BLOCK_LENGTH;
 use crate::error::{LineError, TooManyBytes};
 use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 
@@ -9,21 +12,39 @@ use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 #[derive(Clone, Debug)]
 pub(crate) struct Walk {
     scanner: Scanner,
-    counted: Counted,
-    max_block_length: usize,
-    counters: CodecCounters,
-    /// [`Walk::step_piece`] is within a line.
-    within_line: bool,
+    lines: u64,
+    content_bytes: u64,
+    terminator_bytes: u64,
+    rare: Option<Box<Rare>>,
 }
 
-/// What the caller has asked for behind the last item's line: `skip` bytes to be dropped, then a block, then
-/// `then_skip` more to be dropped, then lines again.
-#[derive(Clone, Debug, Default)]
-struct Counted {
+/// What most streams never need is not there until it is needed: a connection that waits is to be small.
+#[derive(Clone, Debug)]
+struct Rare {
+    /// Behind the last item's line, so many bytes to be dropped, then a block, then `then_skip` more to be dropped, then lines
+    /// again.
     skip: u64,
     block: Option<usize>,
     /// Always 0 while no block is outstanding.
     then_skip: u64,
+    max_block_length: usize,
+    /// [`Walk::step_piece`] is within a line.
+    within_line: bool,
+    /// What is not counted in [`Walk`].
+    counters: CodecCounters,
+}
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self {
+            skip: 0,
+            block: None,
+            then_skip: 0,
+            max_block_length: MAX_BLOCK_LENGTH,
+            within_line: false,
+            counters: CodecCounters::default(),
+        }
+    }
 }
 
 /// What the bytes shown begin with.
@@ -67,13 +88,26 @@ impl Walk {
         unterminated: Unterminated,
         max_block_length: usize,
     ) -> Self {
+        let rare = (max_block_length != MAX_BLOCK_LENGTH)
+            .then(|| Box::new(Rare { max_block_length, ..Rare::default() }));
         Self {
             scanner: Scanner::new(delimiter, max_length, unterminated),
-            counted: Counted::default(),
-            max_block_length,
-            counters: CodecCounters::default(),
-            within_line: false,
+            lines: 0,
+            content_bytes: 0,
+            terminator_bytes: 0,
+            rare,
         }
+    }
+
+    #[cold]
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Those that [`Walk`] itself does not count.
+    #[cold]
+    fn others(&mut self) -> &mut CodecCounters {
+        &mut self.rare().counters
     }
 
     /// The next step over whole lines. `None`: more bytes are needed, or, where `eof` says that none will come, the
@@ -125,11 +159,14 @@ impl Walk {
             content += end - start;
             each(start, end, false)
         });
-        self.counters.lines += lines;
-        self.counters.too_long += too_long;
-        self.counters.content_bytes += content as u64;
-        self.counters.skipped_bytes += skipped as u64;
-        self.counters.terminator_bytes += (taken - content - skipped) as u64;
+        self.lines += lines;
+        self.content_bytes += content as u64;
+        self.terminator_bytes += (taken - content - skipped) as u64;
+        if too_long > 0 {
+            let others = self.others();
+            others.too_long += too_long;
+            others.skipped_bytes += skipped as u64;
+        }
         taken
     }
 
@@ -144,7 +181,7 @@ impl Walk {
         mut each: impl FnMut(usize, usize, ItemKind) -> bool,
     ) -> usize {
         let max_length = self.max_length();
-        let mut bad = self.counters.bad_items();
+        let mut bad = self.bad_items();
         let (mut end, mut goes_on) = (0, true);
         // Behind the last byte there may still be an item, but not behind one that was taken here.
         let is_over = |end| end == bytes.len() && !bytes.is_empty();
@@ -160,7 +197,7 @@ impl Walk {
             }
             match self.step(&bytes[end..], eof) {
                 Some(Step::Item(item)) => {
-                    bad = self.counters.bad_items();
+                    bad = self.bad_items();
                     goes_on =
                         each(end, end + item.content, item.kind) && !(item.kind.is_bad() && bad > most_bad);
                     end += item.consumed;
@@ -205,30 +242,35 @@ impl Walk {
             true => self.scanner.scan_piece_eof(bytes, limit),
         };
         let Some(verdict) = verdict else {
-            if eof && core::mem::take(&mut self.within_line) {
-                self.counters.unterminated += 1;
+            if eof && self.rare.as_mut().is_some_and(|rare| core::mem::take(&mut rare.within_line)) {
+                self.others().unterminated += 1;
             }
             return None;
         };
         let is_last = verdict.terminator.is_some();
-        self.within_line = !is_last;
-        self.counters.lines += u64::from(is_last);
+        match &mut self.rare {
+            Some(rare) => rare.within_line = !is_last,
+            None if is_last => {}
+            None => self.rare().within_line = true,
+        }
+        self.lines += u64::from(is_last);
         Some(Step::Item(self.taken(ItemKind::Piece { is_last }, verdict.content.end, verdict.consumed)))
     }
 
     pub(crate) fn expect_bytes(&mut self, count: usize) -> Result<(), TooManyBytes> {
-        if self.counted.block.is_some() {
+        let max = self.max_block_length();
+        if self.rare.as_ref().is_some_and(|rare| rare.block.is_some()) {
             return Err(TooManyBytes { asked: count, max: 0 });
         }
-        if count > self.max_block_length {
-            return Err(TooManyBytes { asked: count, max: self.max_block_length });
+        if count > max {
+            return Err(TooManyBytes { asked: count, max });
         }
-        self.counted.block = Some(count);
+        self.rare().block = Some(count);
         Ok(())
     }
 
     pub(crate) fn skip_bytes(&mut self, count: u64) {
-        let Counted { skip, block, then_skip } = &mut self.counted;
+        let Rare { skip, block, then_skip, .. } = self.rare();
         let skip = if block.is_some() { then_skip } else { skip };
         *skip = skip.saturating_add(count);
     }
@@ -237,16 +279,16 @@ impl Walk {
     #[cfg(feature = "text")]
     pub(super) fn count_not_utf8(&mut self, kind: ItemKind) {
         match kind {
-            ItemKind::Block => self.counters.blocks -= 1,
-            _ => self.counters.lines -= 1,
+            ItemKind::Block => self.others().blocks -= 1,
+            _ => self.lines -= 1,
         }
-        self.counters.not_utf8 += 1;
+        self.others().not_utf8 += 1;
     }
 
     /// Whether bytes that belong to no item come before the next one.
     #[cfg(feature = "net")]
     pub(crate) fn is_skipping(&self) -> bool {
-        self.scanner.is_skipping() | (self.counted.skip > 0)
+        self.scanner.is_skipping() || self.rare.as_ref().is_some_and(|rare| rare.skip > 0)
     }
 
     /// Whether those are the rest of a line.
@@ -271,24 +313,18 @@ impl Walk {
     #[cfg(feature = "net")]
     pub(crate) fn take_raw(&mut self, count: usize) {
         self.scanner.take(count);
-        self.counters.content_bytes += count as u64;
+        self.content_bytes += count as u64;
     }
 
     /// As if this item, of `content` bytes with `behind` behind them, had not been taken; `read_again` ends it.
     #[cfg(feature = "net")]
     pub(super) fn untake(&mut self, kind: ItemKind, content: usize, behind: usize) {
-        let counters = &mut self.counters;
-        let (counter, behind_counter) = match kind {
-            ItemKind::TooLong { .. } => (&mut counters.too_long, &mut counters.skipped_bytes),
-            ItemKind::Unterminated => (&mut counters.unterminated, &mut counters.terminator_bytes),
-            ItemKind::BareTerminator => (&mut counters.bare_terminator, &mut counters.terminator_bytes),
-            ItemKind::Incomplete { .. } => (&mut counters.incomplete, &mut counters.terminator_bytes),
-            ItemKind::Block => (&mut counters.blocks, &mut counters.terminator_bytes),
-            ItemKind::Line | ItemKind::Piece { .. } => (&mut counters.lines, &mut counters.terminator_bytes),
-        };
-        *counter -= 1;
-        *behind_counter -= behind as u64;
-        counters.content_bytes -= content as u64;
+        self.content_bytes -= content as u64;
+        match kind {
+            ItemKind::TooLong { .. } => self.others().skipped_bytes -= behind as u64,
+            _ => self.terminator_bytes -= behind as u64,
+        }
+        *self.count_of(kind) -= 1;
     }
 
     /// `count` bytes, from a line's start on, are there to be read again.
@@ -297,17 +333,17 @@ impl Walk {
         self.scanner.put_back(count);
     }
 
-    #[cfg(feature = "net")]
     pub(crate) fn max_block_length(&self) -> usize {
-        self.max_block_length
+        self.rare.as_ref().map_or(MAX_BLOCK_LENGTH, |rare| rare.max_block_length)
     }
 
     /// To the start of a stream, with the same configuration and nothing counted.
     pub(super) fn reset(&mut self) {
         self.scanner.reset();
-        self.counted = Counted::default();
-        self.counters = CodecCounters::default();
-        self.within_line = false;
+        (self.lines, self.content_bytes, self.terminator_bytes) = (0, 0, 0);
+        if let Some(rare) = &mut self.rare {
+            **rare = Rare { max_block_length: rare.max_block_length, ..Rare::default() };
+        }
     }
 
     pub(crate) fn set_max_length(&mut self, max_length: usize) {
@@ -323,7 +359,14 @@ impl Walk {
     }
 
     pub(crate) fn counters(&self) -> CodecCounters {
-        self.counters
+        let Self { lines, content_bytes, terminator_bytes, .. } = *self;
+        let others = self.rare.as_ref().map(|rare| rare.counters).unwrap_or_default();
+        CodecCounters { lines, content_bytes, terminator_bytes, ..others }
+    }
+
+    #[inline]
+    pub(crate) fn bad_items(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.counters.bad_items())
     }
 
     #[inline]
@@ -334,14 +377,15 @@ impl Walk {
     /// Whether something stands between here and the next line.
     #[inline]
     fn is_ahead(&self) -> bool {
-        self.scanner.is_skipping() | (self.counted.skip > 0) | self.counted.block.is_some()
+        let is_ahead = |rare: &Rare| (rare.skip > 0) | rare.block.is_some();
+        self.scanner.is_skipping() || self.rare.as_deref().is_some_and(is_ahead)
     }
 
     /// What stands there, in its order: the rest of a `TooLong` line, bytes to be dropped, a block. `None`: nothing any
     /// more. `Some(None)`: more bytes are needed.
     #[cold]
     fn step_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<Option<Step>> {
-        if self.counted.block == Some(0) {
+        if self.rare().block == Some(0) {
             return Some(Some(self.block(0)));
         }
         if self.scanner.is_skipping() {
@@ -351,20 +395,20 @@ impl Walk {
                 None => return Some(None),
             }
         }
-        if self.counted.skip > 0 {
+        let rare = self.rare();
+        if rare.skip > 0 {
             if !bytes.is_empty() {
-                let count =
-                    usize::try_from(self.counted.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
-                self.counted.skip -= count as u64;
+                let count = usize::try_from(rare.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
+                rare.skip -= count as u64;
                 self.scanner.take(count);
                 return Some(Some(self.dropped(count)));
             }
             if !eof {
                 return Some(None);
             }
-            self.counted.skip = 0;
+            rare.skip = 0;
         }
-        let expected = self.counted.block?;
+        let expected = rare.block?;
         if bytes.len() >= expected {
             return Some(Some(self.block(expected)));
         }
@@ -372,18 +416,18 @@ impl Walk {
             return Some(None);
         }
         self.end_block(bytes.len());
-        self.counters.incomplete += 1;
+        self.others().incomplete += 1;
         Some(Some(Step::Item(self.taken(ItemKind::Incomplete { expected }, bytes.len(), bytes.len()))))
     }
 
     fn dropped(&mut self, count: usize) -> Step {
-        self.counters.skipped_bytes += count as u64;
+        self.others().skipped_bytes += count as u64;
         Step::Drop(count)
     }
 
     fn block(&mut self, length: usize) -> Step {
         self.end_block(length);
-        self.counters.blocks += 1;
+        self.others().blocks += 1;
         Step::Item(self.taken(ItemKind::Block, length, length))
     }
 
@@ -392,34 +436,45 @@ impl Walk {
         if taken > 0 {
             self.scanner.take(taken);
         }
-        let Counted { skip, block, then_skip } = &mut self.counted;
+        let Rare { skip, block, then_skip, .. } = self.rare();
         *block = None;
         *skip = skip.saturating_add(core::mem::take(then_skip));
     }
 
     #[inline]
     fn line(&mut self, verdict: Verdict) -> Item {
-        let (kind, counter) = match verdict.kind {
-            Kind::TooLong => {
-                (ItemKind::TooLong { max_length: self.scanner.max_length() }, &mut self.counters.too_long)
-            }
-            Kind::BareTerminator => (ItemKind::BareTerminator, &mut self.counters.bare_terminator),
-            Kind::Unterminated => (ItemKind::Unterminated, &mut self.counters.unterminated),
-            Kind::Line | Kind::Piece => (ItemKind::Line, &mut self.counters.lines),
+        let kind = match verdict.kind {
+            Kind::TooLong => ItemKind::TooLong { max_length: self.scanner.max_length() },
+            Kind::BareTerminator => ItemKind::BareTerminator,
+            Kind::Unterminated => ItemKind::Unterminated,
+            Kind::Line | Kind::Piece => ItemKind::Line,
         };
-        *counter += 1;
+        *self.count_of(kind) += 1;
         self.taken(kind, verdict.content.end, verdict.consumed)
     }
 
     #[inline]
     fn taken(&mut self, kind: ItemKind, content: usize, consumed: usize) -> Item {
-        self.counters.content_bytes += content as u64;
-        let behind = match kind {
-            ItemKind::TooLong { .. } => &mut self.counters.skipped_bytes,
-            _ => &mut self.counters.terminator_bytes,
-        };
-        *behind += (consumed - content) as u64;
+        self.content_bytes += content as u64;
+        let behind = (consumed - content) as u64;
+        match kind {
+            ItemKind::TooLong { .. } => self.others().skipped_bytes += behind,
+            _ => self.terminator_bytes += behind,
+        }
         Item { kind, content, consumed }
+    }
+
+    /// How many items there were of that kind.
+    #[inline]
+    fn count_of(&mut self, kind: ItemKind) -> &mut u64 {
+        match kind {
+            ItemKind::Line | ItemKind::Piece { .. } => &mut self.lines,
+            ItemKind::Block => &mut self.others().blocks,
+            ItemKind::TooLong { .. } => &mut self.others().too_long,
+            ItemKind::Unterminated => &mut self.others().unterminated,
+            ItemKind::BareTerminator => &mut self.others().bare_terminator,
+            ItemKind::Incomplete { .. } => &mut self.others().incomplete,
+        }
     }
 }
 

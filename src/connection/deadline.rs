@@ -14,9 +14,9 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// What it is about has begun at `since`.
-    pub(super) fn start(&mut self, since: Instant) {
-        self.since = Some(since);
+    /// What it is about has begun at `since`, or begins when it is waited for.
+    pub(super) fn start(&mut self, since: Option<Instant>) {
+        self.since = since;
     }
 
     /// Ready `after` it began, or has begun now where nobody said when. Never ready where `after` is `None`. To be asked

@@ -19,10 +19,6 @@ pub(crate) struct Inner<Io> {
     pub(super) input: Input,
     pub(super) output: Output,
     pub(super) peer: Peer,
-    /// An error of the stream or a deadline: nothing more is read or written.
-    pub(super) is_gone: bool,
-    /// A `request` was dropped before its reply came.
-    pub(super) is_reply_due: bool,
     /// Where a connection that is dropped goes.
     pub(super) home: Option<Home<Io>>,
     /// Where borrowed halves put both sides back. They are taken from there before anything else is done.
@@ -54,8 +50,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Reunion<Io> {
             (self.reader.take(), self.writer.take(), self.home.take())
         {
             let io = ReadHalf::unsplit(reader, writer);
-            let is_gone = input_gone | output_gone;
-            let inner = Box::new(Inner { is_gone, ..Inner::new(io, input, output, self.peer) });
+            let mut inner = Box::new(Inner::new(io, input, output, self.peer));
+            inner.input.is_gone = input_gone | output_gone;
             _ = home.send(inner).map_err(|mut inner| inner.report());
         }
     }
@@ -63,7 +59,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Reunion<Io> {
 
 impl<Io> Inner<Io> {
     pub(super) fn new(io: Io, input: Input, output: Output, peer: Peer) -> Self {
-        Self { io, input, output, peer, is_gone: false, is_reply_due: false, home: None, lent: None }
+        Self { io, input, output, peer, home: None, lent: None }
     }
 }
 
@@ -78,29 +74,30 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Inner<Io> {
         &mut self,
         step: impl FnOnce(&mut Input, &mut Output, &mut Io) -> Poll<Result<T, Error>>,
     ) -> Poll<Result<T, Error>> {
-        if self.is_gone {
+        if self.input.is_gone {
             return Poll::Ready(Err(Error::Io(io::ErrorKind::NotConnected.into())));
         }
         let polled = step(&mut self.input, &mut self.output, &mut self.io);
         if let Poll::Ready(Err(Error::Io(_) | Error::Timeout(_))) = polled {
-            self.is_gone = true;
+            self.input.is_gone = true;
         }
         polled
     }
 
     /// Both sides as halves that bring them back.
     pub(super) fn lend(&mut self) -> (LineReader<ReadHalf<&mut Io>>, LineWriter<WriteHalf<&mut Io>>) {
-        let Inner { io, input, output, is_gone, lent, .. } = self;
+        let Inner { io, input, output, lent, .. } = self;
+        let is_gone = input.is_gone;
         let (walk, encoder) = LineCodec::new().into_sides();
         let input = core::mem::replace(input, Input::new(walk));
         let output = core::mem::replace(output, Output::new(encoder));
         let to_input = Arc::clone(lent.insert(Arc::default()));
         let to_output = Arc::clone(&to_input);
         let (reader, writer) = tokio::io::split(io);
-        let reader = Half::new(reader, input, *is_gone).at_end(move |_, input, is_gone| {
+        let reader = Half::new(reader, input, is_gone).at_end(move |_, input, is_gone| {
             to_input.lock().unwrap_or_else(PoisonError::into_inner).input = Some((input, is_gone));
         });
-        let writer = Half::new(writer, output, *is_gone).at_end(move |_, output, is_gone| {
+        let writer = Half::new(writer, output, is_gone).at_end(move |_, output, is_gone| {
             to_output.lock().unwrap_or_else(PoisonError::into_inner).output = Some((output, is_gone));
         });
         (LineReader(reader), LineWriter(writer))
@@ -111,7 +108,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Inner<Io> {
     where
         Io: Send + 'static,
     {
-        let Inner { io, input, output, peer, is_gone, home, .. } = self;
+        let Inner { io, input, output, peer, home, .. } = self;
+        let is_gone = input.is_gone;
         let (reader, writer) = tokio::io::split(io);
         let (mut reader, mut writer) =
             (Half::new(reader, input, is_gone), Half::new(writer, output, is_gone));
@@ -163,10 +161,10 @@ impl<Io> Inner<Io> {
         match (lent.input.take(), lent.output.take()) {
             (Some((input, input_gone)), Some((output, output_gone))) => {
                 (self.input, self.output) = (input, output);
-                self.is_gone |= input_gone | output_gone;
+                self.input.is_gone = input_gone | output_gone;
             }
             // A half was leaked, with what it had read or not sent.
-            _ => self.is_gone = true,
+            _ => self.input.is_gone = true,
         }
     }
 }

@@ -30,15 +30,15 @@ pub(super) struct Input {
     /// Read and not handed over. While waiting, no larger than it has to be.
     pub(super) buffer: Buffer,
     pub(super) is_at_eof: bool,
+    /// An error of the stream or a deadline: nothing more is read, nor written by the other side of a whole connection.
+    pub(super) is_gone: bool,
     /// When the last bytes came.
     pub(super) read_at: Option<Instant>,
-    /// When the first bytes came of the line that is under way.
-    pub(super) begun_at: Option<Instant>,
     pub(super) limits: Arc<Limits>,
-    reported: [Reported; 4],
-    /// What `deadline` is about; `None`: it has not begun.
-    waiting_for: Option<WaitingFor>,
-    deadline: Deadline,
+    reported: [Reported; 3],
+    /// What `deadline` is about; `None`: a line, which began when that says, and which nobody waits for yet.
+    pub(super) waiting_for: Option<WaitingFor>,
+    pub(super) deadline: Deadline,
     pub(super) draining: Draining,
     /// What had come before the drain, once that has been seen.
     pub(super) drained: Option<Box<Drained>>,
@@ -130,8 +130,8 @@ impl Input {
             walk,
             buffer: Buffer::default(),
             is_at_eof: false,
+            is_gone: false,
             read_at: None,
-            begun_at: None,
             limits: Limits::none(),
             reported: Default::default(),
             waiting_for: None,
@@ -212,7 +212,7 @@ impl Input {
         cx: &mut Context<'_>,
         mut take: Taken,
     ) -> Poll<Result<Option<T>, Error>> {
-        if self.limits.max_bad_lines.is_some_and(|most| self.walk.counters().bad_items() > most) {
+        if self.limits.max_bad_lines.is_some_and(|most| self.walk.bad_items() > most) {
             ready!(unsent.poll_before_end(io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
         }
@@ -390,12 +390,11 @@ impl Input {
         self.buffer.shrink();
         if self.waiting_for != Some(waiting_for) {
             self.waiting_for = Some(waiting_for);
-            // What has begun came with the last read; counted bytes of which none has come begin now.
+            // Counted bytes of which none has come begin now.
             let has_begun = !self.buffer.is_empty() || self.walk.is_within_long_line();
-            self.deadline.start(match (waiting_for, self.begun_at) {
-                (WaitingFor::Rest, Some(begun)) if has_begun => begun,
-                _ => Instant::now(),
-            });
+            if waiting_for == WaitingFor::Anything || !has_begun {
+                self.deadline.start(Some(Instant::now()));
+            }
         }
         let (after, timeout) = match waiting_for {
             WaitingFor::Anything => (self.limits.idle_timeout, Timeout::Idle),
@@ -410,10 +409,9 @@ impl Input {
     pub(super) fn report(&mut self) {
         let Some(traffic) = &self.limits.traffic else { return };
         let counters = self.walk.counters();
-        let [lines, bad_lines, bytes_read, skipped_bytes] = &mut self.reported;
+        let [lines, bad_lines, skipped_bytes] = &mut self.reported;
         traffic.lines.report(lines, counters.lines);
         traffic.bad_lines.report(bad_lines, counters.bad_items());
-        traffic.bytes_read.report(bytes_read, counters.bytes());
         traffic.skipped_bytes.report(skipped_bytes, counters.skipped_bytes);
     }
 
@@ -444,7 +442,7 @@ impl Input {
     /// What is there of a line came with the last bytes.
     fn line_begins(&mut self) {
         self.waiting_for = None;
-        self.begun_at = self.read_at;
+        self.deadline.start(self.read_at);
     }
 
     pub(super) fn put_back(&mut self, batch: Batch) {

@@ -32,6 +32,8 @@ pub(super) struct Output {
     /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
     deadline: Option<Box<Deadline>>,
     pub(super) has_timed_out: bool,
+    /// A `request` was dropped before its reply came.
+    pub(super) is_reply_due: bool,
     pub(super) lines: u64,
     pub(super) bytes: u64,
     reported: Reported,
@@ -47,6 +49,7 @@ impl Output {
             limits: Limits::none(),
             deadline: None,
             has_timed_out: false,
+            is_reply_due: false,
             lines: 0,
             bytes: 0,
             reported: Default::default(),

@@ -9,7 +9,7 @@ use std::vec::Vec;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::input::Input;
+use super::input::{Input, WaitingFor};
 
 /// The room for one read.
 pub(super) const READ: usize = 64 * 1024;
@@ -73,9 +73,13 @@ impl Input {
             self.is_at_eof = true;
             return Poll::Ready(Ok(()));
         }
+        if let Some(traffic) = &self.limits.traffic {
+            traffic.bytes_read.add((end - BEFORE) as u64);
+        }
         self.read_at = Some(Instant::now());
-        if self.buffer.is_empty() && !self.walk.is_within_long_line() {
-            self.begun_at = self.read_at;
+        let is_under_way = !self.buffer.is_empty() || self.walk.is_within_long_line();
+        if !is_under_way && self.waiting_for != Some(WaitingFor::Rest) {
+            self.deadline.start(self.read_at);
         }
         let mut rest = BEFORE;
         if let (Some(in_place), Some(start)) = (in_place, BEFORE.checked_sub(self.buffer.len())) {

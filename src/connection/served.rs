@@ -81,15 +81,15 @@ impl Inner<AnyIo> {
     /// What a server does with a connection that has come home: everything is sent, then the end of the stream. Gives the
     /// deadline that has ended it, if one has.
     pub(crate) async fn finish(&mut self) -> Option<Timeout> {
-        let Self { io, input, output, is_gone, .. } = self;
-        *is_gone |= *is_gone || poll_fn(|cx| output.poll_shutdown(io, cx)).await.is_err();
+        let Self { io, input, output, .. } = self;
+        input.is_gone = input.is_gone || poll_fn(|cx| output.poll_shutdown(io, cx)).await.is_err();
         if output.has_timed_out { Some(Timeout::Write) } else { input.timed_out }
     }
 
     /// Then what the peer still sends is read and dropped for a while.
     pub(crate) async fn linger(&mut self, linger: Duration) {
-        let Self { io, input, is_gone, .. } = self;
-        if !*is_gone && !input.is_at_eof() {
+        let Self { io, input, .. } = self;
+        if !input.is_gone && !input.is_at_eof() {
             _ = tokio::time::timeout(linger, poll_fn(|cx| input.poll_drop_all(io, cx))).await;
         }
     }

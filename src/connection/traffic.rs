@@ -14,9 +14,9 @@ pub(crate) struct Traffic {
 #[derive(Debug, Default)]
 pub(crate) struct Total(AtomicU64);
 
-/// What has been added of one connection.
+/// What has been added of one connection: the last 32 bits of it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Reported(u64);
+pub(super) struct Reported(u32);
 
 impl Total {
     #[cfg(feature = "server")]
@@ -28,11 +28,13 @@ impl Total {
         self.0.fetch_add(count, Relaxed);
     }
 
-    /// One connection's part of it is `count` now, and was `reported` at the last read or write.
+    /// One connection's part of it is `count` now, and was `reported` at the last read or write: it was less than 2^31 away then.
     pub(super) fn report(&self, Reported(reported): &mut Reported, count: u64) {
+        let count = count as u32;
         if *reported != count {
             // It falls where lines are put back.
-            self.0.fetch_add(count.wrapping_sub(*reported), Relaxed);
+            let difference = count.wrapping_sub(*reported) as i32;
+            self.0.fetch_add(i64::from(difference) as u64, Relaxed);
             *reported = count;
         }
     }

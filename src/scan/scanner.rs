@@ -1,3 +1,4 @@
+use alloc::sync::Arc;
 use core::ops::Range;
 
 #[cfg(test)]
@@ -24,25 +25,24 @@ use super::positions::Positions;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    delimiter: Delimiter,
-    max_length: usize,
-    unterminated: Unterminated,
+    rules: Arc<Rules>,
     state: State,
-    /// The bytes at the front that hold no whole terminator.
-    fruitless: Fruitless,
+    /// So many bytes were shown in vain. More: the search goes on. Fewer: it is another buffer, and starts anew.
+    shown: usize,
+    /// So many of the last of them need a second look: fewer than the longest terminator has.
+    unsearched: u8,
+    /// So many of the last of them may be part of a terminator, depending on what follows. At least `unsearched`.
+    unsettled: u8,
     /// Where in the stream the next byte shown stands.
     offset: u64,
 }
 
-/// What a search without result has learnt: `settled <= searched <= shown`. All 0 at a line's start.
-#[derive(Clone, Copy, Debug, Default)]
-struct Fruitless {
-    /// So many bytes were shown. More: the search goes on. Fewer: it is another buffer, and starts anew.
-    shown: usize,
-    /// So many need no second look.
-    searched: usize,
-    /// So many are content, whatever follows.
-    settled: usize,
+/// What it is told once. Clones share it, until one is told otherwise.
+#[derive(Clone, Debug)]
+struct Rules {
+    delimiter: Delimiter,
+    max_length: usize,
+    unterminated: Unterminated,
 }
 
 /// ```text
@@ -113,11 +113,11 @@ impl Scanner {
     /// and then the caller's memory is the limit.
     pub fn new(delimiter: Delimiter, max_length: usize, unterminated: Unterminated) -> Self {
         Self {
-            delimiter,
-            max_length,
-            unterminated,
+            rules: Arc::new(Rules { delimiter, max_length, unterminated }),
             state: State::Line { bare: false },
-            fruitless: Fruitless::default(),
+            shown: 0,
+            unsearched: 0,
+            unsettled: 0,
             offset: 0,
         }
     }
@@ -128,18 +128,18 @@ impl Scanner {
     #[inline]
     pub fn scan(&mut self, bytes: &[u8]) -> Option<Verdict> {
         let State::Line { bare } = self.state else { return self.scan_piece(bytes, usize::MAX) };
-        let is_same = self.fruitless.shown <= bytes.len();
+        let is_same = self.shown <= bytes.len();
         let search = self.find(bytes);
         let bare = (bare & is_same) | search.bare;
         if let Some((content, terminator)) = search.found {
             let kind = match bare {
-                _ if content > self.max_length => Kind::TooLong,
+                _ if content > self.rules.max_length => Kind::TooLong,
                 true => Kind::BareTerminator,
                 false => Kind::Line,
             };
             return Some(self.verdict(kind, content, Some(terminator), content + terminator.length()));
         }
-        if bytes.len() < self.max_length.saturating_add(self.delimiter.max_terminator_length()) {
+        if bytes.len() < self.rules.max_length.saturating_add(self.rules.delimiter.max_terminator_length()) {
             self.state = State::Line { bare };
             return None;
         }
@@ -159,14 +159,14 @@ impl Scanner {
         bytes: &[u8],
         mut each: impl FnMut(usize, usize, usize) -> bool,
     ) -> usize {
-        let Some(last_byte) = self.delimiter.last_byte() else { return 0 };
-        if self.is_skipping() || self.fruitless.shown > 0 {
+        let Some(last_byte) = self.rules.delimiter.last_byte() else { return 0 };
+        if self.is_skipping() || self.shown > 0 {
             return 0;
         }
         let mut start = 0;
         let mut positions = Positions::new(last_byte, bytes);
         let goes_on = positions.all(|at| {
-            let length = self.delimiter.content_end(&bytes[start..at]);
+            let length = self.rules.delimiter.content_end(&bytes[start..at]);
             let next = at + 1;
             let goes_on = each(start, start + length, next);
             start = next;
@@ -178,8 +178,8 @@ impl Scanner {
         if goes_on {
             // What is behind the last line need not be searched again.
             let rest = &bytes[start..];
-            let settled = self.delimiter.content_end(rest);
-            self.fruitless = Fruitless { shown: rest.len(), searched: rest.len(), settled };
+            let settled = self.rules.delimiter.content_end(rest);
+            self.keep(rest.len(), rest.len(), settled);
         }
         start
     }
@@ -190,17 +190,17 @@ impl Scanner {
         if let Some(verdict) = self.scan(bytes) {
             return Some(verdict);
         }
-        let kind = match (self.state, self.unterminated) {
+        let kind = match (self.state, self.rules.unterminated) {
             _ if bytes.is_empty() => {
                 self.reset();
                 return None;
             }
             (State::Skipping, _) => Kind::Piece,
-            _ if bytes.len() > self.max_length => Kind::TooLong,
+            _ if bytes.len() > self.rules.max_length => Kind::TooLong,
             (_, Unterminated::Report) => Kind::Unterminated,
             // A CR that waited for its LF is now known to be alone.
             (State::Line { bare }, _)
-                if bare | (self.fruitless.searched < bytes.len() && self.delimiter == Delimiter::CrLf) =>
+                if bare | (self.searched() < bytes.len() && self.rules.delimiter == Delimiter::CrLf) =>
             {
                 Kind::BareTerminator
             }
@@ -214,7 +214,7 @@ impl Scanner {
     /// be empty. `None`: more bytes are needed. `max_length` does not apply.
     pub fn scan_piece(&mut self, bytes: &[u8], limit: usize) -> Option<Verdict> {
         let limit = limit.max(1);
-        let longest = limit.saturating_add(self.delimiter.max_terminator_length() - 1);
+        let longest = limit.saturating_add(self.rules.delimiter.max_terminator_length() - 1);
         let window = &bytes[..bytes.len().min(longest)];
         let search = self.find(window);
         if let Some((content, terminator)) = search.found {
@@ -259,17 +259,17 @@ impl Scanner {
 
     /// Applies to the line under way too, where its verdict has not been given.
     pub fn set_max_length(&mut self, max_length: usize) {
-        self.max_length = max_length;
+        Arc::make_mut(&mut self.rules).max_length = max_length;
     }
 
     /// The limit for a line's content, in bytes.
     pub fn max_length(&self) -> usize {
-        self.max_length
+        self.rules.max_length
     }
 
     /// What ends a line.
     pub fn delimiter(&self) -> &Delimiter {
-        &self.delimiter
+        &self.rules.delimiter
     }
 
     /// Where in the stream the next byte shown stands: the number of bytes taken before it.
@@ -285,14 +285,31 @@ impl Scanner {
     /// The first terminator in `bytes`. Goes on where the last search stopped.
     #[inline]
     fn find(&mut self, bytes: &[u8]) -> Search {
-        let Fruitless { shown, searched, settled } = self.fruitless;
-        if shown == bytes.len() {
-            return Search { found: None, searched, settled, bare: false };
+        if self.shown == bytes.len() {
+            let settled = self.shown.saturating_sub(self.unsettled.into());
+            return Search { found: None, searched: self.searched(), settled, bare: false };
         }
-        let from = if shown < bytes.len() { searched } else { 0 };
-        let search = self.delimiter.find(bytes, from);
-        self.fruitless = Fruitless { shown: bytes.len(), searched: search.searched, settled: search.settled };
+        let from = if self.shown < bytes.len() { self.searched() } else { 0 };
+        let search = self.rules.delimiter.find(bytes, from);
+        if search.found.is_none() {
+            self.keep(bytes.len(), search.searched, search.settled);
+        }
         search
+    }
+
+    /// So many of the bytes shown need no second look.
+    #[inline]
+    fn searched(&self) -> usize {
+        self.shown.saturating_sub(self.unsearched.into())
+    }
+
+    /// What a search without result has learnt of `shown` bytes: `searched` of them need no second look, and `settled` are
+    /// content, whatever follows.
+    #[inline]
+    fn keep(&mut self, shown: usize, searched: usize, settled: usize) {
+        self.shown = shown;
+        // A terminator has at most 64 bytes.
+        (self.unsearched, self.unsettled) = ((shown - searched) as u8, (shown - settled) as u8);
     }
 
     /// A verdict about `content` bytes at the front, of which as many are shown as its kind allows; `consumed` bytes go.
@@ -304,14 +321,11 @@ impl Scanner {
         terminator: Option<Terminator>,
         consumed: usize,
     ) -> Verdict {
-        let content = if kind == Kind::TooLong { self.max_length } else { content };
+        let content = if kind == Kind::TooLong { self.rules.max_length } else { content };
         let verdict = Verdict { kind, content: 0..content, terminator, consumed, offset: self.offset };
         let is_within_line = terminator.is_none() && (kind == Kind::Piece || self.is_skipping());
         if is_within_line {
-            let Fruitless { shown, searched, settled } = &mut self.fruitless;
-            for count in [shown, searched, settled] {
-                *count = count.saturating_sub(consumed);
-            }
+            self.shown = self.shown.saturating_sub(consumed);
             self.offset = self.offset.saturating_add(consumed as u64);
         } else {
             self.start_line(consumed);
@@ -322,7 +336,7 @@ impl Scanner {
     #[inline]
     fn start_line(&mut self, taken: usize) {
         self.state = State::Line { bare: false };
-        self.fruitless = Fruitless::default();
+        self.keep(0, 0, 0);
         self.offset = self.offset.saturating_add(taken as u64);
     }
 }

@@ -1,15 +1,13 @@
-use std::boxed::Box;
 use std::format;
 use std::future::Future;
 use std::io;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use std::vec::Vec;
 
 use crate::connection::{Connection, Error, clock};
-
-type Handling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// A handler that answers each line with what `f` makes of it, and a bad line with what is wrong with it.
 ///
@@ -27,29 +25,56 @@ type Handling = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 /// Server::new().serve(listener, upper, std::future::pending::<()>()).await;
 /// # }
 /// ```
-pub fn reply<R: AsRef<[u8]> + Send>(
-    mut f: impl FnMut(&[u8]) -> R + Clone + Send + Sync + 'static,
-) -> impl Fn(Connection) -> Handling + Clone + Send + Sync + 'static {
-    reply_into(move |line, reply| reply.extend_from_slice(f(line).as_ref()))
+pub fn reply<R, F>(f: F) -> impl Fn(Connection) -> Replies<Returned<R, F>> + Clone + Send + Sync + 'static
+where
+    R: AsRef<[u8]> + Send + 'static,
+    F: FnMut(&[u8]) -> R + Clone + Send + Sync + 'static,
+{
+    move |connection| Replies { connection, f: Returned(f.clone(), PhantomData) }
 }
 
 /// [`reply`] without an allocation for each line: `f` appends its reply to an empty `Vec`.
-pub fn reply_into(
-    f: impl FnMut(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static,
-) -> impl Fn(Connection) -> Handling + Clone + Send + Sync + 'static {
-    move |connection| Box::pin(Replies { connection, f: f.clone() })
+pub fn reply_into<F>(f: F) -> impl Fn(Connection) -> Replies<F> + Clone + Send + Sync + 'static
+where
+    F: FnMut(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static,
+{
+    move |connection| Replies { connection, f: f.clone() }
 }
 
-/// What [`reply_into`] does with a connection. By hand, since an async fn would keep room for all of it while it waits.
-struct Replies<F> {
+/// What [`reply`] and [`reply_into`] do with a connection. By hand, since an async fn would keep room for all of it while it waits,
+/// and with a type that is known, so that it needs no memory of its own.
+#[must_use = "futures do nothing unless polled"]
+pub struct Replies<F> {
     connection: Connection,
     f: F,
+}
+
+/// Of a function that returns its reply.
+pub struct Returned<R, F>(F, PhantomData<fn() -> R>);
+
+/// What puts a reply into an empty `Vec`.
+pub trait Answer {
+    fn answer(&mut self, line: &[u8], reply: &mut Vec<u8>);
+}
+
+impl<R: AsRef<[u8]>, F: FnMut(&[u8]) -> R> Answer for Returned<R, F> {
+    #[inline]
+    fn answer(&mut self, line: &[u8], reply: &mut Vec<u8>) {
+        reply.extend_from_slice(self.0(line).as_ref());
+    }
+}
+
+impl<F: FnMut(&[u8], &mut Vec<u8>)> Answer for F {
+    #[inline]
+    fn answer(&mut self, line: &[u8], reply: &mut Vec<u8>) {
+        self(line, reply);
+    }
 }
 
 // Nothing in it is pinned.
 impl<F> Unpin for Replies<F> {}
 
-impl<F: FnMut(&[u8], &mut Vec<u8>)> Future for Replies<F> {
+impl<F: Answer> Future for Replies<F> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -57,7 +82,7 @@ impl<F: FnMut(&[u8], &mut Vec<u8>)> Future for Replies<F> {
     }
 }
 
-impl<F: FnMut(&[u8], &mut Vec<u8>)> Replies<F> {
+impl<F: Answer> Replies<F> {
     fn poll_replies(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { connection, f } = self;
         let mut reply = Vec::new();
@@ -68,7 +93,7 @@ impl<F: FnMut(&[u8], &mut Vec<u8>)> Replies<F> {
                 let due_at = *due_at.get_or_insert_with(|| clock::begin() + Duration::from_millis(1));
                 reply.clear();
                 match line {
-                    Ok(line) => f(line, &mut reply),
+                    Ok(line) => f.answer(line, &mut reply),
                     Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
                 }
                 if let Err(error) = queue.push(&reply) {

@@ -197,11 +197,11 @@ async fn idle() -> Outcome {
     let again = each()?;
     drop(peers);
     println!("{MANY} idle connections, memory of the server for each");
-    Ok(shown("  that has not said anything", silent, 1600.0, "B")
-        & shown("  that has been served a line", served, 1600.0, "B")
-        & shown("  that has been served 1800 lines at once", burst, 1600.0, "B")
+    Ok(shown("  that has not said anything", silent, 1280.0, "B")
+        & shown("  that has been served a line", served, 1280.0, "B")
+        & shown("  that has been served 1800 lines at once", burst, 1280.0, "B")
         & shown("  that has gone, over 1.2 times what was there before", left, 1024.0, "B")
-        & shown("  that came after those had gone", again, 1600.0, "B"))
+        & shown("  that came after those had gone", again, 1400.0, "B"))
 }
 
 async fn crowd(server: &Server) -> io::Result<Vec<TcpStream>> {

@@ -1,6 +1,7 @@
 //! What answers a client: a handler of ours, or a command.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use clap::ValueEnum;
@@ -74,11 +75,29 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Answers all of a client's lines. `local` is where it has connected to.
-    pub(super) async fn to(self, connection: Connection, local: &Address) -> io::Result<()> {
+    /// Answers all of a client's lines, and drops `present` when that is done. `local` is where it has connected to. In a box, so that
+    /// a connection takes no more memory than what answers it needs.
+    pub(super) fn to(
+        &self,
+        connection: Connection,
+        local: &Arc<Address>,
+        present: impl Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
         match self {
-            Self::Handler(handler) => answer(connection, handler).await,
-            Self::Exec(exec) => exec.answer(connection, local).await,
+            Self::Handler(handler) => {
+                let answered = answer(connection, *handler);
+                Box::pin(async move {
+                    let _present = present;
+                    answered.await
+                })
+            }
+            Self::Exec(exec) => {
+                let (exec, local) = (Arc::clone(exec), Arc::clone(local));
+                Box::pin(async move {
+                    let _present = present;
+                    exec.answer(connection, &local).await
+                })
+            }
         }
     }
 }
@@ -91,7 +110,7 @@ pub(crate) async fn upper(connection: Connection) -> io::Result<()> {
 /// A line that cannot be taken or answered gets an error line; the next one still comes.
 async fn answer(connection: Connection, handler: Handler) -> io::Result<()> {
     match log::shows_lines() {
-        true => answer_and_tell(connection, handler).await,
+        true => Box::pin(answer_and_tell(connection, handler)).await,
         false => reply_into(move |line, reply| handler.reply(line, reply))(connection).await,
     }
 }
