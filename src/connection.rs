@@ -84,7 +84,7 @@ use crate::error::LineError;
 /// - past 64 KiB (a server's `max_unsent`),
 /// - by [`flush`](Self::flush) and [`send_line`](Self::send_line),
 /// - at once where lines are being answered that were read more than a millisecond ago. A handler of a server that answered
-///   the lines before quickly, and now holds up its thread for each, is seen to do so at the eighth of them at the latest; one
+///   the lines before quickly, and now holds up its thread for each, is seen to do so at the 32nd of them at the latest; one
 ///   that waits, at the first.
 ///
 /// So lines that came together are answered with one write, and a single one at once. A handler that waits for something

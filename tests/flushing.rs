@@ -253,7 +253,7 @@ fn a_handler_that_begins_to_hold_up_its_thread_holds_up_few_replies() {
     let _in = clock.enter();
     let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
     let received = script.clone();
-    let handler = move |conn| gets_slow(conn, received, 7, async || pass(WORK));
+    let handler = move |conn| gets_slow(conn, received, 31, async || pass(WORK));
     let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
     run(&script, Server::new().serve_one(accepted, handler));
     assert_eq!(script.received().len(), 100);

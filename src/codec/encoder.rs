@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 
 use crate::error::EncodeError;
 use crate::scan::Delimiter;
@@ -43,7 +43,11 @@ impl LineEncoder {
         let terminator = self.terminator();
         dst.reserve(line.len() + terminator.len());
         dst.extend_from_slice(line);
-        dst.extend_from_slice(terminator);
+        match *terminator {
+            // Without a call.
+            [byte] => dst.put_u8(byte),
+            _ => dst.extend_from_slice(terminator),
+        }
         // Judged as it will be read.
         match self.0.delimiter.conflict(line, &dst[start..]) {
             None => Ok(()),

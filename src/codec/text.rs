@@ -114,15 +114,17 @@ impl TextCodec {
 impl Walk {
     /// Takes one item off the front of `buffer` as text, checked and copied by itself.
     pub(crate) fn cut_text(&mut self, item: Item, buffer: &mut BytesMut) -> Result<ByteString, LineError> {
-        let line = item.cut(buffer)?;
-        match compat::from_utf8(&line) {
-            Ok(text) => Ok(ByteString::from(text)),
-            Err(error) => {
-                self.count_not_utf8(item.kind);
-                let valid_up_to = error.valid_up_to();
-                Err(LineError::NotUtf8 { line, valid_up_to })
+        let valid_up_to = match compat::from_utf8(&buffer[..item.content]) {
+            Ok(text) if !item.kind.is_bad() => {
+                let text = ByteString::from(text);
+                buffer.advance(item.consumed);
+                return Ok(text);
             }
-        }
+            checked => checked.map_or_else(|error| error.valid_up_to(), str::len),
+        };
+        let line = item.cut(buffer)?;
+        self.count_not_utf8(item.kind);
+        Err(LineError::NotUtf8 { line, valid_up_to })
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// To look at the clock costs as much as a short line. Where the last look was no longer ago than this, the time that it showed
-/// is taken for `UNLOOKED` lines more.
+/// is taken for some lines more: first for 7, and for twice as many each time, up to 31.
 const QUICK: Duration = Duration::from_micros(100);
-const UNLOOKED: u8 = 7;
+const FIRST: u8 = 7;
+const MOST: u8 = 31;
 
 std::thread_local! {
     /// `None`: nobody says where a poll begins, and before it anything may have been waited for.
@@ -17,16 +18,19 @@ std::thread_local! {
 #[derive(Clone, Copy, Default)]
 struct Seen {
     at: Option<Instant>,
+    /// For so many lines more.
     unlooked: u8,
+    /// It was for so many.
+    of: u8,
 }
 
-/// When it was not long ago, for who asks at each line. Within [a poll](within_poll), a line that takes long may go unseen for
-/// seven more; one that was waited for does not.
+/// When it was not long ago, for who asks at each line. Within [a poll](within_poll), a line that takes long may go unseen for 31
+/// more; one that was waited for does not.
 #[inline]
 pub(crate) fn now() -> Instant {
     match SEEN.get() {
-        Some(Seen { at: Some(at), unlooked: unlooked @ 1.. }) => {
-            SEEN.set(Some(Seen { at: Some(at), unlooked: unlooked - 1 }));
+        Some(Seen { at: Some(at), unlooked: unlooked @ 1.., of }) => {
+            SEEN.set(Some(Seen { at: Some(at), unlooked: unlooked - 1, of }));
             at
         }
         seen => look(seen),
@@ -36,9 +40,10 @@ pub(crate) fn now() -> Instant {
 #[cold]
 fn look(seen: Option<Seen>) -> Instant {
     let now = begin();
-    if let Some(Seen { at: Some(last), .. }) = seen {
-        let unlooked = if now.duration_since(last) < QUICK { UNLOOKED } else { 0 };
-        SEEN.set(Some(Seen { at: Some(now), unlooked }));
+    if let Some(Seen { at: Some(last), of, .. }) = seen {
+        let is_quick = now.duration_since(last) < QUICK;
+        let unlooked = if is_quick { (2 * of + 1).clamp(FIRST, MOST) } else { 0 };
+        SEEN.set(Some(Seen { at: Some(now), unlooked, of: unlooked }));
     }
     now
 }
@@ -47,7 +52,7 @@ fn look(seen: Option<Seen>) -> Instant {
 pub(crate) fn begin() -> Instant {
     let now = Instant::now();
     if SEEN.get().is_some() {
-        SEEN.set(Some(Seen { at: Some(now), unlooked: 0 }));
+        SEEN.set(Some(Seen { at: Some(now), ..Seen::default() }));
     }
     now
 }
@@ -95,15 +100,15 @@ mod tests {
     async fn the_clock_is_looked_at_seldom_where_lines_are_quick() {
         assert_eq!(looks(100, 1), 100, "outside of a poll");
         for _ in 0..2 {
-            // The first two, and one of eight.
-            within_poll(|| assert_eq!(looks(2 + 80, 1), 2 + 10));
+            // The first two, one of the next 8 and of 16, and then one of 32.
+            within_poll(|| assert_eq!(looks(2 + 8 + 16 + 320, 1), 2 + 1 + 1 + 10));
             within_poll(|| assert_eq!(looks(100, 101), 100, "each takes long"));
         }
         within_poll(|| {
             assert_eq!(looks(2, 1), 2);
             assert_eq!(within_poll(|| looks(7, 1000)), 0, "none is seen to take long");
             assert_eq!(looks(100, 1000), 100);
-            assert_eq!(looks(1 + 7, 1), 1);
+            assert_eq!(looks(1 + 7, 1), 1, "the pace is found out anew");
             assert_eq!(begin(), Instant::now());
             assert_eq!(looks(2, 1000), 2);
         });

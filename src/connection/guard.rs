@@ -9,7 +9,7 @@ pub(super) enum Guard {
     /// Nothing was handed over yet, and there is no line end in the first `looked` bytes.
     #[cfg_attr(not(feature = "server"), allow(dead_code, reason = "only a server asks for it"))]
     Watching {
-        looked: u16,
+        looked: u32,
     },
     Refused,
 }
@@ -30,11 +30,11 @@ impl Guard {
             [] | [0x16] => return None,
             // A TLS record: handshake, version 3.x (RFC 8446, section 5.1).
             [0x16, 0x03, ..] => Some(TLS),
-            _ => match memchr2(b'\r', b'\n', &bytes[usize::from(*looked)..]) {
-                Some(end) => is_request_line(&bytes[..usize::from(*looked) + end]).then_some(HTTP),
+            _ => match memchr2(b'\r', b'\n', &bytes[*looked as usize..]) {
+                Some(end) => is_request_line(&bytes[..*looked as usize + end]).then_some(HTTP),
                 None => {
                     // Of more it would look again.
-                    *looked = bytes.len().try_into().unwrap_or(u16::MAX);
+                    *looked = bytes.len().try_into().unwrap_or(u32::MAX);
                     return None;
                 }
             },
@@ -99,7 +99,7 @@ mod tests {
             (b"\x16\x03\x01\x02\x00", Guard::Refused),
             (b"GET / HTTP/1.1\rx", Guard::Refused),
             (b"GET / HTTP/1.1", Guard::Watching { looked: 14 }),
-            (&[b'x'; 8192], Guard::Watching { looked: 8192 }),
+            (&[b'x'; 1 << 17], Guard::Watching { looked: 1 << 17 }),
             (b"\x16", Guard::WATCHING),
             (b"", Guard::WATCHING),
             (b"\x16\x04\n", Guard::Off),

@@ -33,7 +33,7 @@ pub struct Counters {
     pub lines: u64,
     /// Bad lines read, of all kinds.
     pub bad_lines: u64,
-    /// Bytes read.
+    /// Bytes read, whether they were handed over or not.
     pub bytes_read: u64,
     /// Bytes of them that were skipped.
     pub skipped_bytes: u64,

@@ -15,7 +15,7 @@ use crate::connection::{Connection, Error, clock};
 /// it is too long or would be read as two lines, is replaced by an error line.
 ///
 /// Replies to lines that came together go out together: when all of them are answered, and meanwhile about once a millisecond. Where
-/// `f` takes long for a line, at most eight replies wait for it.
+/// `f` takes long for a line, at most 32 replies wait for it, the fewer the fewer lines were answered quickly before.
 ///
 /// ```no_run
 /// # async fn run(listener: tokio::net::TcpListener) {
