@@ -184,7 +184,7 @@ impl Connection {
     where
         T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
     {
-        match self.inner().input.buffered() {
+        match self.inner_mut().input.buffered() {
             0 => {}
             bytes => return Err(Error::LeftOver { bytes }),
         }
@@ -379,7 +379,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bytes, Error>> {
         if let Some(request) = line {
-            if self.inner().output.is_reply_due {
+            if self.inner_mut().output.is_reply_due {
                 return Poll::Ready(Err(Error::Io(io::Error::other(
                     "a request was dropped; its reply is still to come",
                 ))));

@@ -11,7 +11,7 @@ use lineframe::{
     Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, Timeout,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -254,5 +254,27 @@ async fn a_connection_may_be_read_through_another() -> io::Result<()> {
     assert_eq!(reader.next_line().await?.unwrap(), Ok("one".into()));
     assert_eq!(reader.next_line().await?.unwrap(), Ok("two".into()));
     assert!(reader.next_line().await?.is_none());
+    Ok(())
+}
+
+/// What the halves have left behind is seen by what looks at it first.
+#[tokio::test]
+async fn a_connection_is_whole_as_soon_as_its_halves_are_dropped() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    peer.write_all(b"STARTTLS\nnot yet secret\n").await?;
+    let (mut reader, writer) = conn.split();
+    assert_eq!(reader.next_line().await?.unwrap(), Ok("STARTTLS".into()));
+    drop((reader, writer));
+    let upgraded = conn.upgrade(async |io| Ok(io)).await;
+    assert!(matches!(upgraded, Err(Error::LeftOver { bytes: 15, .. })), "{upgraded:?}");
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("not yet secret".into()));
+
+    assert!(is_waiting(conn.request("a")));
+    drop(conn.split());
+    let refused = timeout(SECOND, conn.request("b")).await;
+    assert!(matches!(refused, Ok(Err(Error::Io(_)))), "the reply to the first is still to come");
+    peer.write_all(b"A\n").await?;
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("A".into()));
     Ok(())
 }
