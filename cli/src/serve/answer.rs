@@ -40,32 +40,47 @@ impl Handler {
 }
 
 /// Puts `line` in upper case into `upper`. As `make_ascii_uppercase` of a copy, which reads again what has just been written, and takes
-/// what is left over behind its last sixteen bytes one by one: here the last sixteen, or eight, are taken together, some of
+/// what is left over behind its last thirty-two bytes one by one: here the last sixteen, or eight, are taken together, some of
 /// them a second time.
 fn make_upper(line: &[u8], upper: &mut Vec<u8>) {
-    fn in_pieces<const SIZE: usize>(line: &[u8], upper: &mut [u8]) -> bool {
-        let make = |line: &[u8; SIZE], upper: &mut [u8; SIZE]| {
-            let mut piece = *line;
-            piece.make_ascii_uppercase();
-            *upper = piece;
-        };
+    fn in_pieces<const SIZE: usize>(
+        line: &[u8],
+        upper: &mut [u8],
+        make: fn([u8; SIZE]) -> [u8; SIZE],
+    ) -> bool {
         let (Some(last), Some(upper_last)) = (line.last_chunk(), upper.last_chunk_mut()) else {
             return false;
         };
-        make(last, upper_last);
+        *upper_last = make(*last);
         for (piece, upper) in line.chunks_exact(SIZE).zip(upper.chunks_exact_mut(SIZE)) {
             if let (Some(piece), Some(upper)) = (piece.first_chunk(), upper.first_chunk_mut()) {
-                make(piece, upper);
+                *upper = make(*piece);
             }
         }
         true
     }
+    let sixteen = |mut piece: [u8; 16]| {
+        piece.make_ascii_uppercase();
+        piece
+    };
     upper.clear();
     upper.resize(line.len(), 0);
-    if !in_pieces::<16>(line, upper) && !in_pieces::<8>(line, upper) {
+    if !in_pieces(line, upper, sixteen) && !in_pieces(line, upper, eight_upper) {
         upper.copy_from_slice(line);
         upper.make_ascii_uppercase();
     }
+}
+
+/// All eight at once, which compilers make of sixteen bytes and not of these.
+fn eight_upper(bytes: [u8; 8]) -> [u8; 8] {
+    let of_each = |byte: u8| u64::from_ne_bytes([byte; 8]);
+    let bytes = u64::from_ne_bytes(bytes);
+    // No byte of these sums carries into the next. The highest bit of each says whether it is that letter or one behind it.
+    let low = bytes & of_each(0x7f);
+    let from_a = low + of_each(0x80 - b'a');
+    let behind_z = low + of_each(0x7f - b'z');
+    let is_lower = (from_a ^ behind_z) & !bytes & of_each(0x80);
+    (bytes ^ (is_lower >> 2)).to_ne_bytes()
 }
 
 #[derive(Clone)]
