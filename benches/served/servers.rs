@@ -9,13 +9,22 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LinesCodec};
 
 /// By name. The first is what the others are measured by; `lineframe serve` is a program of its own.
-pub(crate) const KINDS: [&str; 5] =
-    ["raw", "read_until", "Framed + LinesCodec", "Server, reply_into", "Server, next_line"];
+pub(crate) const KINDS: [&str; 6] = [
+    "raw",
+    "raw, current-thread",
+    "read_until",
+    "Framed + LinesCodec",
+    "Server, reply_into",
+    "Server, next_line",
+];
 
 /// Serves for ever, after it has said where.
 pub(crate) fn serve(kind: &str) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let mut runtime = match kind {
+        "raw, current-thread" => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.enable_all().build()?.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         println!("listening {}", listener.local_addr()?);
         match kind {
@@ -31,7 +40,7 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 match kind {
-                    "raw" => tokio::spawn(raw(stream)),
+                    "raw" | "raw, current-thread" => tokio::spawn(raw(stream)),
                     "read_until" => tokio::spawn(read_until(stream)),
                     _ => tokio::spawn(framed(stream)),
                 };

@@ -5,7 +5,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::found::{Found, FoundIter, Line};
-use super::walk::{Item, Walk};
+use super::item::Item;
+use super::walk::Walk;
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 

@@ -2,7 +2,7 @@ use std::iter::FusedIterator;
 use std::slice;
 use std::vec::Vec;
 
-use super::walk::{Item, ItemKind};
+use super::item::{Item, ItemKind};
 
 /// Where the lines of a batch lie in its bytes, in order, never overlapping.
 ///
@@ -88,13 +88,22 @@ impl Found {
 impl Other {
     #[inline(always)]
     fn line(self, max_length: usize) -> Line {
-        let kind = match self.kind {
+        // By itself, so that compilers do not jump through a table for every line.
+        let kind = match matches!(self.kind, OtherKind::Line) {
+            true => ItemKind::Line,
+            false => self.bad(max_length),
+        };
+        Line { start: self.start as usize, end: self.end as usize, kind }
+    }
+
+    #[cold]
+    fn bad(self, max_length: usize) -> ItemKind {
+        match self.kind {
             OtherKind::Line => ItemKind::Line,
             OtherKind::TooLong => ItemKind::TooLong { max_length },
             OtherKind::Unterminated => ItemKind::Unterminated,
             OtherKind::BareTerminator => ItemKind::BareTerminator,
-        };
-        Line { start: self.start as usize, end: self.end as usize, kind }
+        }
     }
 }
 

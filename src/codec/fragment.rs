@@ -4,7 +4,8 @@ use std::{fmt, io};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::walk::{ItemKind, Step};
+use super::item::ItemKind;
+use super::walk::Step;
 use super::{CodecCounters, LineCodec};
 use crate::error::EncodeError;
 

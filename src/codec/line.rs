@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::encoder::LineEncoder;
+use super::item::Item;
 use super::room::Room;
-use super::walk::{Item, Walk};
+use super::walk::Walk;
 use super::{CodecCounters, LineCodecBuilder};
 use crate::error::{EncodeError, LineError, TooManyBytes};
 use crate::scan::Delimiter;

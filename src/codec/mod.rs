@@ -6,6 +6,7 @@ mod counters;
 mod encoder;
 mod found;
 mod fragment;
+mod item;
 mod line;
 mod room;
 #[cfg(feature = "text")]

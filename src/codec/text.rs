@@ -7,9 +7,9 @@ use simdutf8::{basic, compat};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::batch::Batch;
+use super::item::{Item, ItemKind};
 #[cfg(feature = "net")]
 use super::walk::Walk;
-use super::walk::{Item, ItemKind};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 

@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::CodecCounters;
 use super::builder::MAX_BLOCK_LENGTH;
+use super::item::{Item, ItemKind};
 use crate::error::{LineError, TooManyBytes};
 use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 
@@ -52,33 +53,6 @@ pub(super) enum Step {
     /// So many bytes that belong to no item. Take them off, ask again.
     Drop(usize),
     Item(Item),
-}
-
-/// An item and where it lies at the front of the bytes shown.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Item {
-    pub(super) kind: ItemKind,
-    pub(super) content: usize,
-    /// Content, terminator and, in `TooLong`, what was skipped so far.
-    pub(super) consumed: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ItemKind {
-    Line,
-    /// Counted bytes, all of them.
-    Block,
-    TooLong {
-        max_length: usize,
-    },
-    Unterminated,
-    BareTerminator,
-    Incomplete {
-        expected: usize,
-    },
-    Piece {
-        is_last: bool,
-    },
 }
 
 impl Walk {
@@ -147,21 +121,24 @@ impl Walk {
             return 0;
         }
         let max_length = self.scanner.max_length();
-        let (mut lines, mut content, mut too_long, mut skipped) = (0, 0, 0, 0);
+        // Of a terminator's bytes those before its last.
+        let (mut lines, mut before_last, mut too_long, mut skipped) = (0, 0, 0, 0);
         let taken = self.scanner.scan_lines(bytes, |start, end, next| {
             if end - start > max_length {
                 too_long += 1;
-                content += max_length;
                 skipped += next - start - max_length;
                 return each(start, start + max_length, true);
             }
             lines += 1;
-            content += end - start;
+            if next - end > 1 {
+                before_last += next - end - 1;
+            }
             each(start, end, false)
         });
-        self.lines += lines;
-        self.content_bytes += content as u64;
-        self.terminator_bytes += (taken - content - skipped) as u64;
+        let terminators = lines + before_last;
+        self.lines += lines as u64;
+        self.terminator_bytes += terminators as u64;
+        self.content_bytes += (taken - terminators - skipped) as u64;
         if too_long > 0 {
             let others = self.others();
             others.too_long += too_long;
@@ -475,47 +452,5 @@ impl Walk {
             ItemKind::BareTerminator => &mut self.others().bare_terminator,
             ItemKind::Incomplete { .. } => &mut self.others().incomplete,
         }
-    }
-}
-
-impl Item {
-    /// Takes the item off the front of `buffer`, without a copy.
-    #[inline(always)]
-    pub(crate) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
-        match self.kind {
-            ItemKind::Line => Ok(self.cut_bytes(buffer)),
-            bad => bad.with(self.cut_bytes(buffer)),
-        }
-    }
-
-    #[inline(always)]
-    pub(super) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
-        if self.content == 0 {
-            // An empty slice would keep the whole buffer alive.
-            buffer.advance(self.consumed);
-            return Bytes::new();
-        }
-        let mut bytes = buffer.split_to(self.consumed);
-        bytes.truncate(self.content);
-        bytes.freeze()
-    }
-}
-
-impl ItemKind {
-    #[inline]
-    pub(super) fn is_bad(self) -> bool {
-        !matches!(self, Self::Line | Self::Block | Self::Piece { .. })
-    }
-
-    /// The item with its content in it.
-    #[inline]
-    pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {
-        Err(match self {
-            Self::Line | Self::Block | Self::Piece { .. } => return Ok(bytes),
-            Self::TooLong { max_length } => LineError::TooLong { prefix: bytes, max_length },
-            Self::Unterminated => LineError::Unterminated { line: bytes },
-            Self::BareTerminator => LineError::BareTerminator { line: bytes },
-            Self::Incomplete { expected } => LineError::Incomplete { bytes, expected },
-        })
     }
 }

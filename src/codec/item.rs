@@ -1,0 +1,72 @@
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::error::LineError;
+
+/// An item and where it lies at the front of the bytes shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Item {
+    pub(super) kind: ItemKind,
+    pub(super) content: usize,
+    /// Content, terminator and, in `TooLong`, what was skipped so far.
+    pub(super) consumed: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ItemKind {
+    Line,
+    /// Counted bytes, all of them.
+    Block,
+    TooLong {
+        max_length: usize,
+    },
+    Unterminated,
+    BareTerminator,
+    Incomplete {
+        expected: usize,
+    },
+    Piece {
+        is_last: bool,
+    },
+}
+
+impl Item {
+    /// Takes the item off the front of `buffer`, without a copy.
+    #[inline(always)]
+    pub(crate) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
+        match self.kind {
+            ItemKind::Line => Ok(self.cut_bytes(buffer)),
+            bad => bad.with(self.cut_bytes(buffer)),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
+        if self.content == 0 {
+            // An empty slice would keep the whole buffer alive.
+            buffer.advance(self.consumed);
+            return Bytes::new();
+        }
+        let mut bytes = buffer.split_to(self.consumed);
+        bytes.truncate(self.content);
+        bytes.freeze()
+    }
+}
+
+impl ItemKind {
+    #[inline]
+    pub(super) fn is_bad(self) -> bool {
+        !matches!(self, Self::Line | Self::Block | Self::Piece { .. })
+    }
+
+    /// The item with its content in it.
+    #[inline]
+    pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {
+        Err(match self {
+            Self::Line | Self::Block | Self::Piece { .. } => return Ok(bytes),
+            Self::TooLong { max_length } => LineError::TooLong { prefix: bytes, max_length },
+            Self::Unterminated => LineError::Unterminated { line: bytes },
+            Self::BareTerminator => LineError::BareTerminator { line: bytes },
+            Self::Incomplete { expected } => LineError::Incomplete { bytes, expected },
+        })
+    }
+}
