@@ -220,7 +220,6 @@ impl Server {
             let seat = sessions.0.take();
             let at = seat.at();
             let session = self.clone().session(accepted, handler.clone(), permit, seat);
-
             sessions.0.runs(at, tokio::spawn(session).abort_handle());
         }
     }
