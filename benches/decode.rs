@@ -70,6 +70,14 @@ const DECODERS: &[Contender] = &[
         let (count, last) = ends.fold((0, 0), |(count, _), at| (count + 1, at + 1));
         (count, last - count)
     }),
+    contender("memchr, `split_to`, `freeze`", |bytes| {
+        feed(bytes, |buffer| {
+            let end = memchr::memchr(b'\n', buffer)?;
+            let mut line = buffer.split_to(end + 1);
+            line.truncate(end);
+            Some(one(black_box(line.freeze()).len()))
+        })
+    }),
     contender("**LineCodec** `Bytes`", |bytes| {
         decode(LineCodec::new(), bytes, |line: Result<Bytes, _>| one(line.unwrap().len()))
     }),

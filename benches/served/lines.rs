@@ -4,7 +4,7 @@ use crate::process::{Failed, Figures, Load, Running, load, own, serve};
 use crate::table::{beside_the_first, head};
 use crate::{Asked, servers};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const SERVE: &str = "lineframe serve";
 
 const CASES: [Load; 9] = [

@@ -73,7 +73,7 @@ impl Load {
 
     fn once(&self, running: &Running, cores: &[usize]) -> Result<Figures, Failed> {
         let output = on_cores(cores, &lineframe()?)
-            .args(["bench", "--json", "--duration", "2s", "--warm-up", "300ms"])
+            .args(["bench", "--json", "--duration", "1s", "--warm-up", "300ms"])
             .args(["--threads", &cores.len().to_string()])
             .args(["--server-pid", &running.process.id().to_string()])
             .args(["--connections", &self.connections.to_string(), "--window", &self.window.to_string()])

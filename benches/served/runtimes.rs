@@ -13,7 +13,7 @@ use crate::process::{Failed, Figures, Load, Running, load, own};
 use crate::servers::upper;
 use crate::table::{beside_the_first, head};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 /// A runtime. `interval` is Tokio's `event_interval`: after so many turns of tasks it looks for what has come.
 struct Runtime {

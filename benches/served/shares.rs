@@ -4,7 +4,7 @@ use crate::Asked;
 use crate::process::{Failed, Load, load, serve};
 use crate::table::{head, median, spread};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 
 const CASES: [Load; 4] = [load(64, 1, 64), load(512, 1, 64), load(64, 256, 64), load(512, 256, 64)];
 
