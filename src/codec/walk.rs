@@ -100,6 +100,14 @@ impl Walk {
     /// The next item at the front of `buffer`, which is left as it is but for bytes that belong to no item.
     #[inline]
     pub(crate) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
+        match self.whole_line(buffer) {
+            None => self.next_item_of_any_kind(buffer, eof),
+            item => item,
+        }
+    }
+
+    #[inline(never)]
+    fn next_item_of_any_kind(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
         loop {
             match self.step(buffer, eof) {
                 Some(Step::Item(item)) => return Some(item),
@@ -107,6 +115,20 @@ impl Walk {
                 None => return None,
             }
         }
+    }
+
+    /// What [`step`](Self::step) makes of a good line at the front of `bytes` that has its terminator, for less. None: that has to be
+    /// asked, which does not search again.
+    #[inline]
+    fn whole_line(&mut self, bytes: &[u8]) -> Option<Item> {
+        if self.is_ahead() {
+            return None;
+        }
+        let (content, consumed) = self.scanner.scan_line(bytes)?;
+        self.lines += 1;
+        self.content_bytes += content as u64;
+        self.terminator_bytes += (consumed - content) as u64;
+        Some(Item { kind: ItemKind::Line, content, consumed })
     }
 
     /// Tells `each` line at the front of `bytes` that has its terminator, and whether it is too long, until that gives false; gives

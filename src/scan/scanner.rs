@@ -1,6 +1,9 @@
 use alloc::sync::Arc;
 use core::ops::Range;
 
+#[cfg(feature = "codec")]
+use memchr::memchr;
+
 #[cfg(test)]
 use super::delimiter::looks;
 use super::delimiter::{Delimiter, Search, Terminator};
@@ -182,6 +185,34 @@ impl Scanner {
             self.keep(rest.len(), rest.len(), settled);
         }
         start
+    }
+
+    /// What [`scan`](Self::scan) says of a good line at the front of `bytes`, its content's length and what it takes, for less. None: that
+    /// has to be asked.
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(crate) fn scan_line(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let Rules { delimiter, max_length, .. } = &*self.rules;
+        let last_byte = delimiter.last_byte()?;
+        if self.is_skipping() || self.shown > 0 {
+            return None;
+        }
+        // A line that is longer than this is not good.
+        let window =
+            bytes.get(..max_length.saturating_add(delimiter.max_terminator_length())).unwrap_or(bytes);
+        let found = memchr(last_byte, window);
+        #[cfg(test)]
+        looks::record(0..found.map_or(window.len(), |at| at + 1));
+        let Some(at) = found else {
+            self.keep(window.len(), window.len(), delimiter.content_end(window));
+            return None;
+        };
+        let length = delimiter.content_end(&bytes[..at]);
+        if length > *max_length {
+            return None;
+        }
+        self.offset = self.offset.saturating_add(at as u64 + 1);
+        Some((length, at + 1))
     }
 
     /// The same at the end of the stream: `bytes` are all that is left and no more will come. `None` where none is left;

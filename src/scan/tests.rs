@@ -66,6 +66,16 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
             consumed => Some(Verdict { kind: Kind::Line, content: 0..0, terminator: None, consumed, offset }),
         }
     };
+    // A good one by itself.
+    let line: Ask = |scanner, bytes| {
+        let offset = scanner.offset();
+        match scanner.scan_line(bytes) {
+            None => scanner.scan(bytes),
+            Some((content, consumed)) => {
+                Some(Verdict { kind: Kind::Line, content: 0..content, terminator: None, consumed, offset })
+            }
+        }
+    };
     for delimiter in delimiters() {
         for stream in streams() {
             // Limits: never over it, soon skipping, always skipping.
@@ -77,6 +87,9 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
                 (usize::MAX, lines),
                 (10, lines),
                 (0, lines),
+                (usize::MAX, line),
+                (10, line),
+                (0, line),
             ] {
                 for size in [1, 3, 64] {
                     let scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Report);
@@ -107,6 +120,28 @@ fn what_ended_a_line_is_told() {
     ] {
         let verdict = Scanner::new(delimiter.clone(), 9, Unterminated::Report).scan(stream).unwrap();
         assert_eq!((verdict.terminator, verdict.consumed), (Some(expected), stream.len()), "{delimiter:?}");
+    }
+}
+
+#[test]
+fn a_good_line_is_told_in_one_search() {
+    let scanner = || Scanner::new(Delimiter::Newline, 3, Unterminated::Report);
+    let looked = || looks::take().into_iter().map(|looked| (looked.start, looked.end)).collect::<Vec<_>>();
+    looked();
+    let mut good = scanner();
+    assert_eq!(good.scan_line(b"abc\r\ndef"), Some((3, 5)));
+    assert_eq!((looked(), good.offset()), (vec![(0, 5)], 5));
+    // Not good, or not whole: left to the other, at the line's start, with what the search has found out.
+    for (rest, end) in [(&b"def"[..], 3), (b"defg", 4), (b"de\r", 3), (b"long line", 5)] {
+        let mut scanner = scanner();
+        assert_eq!((scanner.scan_line(rest), scanner.offset()), (None, 0));
+        assert_eq!(looked(), [(0, end)]);
+        let verdict = scanner.scan(rest);
+        assert_eq!(looked(), if rest.len() > end { vec![(end, rest.len())] } else { vec![] });
+        assert_eq!(verdict.map(|verdict| verdict.kind), (rest.len() > 4).then_some(Kind::TooLong));
+        // Under way.
+        assert_eq!(scanner.scan_line(b"x\n"), None);
+        assert_eq!(looked(), []);
     }
 }
 
