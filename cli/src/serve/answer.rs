@@ -39,34 +39,36 @@ impl Handler {
     }
 }
 
-/// Puts `line` in upper case into `upper`. As `make_ascii_uppercase` of a copy, which reads again what has just been written, and takes
-/// what is left over behind its last thirty-two bytes one by one: here the last sixteen, or eight, are taken together, some of
-/// them a second time.
+/// Puts `line` in upper case into `upper`, which is empty. As `make_ascii_uppercase` of a copy, which reads again what has just been
+/// written, and takes what is left over behind its last thirty-two bytes one by one: here the last bytes are taken together,
+/// some of them a second time.
 fn make_upper(line: &[u8], upper: &mut Vec<u8>) {
     fn in_pieces<const SIZE: usize>(
         line: &[u8],
-        upper: &mut [u8],
-        make: fn([u8; SIZE]) -> [u8; SIZE],
+        upper: &mut Vec<u8>,
+        make: impl Fn([u8; SIZE]) -> [u8; SIZE],
     ) -> bool {
-        let (Some(last), Some(upper_last)) = (line.last_chunk(), upper.last_chunk_mut()) else {
-            return false;
-        };
-        *upper_last = make(*last);
-        for (piece, upper) in line.chunks_exact(SIZE).zip(upper.chunks_exact_mut(SIZE)) {
-            if let (Some(piece), Some(upper)) = (piece.first_chunk(), upper.first_chunk_mut()) {
-                *upper = make(*piece);
-            }
+        let Some(last) = line.last_chunk() else { return false };
+        for piece in line.chunks_exact(SIZE).filter_map(|piece| piece.first_chunk()) {
+            upper.extend_from_slice(&make(*piece));
+        }
+        if upper.len() < line.len() {
+            upper.truncate(line.len() - SIZE);
+            upper.extend_from_slice(&make(*last));
         }
         true
     }
-    let sixteen = |mut piece: [u8; 16]| {
+    fn many<const SIZE: usize>(mut piece: [u8; SIZE]) -> [u8; SIZE] {
         piece.make_ascii_uppercase();
         piece
-    };
-    upper.clear();
-    upper.resize(line.len(), 0);
-    if !in_pieces(line, upper, sixteen) && !in_pieces(line, upper, eight_upper) {
-        upper.copy_from_slice(line);
+    }
+    upper.reserve(line.len());
+    let is_made = in_pieces::<64>(line, upper, many)
+        || in_pieces::<32>(line, upper, many)
+        || in_pieces::<16>(line, upper, many)
+        || in_pieces(line, upper, eight_upper);
+    if !is_made {
+        upper.extend_from_slice(line);
         upper.make_ascii_uppercase();
     }
 }
@@ -160,9 +162,10 @@ mod tests {
     #[test]
     fn upper_case_of_every_byte_at_every_place() {
         let mut upper = Vec::new();
-        for length in 0..70 {
+        for length in 0..140 {
             for first in 0..=255u8 {
                 let line: Vec<u8> = (0..length).map(|i| first.wrapping_add(i)).collect();
+                upper.clear();
                 make_upper(&line, &mut upper);
                 assert_eq!(upper, line.to_ascii_uppercase());
             }
