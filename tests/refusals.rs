@@ -45,6 +45,16 @@ async fn a_reply_that_would_be_read_as_two_lines_is_replaced_by_an_error_and_the
     assert_eq!(soon(running.stopped()).await.failed, 0);
 }
 
+/// Else a client that waits for a reply to each line would take the next line's for this one's.
+#[tokio::test]
+async fn where_not_even_the_error_can_be_written_no_later_line_is_answered() {
+    let codec = LineCodec::builder().max_encoded_length(5).build();
+    let (address, listener) = tcp(Buffers::Usual);
+    let server = (address, Running::start(Server::builder().codec(codec), listener, reply(upper)));
+    assert_eq!(said(&server, b"fits\nlonger\nnext\n").await, b"FITS\n");
+    assert_eq!(soon(server.1.stopped()).await.failed, 1);
+}
+
 /// B5: a line end of the peer's in an error line would make two lines of it.
 #[tokio::test]
 async fn what_is_said_of_any_byte_in_a_refused_line_is_one_line_of_printable_ascii() {
