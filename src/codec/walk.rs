@@ -1,11 +1,15 @@
 use std::boxed::Box;
 
-use bytes::{Buf, Bytes, BytesMut};
+#[cfg(feature = "server")]
+use bytes::Bytes;
+use bytes::{Buf, BytesMut};
 
 use super::CodecCounters;
 use super::builder::MAX_BLOCK_LENGTH;
 use super::item::{Item, ItemKind};
-use crate::error::{LineError, TooManyBytes};
+#[cfg(feature = "server")]
+use crate::error::LineError;
+use crate::error::TooManyBytes;
 use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 
 /// The one walk over a stream that all codecs take: lines, counted blocks and skipped bytes in their order, each byte
