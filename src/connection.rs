@@ -3,6 +3,8 @@
 mod any_io;
 mod body;
 mod buffer;
+#[cfg(feature = "server")]
+mod bytewise;
 pub(crate) mod clock;
 mod deadline;
 mod drained;
@@ -36,6 +38,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadHalf, WriteHalf};
 
 pub use self::any_io::AnyIo;
 pub use self::body::Body;
+#[cfg(feature = "server")]
+pub(crate) use self::bytewise::Bytewise;
 pub use self::draining::Draining;
 #[cfg(any(feature = "client", feature = "server"))]
 pub(crate) use self::error::Escaped;

@@ -171,7 +171,9 @@ pub use scan::{Delimiter, InvalidDelimiter, Unterminated};
 #[cfg(all(unix, feature = "server"))]
 pub use server::BoundUnix;
 #[cfg(feature = "server")]
-pub use server::{Accepted, Bind, Counters, Listener, Server, ServerBuilder, reply, reply_into};
+pub use server::{
+    Accepted, Bind, Counters, Listener, Reply, Server, ServerBuilder, reply, reply_bytewise, reply_into,
+};
 
 /// The programs in README compile and run.
 #[cfg(all(doctest, feature = "client", feature = "server"))]

@@ -6,6 +6,7 @@ mod counters;
 mod ended;
 mod listener;
 mod log;
+mod replies;
 mod reply;
 mod session;
 
@@ -29,7 +30,8 @@ pub use self::bind::BoundUnix;
 pub use self::builder::ServerBuilder;
 pub use self::counters::Counters;
 pub use self::listener::{Accepted, Listener};
-pub use self::reply::{reply, reply_into};
+pub use self::replies::{reply, reply_bytewise, reply_into};
+pub use self::reply::Reply;
 
 use self::counters::Totals;
 use crate::codec::LineCodec;

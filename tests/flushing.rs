@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use lineframe::{Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, Timeout, reply};
+use lineframe::{
+    Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, Timeout, reply, reply_bytewise,
+};
 use script::Does::{Awaits, Ends, Sends};
 use script::{Call, Does, Script, clock, pass, run, run_in_time, wait};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
@@ -355,7 +357,29 @@ fn a_server_sets_max_unsent() {
         run_in_time(&clock(), &script, server.serve_one(accepted, handler));
         assert_eq!(server.counters().write_timeouts, 1);
         assert_eq!(queued.load(Relaxed), expected, "{max_unsent}");
+
+        let answered = answered_to_the_deaf(max_unsent, reply(<[u8]>::to_vec));
+        assert_eq!(answered, expected as u64, "{max_unsent}");
+        let answered = answered_to_the_deaf(max_unsent, reply_bytewise(|byte| byte));
+        assert_eq!(answered, expected as u64, "bytewise, {max_unsent}");
     }
+}
+
+/// How many of a thousand lines of a read a peer is answered that takes nothing.
+fn answered_to_the_deaf<H, Fut>(max_unsent: usize, handler: H) -> u64
+where
+    H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let mut line = [b'x'; 100];
+    line[99] = b'\n';
+    let script = Script::new(&[Sends(line.repeat(1000).leak())]);
+    script.takes(0);
+    let server = Server::builder().max_unsent(max_unsent).write_timeout(Duration::from_secs(1)).build();
+    let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+    run_in_time(&clock(), &script, server.serve_one(accepted, handler));
+    assert_eq!(server.counters().write_timeouts, 1);
+    server.counters().lines_written
 }
 
 /// Also where all is sent and the stream itself cannot say goodbye, as TLS where the peer takes nothing.

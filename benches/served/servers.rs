@@ -3,7 +3,7 @@
 use std::io;
 
 use futures::{SinkExt, StreamExt};
-use lineframe::{Connection, Server, reply_into};
+use lineframe::{Connection, Reply, Server, reply_into};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::codec::{Framed, LinesCodec};
@@ -49,7 +49,7 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
     })
 }
 
-pub(crate) fn upper(line: &[u8], reply: &mut Vec<u8>) {
+pub(crate) fn upper(line: &[u8], reply: &mut Reply<'_>) {
     reply.extend_from_slice(line);
     reply.make_ascii_uppercase();
 }

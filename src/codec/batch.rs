@@ -6,7 +6,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::found::{Found, FoundIter, Line};
 use super::item::Item;
-use super::walk::Walk;
+use super::walk::{Walk, Window};
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 
@@ -82,7 +82,8 @@ impl Walk {
         };
         let is_over = first.kind.is_bad() && self.bad_items() > most_bad;
         if !is_over && end < window.len() {
-            end += self.take_items(&window[first.consumed..], eof, most_bad, |start, stop, kind| {
+            let window = Window { bytes: &window[first.consumed..], eof, most_bad };
+            end += self.take_items(window, |start, stop, kind| {
                 lines.push(first.consumed + start, first.consumed + stop, kind);
                 lines.len() < MAX_LINES
             });

@@ -40,22 +40,59 @@ impl LineEncoder {
             return Err(EncodeError::TooLong { length: line.len(), max_length: self.0.max_length });
         }
         let start = dst.len();
-        let terminator = self.terminator();
-        dst.reserve(line.len() + terminator.len());
+        dst.reserve(line.len() + self.terminator().len());
         dst.extend_from_slice(line);
-        match *terminator {
+        self.terminate(dst);
+        // Judged as it will be read.
+        let conflict = self.0.delimiter.conflict(line, &dst[start..]);
+        Self::refuse(conflict, start, dst)
+    }
+
+    /// What `dst` holds from `start` on becomes a line, or is taken off.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn end_line(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let (end, max_length) = (dst.len(), self.0.max_length);
+        if end - start > max_length {
+            dst.truncate(start);
+            return Err(EncodeError::TooLong { length: end - start, max_length });
+        }
+        self.terminate(dst);
+        let conflict = self.0.delimiter.conflict(&dst[start..end], &dst[start..]);
+        Self::refuse(conflict, start, dst)
+    }
+
+    #[inline]
+    fn terminate(&self, dst: &mut BytesMut) {
+        match *self.terminator() {
             // Without a call.
             [byte] => dst.put_u8(byte),
-            _ => dst.extend_from_slice(terminator),
+            ref bytes => dst.extend_from_slice(bytes),
         }
-        // Judged as it will be read.
-        match self.0.delimiter.conflict(line, &dst[start..]) {
+    }
+
+    #[inline]
+    fn refuse(conflict: Option<usize>, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        match conflict {
             None => Ok(()),
             Some(at) => {
                 dst.truncate(start);
                 Err(EncodeError::ContainsTerminator { at })
             }
         }
+    }
+
+    /// What is written behind a line, where that is one byte, which ends every line that is read and nothing else.
+    #[cfg(feature = "server")]
+    pub(crate) fn last_byte(&self) -> Option<u8> {
+        self.0.delimiter.last_byte().filter(|byte| self.terminator() == [*byte])
+    }
+
+    /// The limit of a line's content, in bytes.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn max_length(&self) -> usize {
+        self.0.max_length
     }
 
     /// What is written behind a line.

@@ -58,6 +58,16 @@ impl ItemKind {
         !matches!(self, Self::Line | Self::Block | Self::Piece { .. })
     }
 
+    /// The item with this content, which is copied where it is a bad one.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn of(self, content: &[u8]) -> Result<&[u8], LineError> {
+        match self.is_bad() {
+            false => Ok(content),
+            true => self.with(Bytes::copy_from_slice(content)).map(|_| content),
+        }
+    }
+
     /// The item with its content in it.
     #[inline]
     pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {

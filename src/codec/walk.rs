@@ -1,14 +1,10 @@
 use std::boxed::Box;
 
-#[cfg(feature = "server")]
-use bytes::Bytes;
 use bytes::{Buf, BytesMut};
 
 use super::CodecCounters;
 use super::builder::MAX_BLOCK_LENGTH;
 use super::item::{Item, ItemKind};
-#[cfg(feature = "server")]
-use crate::error::LineError;
 use crate::error::TooManyBytes;
 use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 
@@ -50,6 +46,15 @@ impl Default for Rare {
             counters: CodecCounters::default(),
         }
     }
+}
+
+/// Bytes of which many items are taken at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) eof: bool,
+    /// The item with which there have been more bad ones than this is the last.
+    pub(crate) most_bad: u64,
 }
 
 /// What the bytes shown begin with.
@@ -173,14 +178,12 @@ impl Walk {
         taken
     }
 
-    /// Tells `each` item at the front of `bytes`, where its content begins and ends, until that gives false; gives how many bytes
-    /// they take. The item with which there have been more than `most_bad` bad ones is the last.
+    /// Tells `each` item at the front of the window, where its content begins and ends, until that gives false; gives how many bytes
+    /// they take.
     #[inline]
-    pub(super) fn take_items(
+    pub(crate) fn take_items(
         &mut self,
-        bytes: &[u8],
-        eof: bool,
-        most_bad: u64,
+        Window { bytes, eof, most_bad }: Window<'_>,
         mut each: impl FnMut(usize, usize, ItemKind) -> bool,
     ) -> usize {
         let max_length = self.max_length();
@@ -210,27 +213,6 @@ impl Walk {
             }
         }
         end
-    }
-
-    /// Shows `each` item at the front of `bytes`, until that gives false; gives how many there were, and how many bytes they take.
-    #[cfg(feature = "server")]
-    pub(crate) fn show_items(
-        &mut self,
-        bytes: &[u8],
-        eof: bool,
-        most_bad: u64,
-        mut each: impl FnMut(Result<&[u8], LineError>) -> bool,
-    ) -> (usize, usize) {
-        let mut shown = 0;
-        let taken = self.take_items(bytes, eof, most_bad, |start, end, kind| {
-            shown += 1;
-            let content = &bytes[start..end];
-            each(match kind.is_bad() {
-                false => Ok(content),
-                true => kind.with(Bytes::copy_from_slice(content)).map(|_| content),
-            })
-        });
-        (shown, taken)
     }
 
     /// The same over pieces of at most `limit` bytes of lines of any length.

@@ -24,6 +24,16 @@ impl Buffer {
         }
     }
 
+    /// To add to them. Where there are none, room for so many is made.
+    #[inline]
+    pub(super) fn expecting(&mut self, expected: u32) -> &mut BytesMut {
+        let bytes = self.bytes();
+        if bytes.is_empty() {
+            bytes.reserve(expected as usize);
+        }
+        bytes
+    }
+
     #[cold]
     fn begin(none: &mut Option<Box<Held>>) -> &mut BytesMut {
         &mut none.insert(Box::default()).bytes

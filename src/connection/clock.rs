@@ -16,7 +16,7 @@ std::thread_local! {
 
 /// What the clock has shown in this poll.
 #[derive(Clone, Copy, Default)]
-struct Seen {
+pub(crate) struct Seen {
     at: Option<Instant>,
     /// For so many lines more.
     unlooked: u8,
@@ -24,37 +24,47 @@ struct Seen {
     of: u8,
 }
 
+impl Seen {
+    /// When it is, before a line that may take long.
+    #[cfg(feature = "server")]
+    pub(crate) fn begin(&mut self) -> Instant {
+        let now = Instant::now();
+        *self = Self { at: Some(now), ..Self::default() };
+        now
+    }
+
+    /// When it is, after a line; `None` where that was seen not long ago.
+    #[inline]
+    pub(crate) fn look(&mut self) -> Option<Instant> {
+        match self.unlooked.checked_sub(1) {
+            Some(unlooked) => {
+                self.unlooked = unlooked;
+                None
+            }
+            None => Some(self.look_again()),
+        }
+    }
+
+    #[cold]
+    fn look_again(&mut self) -> Instant {
+        let now = Instant::now();
+        if let Some(last) = self.at.replace(now) {
+            let is_quick = now.duration_since(last) < QUICK;
+            self.of = if is_quick { (2 * self.of + 1).clamp(FIRST, MOST) } else { 0 };
+            self.unlooked = self.of;
+        }
+        now
+    }
+}
+
 /// When it was not long ago, for who asks at each line. Within [a poll](within_poll), a line that takes long may go unseen for 31
 /// more; one that was waited for does not.
 #[inline]
 pub(crate) fn now() -> Instant {
-    match SEEN.get() {
-        Some(Seen { at: Some(at), unlooked: unlooked @ 1.., of }) => {
-            SEEN.set(Some(Seen { at: Some(at), unlooked: unlooked - 1, of }));
-            at
-        }
-        seen => look(seen),
-    }
-}
-
-#[cold]
-fn look(seen: Option<Seen>) -> Instant {
-    let now = begin();
-    if let Some(Seen { at: Some(last), of, .. }) = seen {
-        let is_quick = now.duration_since(last) < QUICK;
-        let unlooked = if is_quick { (2 * of + 1).clamp(FIRST, MOST) } else { 0 };
-        SEEN.set(Some(Seen { at: Some(now), unlooked, of: unlooked }));
-    }
-    now
-}
-
-/// When it is, before a line that may take long.
-pub(crate) fn begin() -> Instant {
-    let now = Instant::now();
-    if SEEN.get().is_some() {
-        SEEN.set(Some(Seen { at: Some(now), ..Seen::default() }));
-    }
-    now
+    let Some(mut seen) = SEEN.get() else { return Instant::now() };
+    let now = seen.look().or(seen.at);
+    SEEN.set(Some(seen));
+    now.unwrap_or_else(Instant::now)
 }
 
 /// What is done in one poll of a task: nothing is waited for in it.
@@ -109,11 +119,21 @@ mod tests {
             assert_eq!(within_poll(|| looks(7, 1000)), 0, "none is seen to take long");
             assert_eq!(looks(100, 1000), 100);
             assert_eq!(looks(1 + 7, 1), 1, "the pace is found out anew");
-            assert_eq!(begin(), Instant::now());
-            assert_eq!(looks(2, 1000), 2);
         });
         let panicked = std::panic::catch_unwind(|| within_poll(|| panic!("within a poll")));
         assert!(panicked.is_err());
         assert_eq!(looks(100, 1), 100, "outside of a poll");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_begun_to_look_sees_the_first_line_that_takes_long() {
+        let mut seen = Seen { unlooked: MOST, ..Seen::default() };
+        assert!(seen.look().is_none());
+        let begun = seen.begin();
+        pass(1000);
+        assert_eq!(seen.look(), Some(begun + Duration::from_millis(1)));
+        pass(1);
+        assert_eq!(seen.look(), Some(Instant::now()), "that one took long");
+        assert!((0..FIRST).all(|_| seen.look().is_none()), "and this one did not");
     }
 }

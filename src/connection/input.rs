@@ -19,6 +19,8 @@ use super::guard::Guard;
 use super::limits::Limits;
 use super::reading::NOT_IN_PLACE;
 use super::traffic::Reported;
+#[cfg(feature = "server")]
+use crate::codec::Window;
 use crate::codec::{Batch, Walk};
 use crate::error::{LineError, TooManyBytes};
 
@@ -101,7 +103,7 @@ impl<U, T, F: FnMut(&mut Input, &mut U) -> Option<T>> Take<U, T> for F {
 struct Shown<F>(F);
 
 #[cfg(feature = "server")]
-impl<U, F: FnMut(&mut U, Result<&[u8], LineError>) -> bool> Take<U, ()> for Shown<F> {
+impl<U, F: FnMut(&mut U, &mut Walk, Window<'_>) -> (usize, usize)> Take<U, ()> for Shown<F> {
     const IN_PLACE: bool = true;
 
     fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<()> {
@@ -113,9 +115,9 @@ impl<U, F: FnMut(&mut U, Result<&[u8], LineError>) -> bool> Take<U, ()> for Show
     }
 
     fn in_place(&mut self, input: &mut Input, unsent: &mut U, bytes: &[u8]) -> (usize, Option<()>) {
-        let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
-        let (shown, taken) =
-            input.walk.show_items(bytes, input.is_at_eof, most, |line| (self.0)(unsent, line));
+        let most_bad = input.limits.max_bad_lines.unwrap_or(u64::MAX);
+        let window = Window { bytes, eof: input.is_at_eof, most_bad };
+        let (shown, taken) = (self.0)(unsent, &mut input.walk, window);
         if shown > 1 {
             // The last of them may be a long line, and another than the one that was waited for.
             input.line_begins();
@@ -193,16 +195,17 @@ impl Input {
         .map_ok(|batch| batch.map(|batch| batch.lent_by(self.lent.get_or_insert_default())))
     }
 
-    /// Shows `each` whole line that has been read, where it was read, until that gives false: at least one.
+    /// Shows `walk` what has been read, where it was read: that takes lines, at least one where there is one, and gives how many of
+    /// them and of their bytes it has taken.
     #[cfg(feature = "server")]
     pub(super) fn poll_shown<Io: AsyncRead + Unpin, U: Unsent<Io>>(
         &mut self,
         io: &mut Io,
         unsent: &mut U,
         cx: &mut Context<'_>,
-        each: impl FnMut(&mut U, Result<&[u8], LineError>) -> bool,
+        walk: impl FnMut(&mut U, &mut Walk, Window<'_>) -> (usize, usize),
     ) -> Poll<Result<Option<()>, Error>> {
-        self.poll_items(io, unsent, cx, Shown(each))
+        self.poll_items(io, unsent, cx, Shown(walk))
     }
 
     fn poll_items<Io: AsyncRead + Unpin, U: Unsent<Io>, T, Taken: Take<U, T>>(

@@ -24,7 +24,7 @@ const PIECE: usize = 64 * 1024;
 pub(super) struct Output {
     pub(super) encoder: LineEncoder,
     unsent: Buffer,
-    /// So many bytes were unsent when all was to be sent the last time, at most [`PIECE`].
+    /// So many bytes were unsent when all was to be sent the last time, at most [`PIECE`]: as many may go out the next time.
     sent_together: u32,
     /// All was handed to the stream, which has not been told to pass it on.
     is_flush_due: bool,
@@ -71,14 +71,49 @@ impl Output {
     /// Queues a line.
     #[inline]
     pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
-        let unsent = self.unsent.bytes();
-        if unsent.is_empty() {
-            // As much as went out together the last time.
-            unsent.reserve(self.sent_together as usize);
-        }
-        self.encoder.encode_line(line, unsent)?;
+        self.encoder.encode_line(line, self.unsent.expecting(self.sent_together))?;
         self.lines += 1;
         Ok(())
+    }
+
+    /// Queues the line that `write` appends.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(super) fn queue_written(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
+        let from = self.append(write);
+        self.encoder.end_line(from, self.unsent.bytes())?;
+        self.lines += 1;
+        Ok(())
+    }
+
+    /// Queues so many lines with their terminators, which `write` appends.
+    #[cfg(feature = "server")]
+    pub(super) fn queue_lines(&mut self, count: u64, write: impl FnOnce(&mut BytesMut)) {
+        self.append(write);
+        self.lines += count;
+    }
+
+    /// Where what `write` appends begins. Where that panics, nothing is appended.
+    #[cfg(feature = "server")]
+    #[inline]
+    fn append(&mut self, write: impl FnOnce(&mut BytesMut)) -> usize {
+        struct Begun<'a> {
+            unsent: &'a mut BytesMut,
+            from: usize,
+        }
+
+        impl Drop for Begun<'_> {
+            fn drop(&mut self) {
+                self.unsent.truncate(self.from);
+            }
+        }
+
+        let unsent = self.unsent.expecting(self.sent_together);
+        let from = unsent.len();
+        let begun = Begun { unsent, from };
+        write(begun.unsent);
+        core::mem::forget(begun);
+        from
     }
 
     /// Queues a line, which is then `None`, and sends everything.
@@ -113,8 +148,9 @@ impl Output {
     }
 
     #[cfg(feature = "server")]
-    pub(super) fn has_room(&self) -> bool {
-        self.unsent.len() <= self.limits.max_unsent
+    #[inline]
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.unsent.len() + bytes <= self.limits.max_unsent
     }
 
     /// Ready where no more than `max_unsent` bytes are unsent.

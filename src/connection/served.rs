@@ -1,16 +1,20 @@
 //! What a server does with its connections.
 
 use std::boxed::Box;
+use std::format;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use bytes::BytesMut;
 
 use super::guard::Guard;
 use super::home::Home;
 use super::inner::Inner;
 use super::output::Output;
 use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer, Timeout};
+use crate::codec::{Walk, Window};
 use crate::error::{EncodeError, LineError};
 
 impl Connection {
@@ -48,13 +52,27 @@ impl Connection {
         cx: &mut Context<'_>,
         mut answer: impl FnMut(Result<&[u8], LineError>, &mut Queue<'_>) -> bool,
     ) -> Poll<Result<Option<()>, Error>> {
+        self.poll_windows(cx, |mut queue, walk, window| {
+            let mut shown = 0;
+            let taken = walk.take_items(window, |start, end, kind| {
+                shown += 1;
+                answer(kind.of(&window.bytes[start..end]), &mut queue) && queue.has_room_for(0)
+            });
+            (shown, taken)
+        })
+    }
+
+    /// Shows `answer` what has come, once there is room for replies.
+    pub(super) fn poll_windows(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut answer: impl FnMut(Queue<'_>, &mut Walk, Window<'_>) -> (usize, usize),
+    ) -> Poll<Result<Option<()>, Error>> {
         self.poll_in(|input, output, io| {
-            if !output.has_room() {
+            if !output.has_room_for(0) {
                 ready!(output.poll_room(io, cx))?;
             }
-            input.poll_shown(io, output, cx, |output, line| {
-                answer(line, &mut Queue(output)) && output.has_room()
-            })
+            input.poll_shown(io, output, cx, |output, walk, window| answer(Queue(output), walk, window))
         })
     }
 
@@ -71,9 +89,31 @@ impl Connection {
 pub(crate) struct Queue<'a>(&'a mut Output);
 
 impl Queue<'_> {
+    /// The reply is what `write` appends, or, where that cannot be framed, an error line. Fails where not even that can.
     #[inline]
-    pub(crate) fn push(&mut self, reply: &[u8]) -> Result<(), EncodeError> {
-        self.0.queue(reply)
+    pub(crate) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
+        self.0.queue_written(write).or_else(|error| self.refuse(&error))
+    }
+
+    #[cold]
+    fn refuse(&mut self, error: &EncodeError) -> Result<(), EncodeError> {
+        self.0.queue(format!("error: reply refused: {error}").as_bytes())
+    }
+
+    /// Lines and their terminators, which are known to be lines.
+    pub(super) fn push_lines(&mut self, count: u64, write: impl FnOnce(&mut BytesMut)) {
+        self.0.queue_lines(count, write);
+    }
+
+    /// Whether it takes so many bytes more, and another reply behind them.
+    #[inline]
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.0.has_room_for(bytes)
+    }
+
+    #[inline]
+    pub(super) fn max_length(&self) -> usize {
+        self.0.encoder.max_length()
     }
 }
 

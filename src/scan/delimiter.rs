@@ -110,7 +110,7 @@ impl Delimiter {
     /// The byte that ends every terminator and nothing else, where there is one.
     #[cfg(feature = "codec")]
     #[inline]
-    pub(super) fn last_byte(&self) -> Option<u8> {
+    pub(crate) fn last_byte(&self) -> Option<u8> {
         match self {
             Self::Newline | Self::Lf => Some(b'\n'),
             Self::Byte(byte) => Some(*byte),

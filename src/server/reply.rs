@@ -1,117 +1,125 @@
-use std::format;
-use std::future::Future;
+use std::fmt;
 use std::io;
-use std::marker::PhantomData;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use std::vec::Vec;
+use std::ops::{Deref, DerefMut};
 
-use crate::connection::{Connection, Error, clock};
+use bytes::BytesMut;
 
-/// A handler that answers each line with what `f` makes of it, and a bad line with what is wrong with it.
+/// What a handler of [`reply_into`](super::reply_into) answers a line with: empty at first, to be appended to as to a `Vec`.
 ///
-/// `f` is cloned for each connection: what it captures is the connection's own state. A reply that cannot be framed, because
-/// it is too long or would be read as two lines, is replaced by an error line.
+/// It is the end of what the connection is to send, and nothing is copied any more. The terminator comes behind it once the handler
+/// has returned; whether it can be framed is looked at then.
 ///
-/// Replies to lines that came together go out together: when all of them are answered, and meanwhile about once a millisecond. Where
-/// `f` takes long for a line, at most 32 replies wait for it, the fewer the fewer lines were answered quickly before.
+/// A function that writes replies needs no connection to be tested:
 ///
-/// ```no_run
-/// # async fn run(listener: tokio::net::TcpListener) {
-/// use lineframe::{Server, reply};
-///
-/// let upper = reply(|line| line.to_ascii_uppercase());
-/// Server::new().serve(listener, upper, std::future::pending::<()>()).await;
-/// # }
 /// ```
-pub fn reply<R, F>(f: F) -> impl Fn(Connection) -> Replies<Returned<R, F>> + Clone + Send + Sync + 'static
-where
-    R: AsRef<[u8]> + Send + 'static,
-    F: FnMut(&[u8]) -> R + Clone + Send + Sync + 'static,
-{
-    move |connection| Replies { connection, f: Returned(f.clone(), PhantomData) }
+/// use bytes::BytesMut;
+/// use lineframe::Reply;
+///
+/// fn upper(line: &[u8], reply: &mut Reply<'_>) {
+///     reply.extend_from_slice(line);
+///     reply.make_ascii_uppercase();
+/// }
+///
+/// let mut bytes = BytesMut::from("before, ");
+/// upper(b"reply", &mut Reply::from(&mut bytes));
+/// assert_eq!(bytes, "before, REPLY");
+/// ```
+pub struct Reply<'a> {
+    bytes: &'a mut BytesMut,
+    start: usize,
 }
 
-/// [`reply`] without an allocation for each line: `f` appends its reply to an empty `Vec`.
-pub fn reply_into<F>(f: F) -> impl Fn(Connection) -> Replies<F> + Clone + Send + Sync + 'static
-where
-    F: FnMut(&[u8], &mut Vec<u8>) + Clone + Send + Sync + 'static,
-{
-    move |connection| Replies { connection, f: f.clone() }
-}
-
-/// What [`reply`] and [`reply_into`] do with a connection. By hand, since an async fn would keep room for all of it while it waits,
-/// and with a type that is known, so that it needs no memory of its own.
-#[must_use = "futures do nothing unless polled"]
-pub struct Replies<F> {
-    connection: Connection,
-    f: F,
-}
-
-/// Of a function that returns its reply.
-pub struct Returned<R, F>(F, PhantomData<fn() -> R>);
-
-/// What puts a reply into an empty `Vec`.
-pub trait Answer {
-    fn answer(&mut self, line: &[u8], reply: &mut Vec<u8>);
-}
-
-impl<R: AsRef<[u8]>, F: FnMut(&[u8]) -> R> Answer for Returned<R, F> {
+impl Reply<'_> {
+    /// Appends bytes.
     #[inline]
-    fn answer(&mut self, line: &[u8], reply: &mut Vec<u8>) {
-        reply.extend_from_slice(self.0(line).as_ref());
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
-}
 
-impl<F: FnMut(&[u8], &mut Vec<u8>)> Answer for F {
+    /// Appends a byte.
     #[inline]
-    fn answer(&mut self, line: &[u8], reply: &mut Vec<u8>) {
-        self(line, reply);
+    pub fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    /// Makes room for so many bytes more, which then need no allocation.
+    #[inline]
+    pub fn reserve(&mut self, additional: usize) {
+        self.bytes.reserve(additional);
+    }
+
+    /// Keeps the first `length` bytes, where there are more.
+    #[inline]
+    pub fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(self.start.saturating_add(length));
+    }
+
+    /// Back to an empty reply.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.truncate(0);
     }
 }
 
-// Nothing in it is pinned.
-impl<F> Unpin for Replies<F> {}
-
-impl<F: Answer> Future for Replies<F> {
-    type Output = io::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        clock::within_poll(|| self.poll_replies(cx))
+/// An empty reply behind what is there.
+impl<'a> From<&'a mut BytesMut> for Reply<'a> {
+    #[inline]
+    fn from(bytes: &'a mut BytesMut) -> Self {
+        let start = bytes.len();
+        Self { bytes, start }
     }
 }
 
-impl<F: Answer> Replies<F> {
-    fn poll_replies(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { connection, f } = self;
-        let mut reply = Vec::new();
-        loop {
-            let (mut due_at, mut is_due) = (None, false);
-            let mut refused = None;
-            let shown = ready!(connection.poll_answered(cx, |line, queue| {
-                let due_at = *due_at.get_or_insert_with(|| clock::begin() + Duration::from_millis(1));
-                reply.clear();
-                match line {
-                    Ok(line) => f.answer(line, &mut reply),
-                    Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
-                }
-                if let Err(error) = queue.push(&reply) {
-                    refused = queue.push(format!("error: reply refused: {error}").as_bytes()).err();
-                }
-                // Replies go out although there are more lines to answer.
-                is_due = clock::now() > due_at;
-                refused.is_none() && !is_due
-            }))?;
-            if let Some(error) = refused {
-                return Poll::Ready(Err(Error::Encode(error).into()));
-            }
-            if shown.is_none() {
-                return Poll::Ready(Ok(()));
-            }
-            if is_due {
-                connection.send_queued(cx)?;
-            }
-        }
+impl Deref for Reply<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl DerefMut for Reply<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Extend<u8> for Reply<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.bytes.extend(bytes);
+    }
+}
+
+impl<'b> Extend<&'b u8> for Reply<'_> {
+    fn extend<I: IntoIterator<Item = &'b u8>>(&mut self, bytes: I) {
+        self.bytes.extend(bytes);
+    }
+}
+
+/// Never fails. For `write!` of bytes.
+impl io::Write for Reply<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Never fails. For `write!` of text.
+impl fmt::Write for Reply<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.extend_from_slice(text.as_bytes());
+        Ok(())
     }
 }

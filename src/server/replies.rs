@@ -1,0 +1,161 @@
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::Reply;
+use crate::connection::clock::Seen;
+use crate::connection::{Bytewise, Connection, Error};
+
+/// A handler that answers each line with what `f` makes of it, and a bad line with what is wrong with it.
+///
+/// `f` is cloned for each connection: what it captures is the connection's own state. A reply that cannot be framed, because
+/// it is too long or would be read as two lines, is replaced by an error line.
+///
+/// Replies to lines that came together go out together: when all of them are answered, and meanwhile about once a millisecond. Where
+/// `f` takes long for a line, at most 32 replies wait for it, the fewer the fewer lines were answered quickly before.
+///
+/// ```no_run
+/// # async fn run(listener: tokio::net::TcpListener) {
+/// use lineframe::{Server, reply};
+///
+/// let upper = reply(|line| line.to_ascii_uppercase());
+/// Server::new().serve(listener, upper, std::future::pending::<()>()).await;
+/// # }
+/// ```
+pub fn reply<R, F>(f: F) -> impl Fn(Connection) -> Replies<Returned<R, F>> + Clone + Send + Sync + 'static
+where
+    R: AsRef<[u8]> + Send + 'static,
+    F: FnMut(&[u8]) -> R + Clone + Send + Sync + 'static,
+{
+    move |connection| Replies { connection, f: Returned(f.clone(), PhantomData) }
+}
+
+/// [`reply`] without an allocation or a copy for each line: `f` appends its reply to what goes out.
+///
+/// ```no_run
+/// # async fn run(listener: tokio::net::TcpListener) {
+/// use lineframe::{Server, reply_into};
+///
+/// let upper = reply_into(|line, reply| {
+///     reply.extend_from_slice(line);
+///     reply.make_ascii_uppercase();
+/// });
+/// Server::new().serve(listener, upper, std::future::pending::<()>()).await;
+/// # }
+/// ```
+pub fn reply_into<F>(f: F) -> impl Fn(Connection) -> Replies<F> + Clone + Send + Sync + 'static
+where
+    F: FnMut(&[u8], &mut Reply<'_>) + Clone + Send + Sync + 'static,
+{
+    move |connection| Replies { connection, f: f.clone() }
+}
+
+/// A handler that answers each line with its own bytes, each as `map` makes it, and a bad line with what is wrong with it: a [`reply`] for
+/// less, since many lines are mapped at once, with their terminators.
+///
+/// `map` is called in any order, and for bytes of no line as well; of the same byte it has to make the same each time. Where it
+/// makes a terminator, or part of one, of another byte, a reply in which that stands is replaced by an error line.
+///
+/// ```no_run
+/// # async fn run(listener: tokio::net::TcpListener) {
+/// use lineframe::{Server, reply_bytewise};
+///
+/// let upper = reply_bytewise(|byte| byte.to_ascii_uppercase());
+/// Server::new().serve(listener, upper, std::future::pending::<()>()).await;
+/// # }
+/// ```
+pub fn reply_bytewise<F>(map: F) -> impl Fn(Connection) -> BytewiseReplies<F> + Clone + Send + Sync + 'static
+where
+    F: Fn(u8) -> u8 + Clone + Send + Sync + 'static,
+{
+    move |connection| BytewiseReplies { bytewise: Bytewise::new(map.clone(), &connection), connection }
+}
+
+/// What [`reply`] and [`reply_into`] do with a connection. By hand, since an async fn would keep room for all of it while it waits,
+/// and with a type that is known, so that it needs no memory of its own.
+#[must_use = "futures do nothing unless polled"]
+pub struct Replies<F> {
+    connection: Connection,
+    f: F,
+}
+
+/// Of a function that returns its reply.
+pub struct Returned<R, F>(F, PhantomData<fn() -> R>);
+
+/// What writes a reply.
+pub trait Answer {
+    fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>);
+}
+
+impl<R: AsRef<[u8]>, F: FnMut(&[u8]) -> R> Answer for Returned<R, F> {
+    #[inline]
+    fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>) {
+        reply.extend_from_slice(self.0(line).as_ref());
+    }
+}
+
+impl<F: FnMut(&[u8], &mut Reply<'_>)> Answer for F {
+    #[inline]
+    fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>) {
+        self(line, reply);
+    }
+}
+
+// Nothing in it is pinned.
+impl<F> Unpin for Replies<F> {}
+
+impl<F: Answer> Future for Replies<F> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { connection, f } = &mut *self;
+        let mut seen = Seen::default();
+        loop {
+            let (mut due_at, mut is_due) = (None, false);
+            let mut refused = None;
+            let shown = ready!(connection.poll_answered(cx, |line, queue| {
+                let due_at = *due_at.get_or_insert_with(|| seen.begin() + Duration::from_millis(1));
+                let answered = queue.push(|reply| match line {
+                    Ok(line) => f.answer(line, &mut Reply::from(reply)),
+                    Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
+                });
+                refused = answered.err();
+                // Replies go out although there are more lines to answer.
+                is_due = seen.look().is_some_and(|now| now > due_at);
+                refused.is_none() && !is_due
+            }))?;
+            if let Some(error) = refused {
+                return Poll::Ready(Err(Error::Encode(error).into()));
+            }
+            if shown.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+            if is_due {
+                connection.send_queued(cx)?;
+            }
+        }
+    }
+}
+
+/// What [`reply_bytewise`] does with a connection.
+#[must_use = "futures do nothing unless polled"]
+pub struct BytewiseReplies<F> {
+    connection: Connection,
+    bytewise: Bytewise<F>,
+}
+
+// Nothing in it is pinned.
+impl<F> Unpin for BytewiseReplies<F> {}
+
+impl<F: Fn(u8) -> u8> Future for BytewiseReplies<F> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { connection, bytewise } = &mut *self;
+        while ready!(connection.poll_bytewise(cx, bytewise))?.is_some() {}
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,184 @@
+//! `reply`, `reply_into` and `reply_bytewise` give the same replies to the same lines.
+
+mod served;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use lineframe::{
+    Accepted, AnyIo, Connection, Counters, Delimiter, LineCodec, Peer, Server, ServerBuilder, Unterminated,
+    reply, reply_bytewise, reply_into,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use served::{Buffers, Running, rest, soon, tcp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Some make a terminator, or part of one, of another byte, or something else of one.
+const MAPS: [fn(u8) -> u8; 8] = [
+    |byte| byte.to_ascii_uppercase(),
+    |byte| byte,
+    |byte| byte ^ 1,
+    |byte| byte ^ 0x80,
+    |byte| if byte == b'x' { b'\n' } else { byte },
+    |byte| if byte == b'x' { b'\r' } else { byte },
+    |byte| if byte == b'\n' { b'x' } else { byte },
+    |_| b'y',
+];
+
+fn delimiter() -> impl Strategy<Value = Delimiter> {
+    prop::sample::select(vec![
+        Delimiter::Newline,
+        Delimiter::Newline,
+        Delimiter::Lf,
+        Delimiter::Byte(b'\n'),
+        Delimiter::Byte(b'x'),
+        Delimiter::CrLf,
+        Delimiter::any_of(b"\n\r").unwrap(),
+        Delimiter::any_of(b"x").unwrap(),
+        Delimiter::sequence(b"\n").unwrap(),
+        Delimiter::sequence(b"xy").unwrap(),
+    ])
+}
+
+prop_compose! {
+    fn codec()(
+        delimiter in delimiter(),
+        max_length in prop::sample::select(vec![0, 3, 100, 10_000]),
+        max_encoded_length in prop::sample::select(vec![0, 2, 100, 300, 10_000]),
+        write_crlf: bool,
+        deliver: bool,
+        block in prop::option::of(0..200_usize),
+    ) -> LineCodec {
+        let unterminated = if deliver { Unterminated::Deliver } else { Unterminated::Report };
+        let builder = LineCodec::builder()
+            .write_crlf(write_crlf && delimiter == Delimiter::Newline)
+            .delimiter(delimiter)
+            .max_length(max_length)
+            .max_encoded_length(max_encoded_length)
+            .unterminated(unterminated);
+        let mut codec = builder.build();
+        if let Some(count) = block {
+            codec.expect_bytes(count).unwrap();
+        }
+        codec
+    }
+}
+
+/// One in thirty is long enough for a reply that waits for its peer.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let letter =
+        prop::sample::select(vec![&b"x"[..], b"a", b"z", b"\n", b"\n", b"\r\n", b"\r", b"xy", b"\xff"]);
+    let run = (letter, prop_oneof![3 => 1..4_usize, 1 => 1..90_usize])
+        .prop_map(|(letter, times)| letter.repeat(times));
+    let some = vec(run, 0..40).prop_map(|runs| runs.concat());
+    (some, prop_oneof![29 => Just(1), 1 => Just(300_usize)]).prop_map(|(some, times)| some.repeat(times))
+}
+
+/// All that is answered to `sent`, of which a read gives at most `at_once` bytes, and what was counted.
+async fn answered<H, Fut>(
+    handler: H,
+    server: ServerBuilder,
+    sent: &[u8],
+    at_once: usize,
+) -> (Vec<u8>, Counters)
+where
+    H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let server = server.build();
+    let (peer, io) = tokio::io::duplex(at_once);
+    let (mut reader, mut writer) = tokio::io::split(peer);
+    let mut said = Vec::new();
+    let served = server.serve_one(Accepted::new(AnyIo::new(io), Peer::Other), handler);
+    let write = async {
+        // A handler may end before it has read everything.
+        _ = writer.write_all(sent).await;
+        _ = writer.shutdown().await;
+    };
+    let ((), (), read) = tokio::join!(served, write, reader.read_to_end(&mut said));
+    read.unwrap();
+    (said, server.counters())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+
+    #[test]
+    fn the_same_is_replied_in_each_way(
+        codec in codec(),
+        sent in stream(),
+        map in prop::sample::select(MAPS.to_vec()),
+        max_unsent in prop::sample::select(vec![1, 100, 64 * 1024]),
+        max_bad_lines in prop::sample::select(vec![None, Some(1)]),
+        at_once in prop::sample::select(vec![1, 7, 100, 5000, 1 << 20]),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let server = || Server::builder().codec(codec.clone()).max_unsent(max_unsent).max_bad_lines(max_bad_lines);
+        runtime.block_on(async {
+            let mapped = move |line: &[u8]| line.iter().map(|byte| map(*byte)).collect::<Vec<_>>();
+            let into = reply_into(move |line, reply| reply.extend(mapped(line)));
+            let expected = answered(reply(mapped), server(), &sent, at_once).await;
+            let got = answered(into, server(), &sent, at_once).await;
+            assert!(got == expected, "into: {got:?} instead of {expected:?}");
+            let got = answered(reply_bytewise(map), server(), &sent, at_once).await;
+            assert!(got == expected, "bytewise: {got:?} instead of {expected:?}");
+        });
+    }
+}
+
+/// It is not known what it would have become.
+#[tokio::test]
+async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {
+    let half = reply_into(|line, reply| {
+        reply.extend_from_slice(line);
+        assert_ne!(line, b"panic", "as asked");
+    });
+    // What it is asked before the first line comes does not count.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let bytewise = reply_bytewise(move |byte| {
+        assert!(byte != b'!' || asked.fetch_add(1, SeqCst) < 2, "as asked");
+        byte
+    });
+    panics(half, "a\nb\npanic\nc\n", "a\nb\n").await;
+    panics(bytewise, &format!("a\r\n{}\n!\nc\n", "b".repeat(100)), "a\n").await;
+}
+
+async fn panics<H, Fut>(handler: H, sent: &str, expected: &str)
+where
+    H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let (address, listener) = tcp(Buffers::Usual);
+    let running = Running::start(Server::builder(), listener, handler);
+    let mut peer = address.connect().await.unwrap();
+    peer.write_all(sent.as_bytes()).await.unwrap();
+    assert_eq!(soon(rest(&mut peer)).await, expected);
+    assert_eq!(soon(running.stopped()).await.panicked, 1);
+}
+
+#[test]
+fn a_reply_is_changed_as_a_vec_is_and_what_stands_before_it_stays() {
+    use std::fmt::Write as _;
+    use std::io::Write as _;
+
+    let mut bytes = bytes::BytesMut::from("before");
+    let mut reply = lineframe::Reply::from(&mut bytes);
+    assert!(reply.is_empty());
+    reply.extend_from_slice(b"some bytes");
+    reply.make_ascii_uppercase();
+    reply.truncate(4);
+    reply.truncate(usize::MAX);
+    reply.push(b' ');
+    reply.extend(b"a".iter().chain(b"b"));
+    reply.extend(*b"cd");
+    reply.write_all(b" e").unwrap();
+    reply.write_char('é').unwrap();
+    assert_eq!(&reply[..], "SOME abcd eé".as_bytes());
+    assert_eq!(format!("{reply:?}"), r#""SOME abcd e\xc3\xa9""#);
+    reply.clear();
+    reply.reserve(100);
+    io::Write::write_fmt(&mut reply, format_args!("{}", 7)).unwrap();
+    assert_eq!(bytes, "before7");
+}
