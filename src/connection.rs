@@ -20,6 +20,7 @@ mod joined;
 mod limits;
 mod output;
 mod peer;
+mod plain;
 mod reading;
 #[cfg(feature = "server")]
 mod served;
@@ -57,6 +58,7 @@ pub(crate) use self::inner::Inner;
 use self::input::Input;
 use self::joined::Joined;
 use self::output::Output;
+use self::plain::Inlined;
 use crate::codec::{Batch, CodecCounters, LineCodec};
 use crate::error::LineError;
 
@@ -235,7 +237,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     pub fn next_line(
         &mut self,
     ) -> impl Future<Output = Result<Option<Result<Bytes, LineError>>, Error>> + use<'_, Io> {
-        poll_fn(|cx| self.poll_in(|input, output, io| input.poll_line(io, output, cx)))
+        Inlined(|cx: &mut Context<'_>| match self.inner_mut().next_plain_line() {
+            Some(line) => Poll::Ready(Ok(Some(Ok(line)))),
+            None => self.poll_in(|input, output, io| input.poll_line(io, output, cx)),
+        })
     }
 
     /// The next line as text. One that is not UTF-8 is a [`LineError::NotUtf8`]. Otherwise [`next_line`](Self::next_line).
@@ -308,11 +313,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         &mut self,
         line: L,
     ) -> impl Future<Output = Result<(), Error>> + use<'_, Io, L> {
-        poll_fn(move |cx| {
-            self.poll_in(|input, output, io| {
-                ready!(output.poll_line(line.as_ref(), io, cx))?;
-                Poll::Ready(if input.is_behind() { output.send_now(io, cx) } else { Ok(()) })
-            })
+        Inlined(move |cx: &mut Context<'_>| {
+            if !self.inner_mut().queue_plain_line(line.as_ref()) {
+                ready!(self.poll_in(|_, output, io| output.poll_line(line.as_ref(), io, cx)))?;
+            }
+            match self.inner().is_to_send() {
+                true => self.poll_in(|_, output, io| Poll::Ready(output.send_now(io, cx))),
+                false => Poll::Ready(Ok(())),
+            }
         })
     }
 

@@ -317,6 +317,20 @@ fn past_max_unsent_a_line_waits_for_the_peer() {
     assert_eq!(conn.counters().lines_written, queued as u64 + 1);
 }
 
+/// A handler may write much and then wait for something else than its peer.
+#[test]
+fn what_goes_past_max_unsent_goes_out_at_once() {
+    let clock = clock();
+    let _in = clock.enter();
+    let (script, mut conn) = connect(&[]);
+    for _ in 0..MAX_UNSENT / 1024 {
+        run(&script, conn.write_line([b'x'; 1023])).unwrap();
+    }
+    assert!(script.calls().is_empty());
+    run(&script, conn.write_line("")).unwrap();
+    assert_eq!(script.calls(), [Call::Write(MAX_UNSENT + 1), Call::Flush]);
+}
+
 #[test]
 fn past_max_unsent_bytes_and_fed_lines_wait_too() {
     let clock = clock();

@@ -50,15 +50,17 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) window: usize,
     pub(crate) length: usize,
+    /// It never sleeps: where it has cores of its own, what waking it costs is not the server's.
+    pub(crate) busy_poll: bool,
 }
 
 pub(crate) const fn load(connections: usize, window: usize, length: usize) -> Load {
-    Load { connections, window, length }
+    Load { connections, window, length, busy_poll: true }
 }
 
 impl Load {
     pub(crate) fn name(&self) -> String {
-        let Self { connections, window, length } = self;
+        let Self { connections, window, length, .. } = self;
         match window {
             1 => format!("{connections} x {length} B, ping-pong"),
             _ => format!("{connections} x {length} B"),
@@ -74,6 +76,7 @@ impl Load {
     fn once(&self, running: &Running, cores: &[usize]) -> Result<Figures, Failed> {
         let output = on_cores(cores, &lineframe()?)
             .args(["bench", "--json", "--duration", "1s", "--warm-up", "300ms"])
+            .args(self.busy_poll.then_some("--busy-poll"))
             .args(["--threads", &cores.len().to_string()])
             .args(["--server-pid", &running.process.id().to_string()])
             .args(["--connections", &self.connections.to_string(), "--window", &self.window.to_string()])

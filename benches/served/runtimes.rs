@@ -81,6 +81,7 @@ fn compare(
             let figures = runtimes.iter().map(|runtime| {
                 let running = Running::start(&mut own(server, &["runtime", runtime.name])?)?;
                 // One connection has no use for a second thread.
+                let case = Load { busy_poll: false, ..*case };
                 case.on(&running, &client[..client.len().min(case.connections)])
                     .map_err(|error| format!("{}: {error}", runtime.name).into())
             });

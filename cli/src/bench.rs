@@ -90,6 +90,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
 
+    /// Ask for replies again and again, and never sleep: else the server wakes who sleeps, and spends CPU time on that which on a
+    /// network it would not
+    #[arg(long)]
+    busy_poll: bool,
+
     /// A connection without a reply for so long has failed
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "30s")]
     timeout: Duration,
@@ -207,6 +212,7 @@ fn task(arguments: &Arguments) -> Result<Task, Failure> {
         rate: arguments.rate.map(|rate| rate as f64),
         count: arguments.count,
         timeout: arguments.timeout,
+        busy_poll: arguments.busy_poll,
     })
 }
 

@@ -40,7 +40,7 @@ impl Item {
     }
 
     #[inline(always)]
-    pub(super) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
+    pub(crate) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
         if self.content == 0 {
             // An empty slice would keep the whole buffer alive.
             buffer.advance(self.consumed);

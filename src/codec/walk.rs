@@ -129,7 +129,7 @@ impl Walk {
     /// What [`step`](Self::step) makes of a good line at the front of `bytes` that has its terminator, for less. None: that has to be
     /// asked, which does not search again.
     #[inline]
-    fn whole_line(&mut self, bytes: &[u8]) -> Option<Item> {
+    pub(crate) fn whole_line(&mut self, bytes: &[u8]) -> Option<Item> {
         if self.is_ahead() {
             return None;
         }

@@ -24,6 +24,12 @@ impl Buffer {
         }
     }
 
+    /// Where there are any.
+    #[inline]
+    pub(super) fn bytes_there(&mut self) -> Option<&mut BytesMut> {
+        self.0.as_mut().map(|held| &mut held.bytes)
+    }
+
     /// To add to them. Where there are none, room for so many is made.
     #[inline]
     pub(super) fn expecting(&mut self, expected: u32) -> &mut BytesMut {

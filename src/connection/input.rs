@@ -3,7 +3,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -45,7 +44,7 @@ pub(super) struct Input {
     /// What had come before the drain, once that has been seen.
     pub(super) drained: Option<Box<Drained>>,
     /// Shared with the last batch as long as that is there and its lines may be being answered.
-    lent: Option<Arc<()>>,
+    pub(super) lent: Option<Arc<()>>,
     pub(super) timed_out: Option<Timeout>,
     pub(super) guard: Guard,
 }
@@ -159,6 +158,12 @@ impl Input {
         })
     }
 
+    /// Whether more bad lines have come than may.
+    #[inline]
+    pub(super) fn is_over(&self) -> bool {
+        self.limits.max_bad_lines.is_some_and(|most| self.walk.bad_items() > most)
+    }
+
     /// The same as text.
     #[cfg(feature = "text")]
     pub(super) fn poll_text<Io: AsyncRead + Unpin>(
@@ -215,7 +220,7 @@ impl Input {
         cx: &mut Context<'_>,
         mut take: Taken,
     ) -> Poll<Result<Option<T>, Error>> {
-        if self.limits.max_bad_lines.is_some_and(|most| self.walk.bad_items() > most) {
+        if self.is_over() {
             ready!(unsent.poll_before_end(io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
         }
@@ -443,7 +448,7 @@ impl Input {
     }
 
     /// What is there of a line came with the last bytes.
-    fn line_begins(&mut self) {
+    pub(super) fn line_begins(&mut self) {
         self.waiting_for = None;
         self.deadline.start(self.read_at);
     }
@@ -458,12 +463,11 @@ impl Input {
     }
 
     /// Whether lines are still being answered that were read a while ago: their replies had better not wait for each other.
+    #[inline]
     pub(super) fn is_behind(&self) -> bool {
         let is_lent = self.lent.as_ref().is_some_and(|lent| Arc::strong_count(lent) > 1);
         (is_lent || !self.buffer.is_empty())
-            && self
-                .read_at
-                .is_some_and(|read_at| clock::now().duration_since(read_at) > Duration::from_millis(1))
+            && self.read_at.zip(clock::millisecond_ago()).is_some_and(|(read_at, ago)| read_at < ago)
     }
 
     pub(super) fn bytes_read(&self) -> u64 {

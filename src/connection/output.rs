@@ -30,7 +30,7 @@ pub(super) struct Output {
     is_flush_due: bool,
     pub(super) limits: Arc<Limits>,
     /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
-    deadline: Option<Box<Deadline>>,
+    pub(super) deadline: Option<Box<Deadline>>,
     pub(super) has_timed_out: bool,
     /// A `request` was dropped before its reply came.
     pub(super) is_reply_due: bool,
@@ -147,7 +147,6 @@ impl Output {
         Poll::Ready(self.send_some(io, cx))
     }
 
-    #[cfg(feature = "server")]
     #[inline]
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.unsent.len() + bytes <= self.limits.max_unsent

@@ -11,7 +11,7 @@ use lineframe::AnyIo;
 use lineframe::scan::Scanner;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{oneshot, watch};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 
 use super::clock::{Clock, Deadline};
 use super::connection::{Broken, Connection, Orders};
@@ -40,6 +40,8 @@ pub(super) struct Task {
     /// Lines that count, of all connections together.
     pub(super) count: Option<u64>,
     pub(super) timeout: Duration,
+    /// It never sleeps.
+    pub(super) busy_poll: bool,
 }
 
 /// When it begins and when it ends.
@@ -139,6 +141,14 @@ async fn load(
         let quota = task.count.map_or(u64::MAX, |count| share(count, number, task.connections));
         let connection = Connection::new(io, orders.clone(), measure.clone(), pace, quota);
         running.spawn_local(connection.run());
+    }
+    if task.busy_poll {
+        // A runtime that has a task to run looks what has come, and does not wait for it.
+        spawn_local(async {
+            loop {
+                yield_now().await;
+            }
+        });
     }
     let (mut broken, mut unsent) = (Vec::new(), 0);
     let mut all_done = async || {

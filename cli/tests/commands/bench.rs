@@ -231,6 +231,16 @@ fn a_thread_of_its_own_that_is_busy_is_warned_of() {
 }
 
 #[test]
+fn who_polls_busily_does_not_sleep() {
+    let (_directory, address) = fast_echo();
+    let options = ["--busy-poll", "--reply", "echo", "--duration", "1s", "--rate", "100"];
+    let (object, ended) = measured(&options, &address);
+    assert_eq!((ended.code, &object["replies"]), (Some(0), &json!(100)), "{ended:?}");
+    // A hundredth of a second, or what others leave of it. Who sleeps needs some microseconds.
+    assert!(number(&object["cpu_ns_per_line"]["bench"]) > 1e6, "{object}");
+}
+
+#[test]
 fn each_kind_of_reply_is_checked() {
     let (_directory, echo) = fast_echo();
     let upper = Server::start();
