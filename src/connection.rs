@@ -52,6 +52,8 @@ pub(crate) use self::home::{Seat, Seats, Whereabouts};
 pub(crate) use self::limits::Limits;
 pub use self::peer::Peer;
 #[cfg(feature = "server")]
+pub(crate) use self::served::{Answers, Queue};
+#[cfg(feature = "server")]
 pub(crate) use self::traffic::Traffic;
 
 pub(crate) use self::inner::Inner;

@@ -1,3 +1,6 @@
+#[cfg(feature = "server")]
+use alloc::string::String;
+
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error::LineError;
@@ -54,18 +57,16 @@ impl Item {
 
 impl ItemKind {
     #[inline]
-    pub(super) fn is_bad(self) -> bool {
+    pub(crate) fn is_bad(self) -> bool {
         !matches!(self, Self::Line | Self::Block | Self::Piece { .. })
     }
 
-    /// The item with this content, which is copied where it is a bad one.
+    /// What a peer is told of a bad item with this content.
     #[cfg(feature = "server")]
-    #[inline]
-    pub(crate) fn of(self, content: &[u8]) -> Result<&[u8], LineError> {
-        match self.is_bad() {
-            false => Ok(content),
-            true => self.with(Bytes::copy_from_slice(content)).map(|_| content),
-        }
+    #[cold]
+    pub(crate) fn reply(self, content: &[u8]) -> String {
+        let bad = self.with(Bytes::copy_from_slice(content)).err();
+        bad.map(|bad| bad.reply()).unwrap_or_default()
     }
 
     /// The item with its content in it.

@@ -27,4 +27,4 @@ pub use text::TextCodec;
 #[cfg(feature = "net")]
 pub(crate) use walk::Walk;
 #[cfg(feature = "server")]
-pub(crate) use walk::Window;
+pub(crate) use walk::{Items, Window};

@@ -57,6 +57,25 @@ pub(crate) struct Window<'a> {
     pub(crate) most_bad: u64,
 }
 
+/// What is told of each item, where its content begins and ends, until it gives false.
+pub(crate) trait Items {
+    /// A good line with its terminator. Apart from the others, since what is told there is only one that all of its work may be part of.
+    fn line(&mut self, start: usize, end: usize) -> bool;
+    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool;
+}
+
+impl<F: FnMut(usize, usize, ItemKind) -> bool> Items for F {
+    #[inline(always)]
+    fn line(&mut self, start: usize, end: usize) -> bool {
+        self(start, end, ItemKind::Line)
+    }
+
+    #[inline(always)]
+    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
+        self(start, end, kind)
+    }
+}
+
 /// What the bytes shown begin with.
 pub(super) enum Step {
     /// So many bytes that belong to no item. Take them off, ask again.
@@ -178,13 +197,12 @@ impl Walk {
         taken
     }
 
-    /// Tells `each` item at the front of the window, where its content begins and ends, until that gives false; gives how many bytes
-    /// they take.
+    /// Tells of each item at the front of the window; gives how many bytes they take.
     #[inline]
     pub(crate) fn take_items(
         &mut self,
         Window { bytes, eof, most_bad }: Window<'_>,
-        mut each: impl FnMut(usize, usize, ItemKind) -> bool,
+        mut items: impl Items,
     ) -> usize {
         let max_length = self.max_length();
         let mut bad = self.bad_items();
@@ -193,9 +211,14 @@ impl Walk {
         let is_over = |end| end == bytes.len() && !bytes.is_empty();
         while goes_on && !is_over(end) {
             end += self.take_lines(&bytes[end..], |start, stop, is_too_long| {
-                let kind = if is_too_long { ItemKind::TooLong { max_length } } else { ItemKind::Line };
-                bad += u64::from(is_too_long);
-                goes_on = each(end + start, end + stop, kind) && !(is_too_long && bad > most_bad);
+                goes_on = match is_too_long {
+                    false => items.line(end + start, end + stop),
+                    true => {
+                        bad += 1;
+                        items.item(end + start, end + stop, ItemKind::TooLong { max_length })
+                            && bad <= most_bad
+                    }
+                };
                 goes_on
             });
             if !goes_on || is_over(end) {
@@ -204,8 +227,8 @@ impl Walk {
             match self.step(&bytes[end..], eof) {
                 Some(Step::Item(item)) => {
                     bad = self.bad_items();
-                    goes_on =
-                        each(end, end + item.content, item.kind) && !(item.kind.is_bad() && bad > most_bad);
+                    goes_on = items.item(end, end + item.content, item.kind)
+                        && !(item.kind.is_bad() && bad > most_bad);
                     end += item.consumed;
                 }
                 Some(Step::Drop(count)) => end += count,

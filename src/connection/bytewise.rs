@@ -7,7 +7,7 @@ use bytes::BytesMut;
 
 use super::served::Queue;
 use super::{Connection, Error};
-use crate::codec::ItemKind;
+use crate::codec::{ItemKind, Items};
 use crate::error::EncodeError;
 
 /// So many bytes are mapped at a time, between which compilers see no other work.
@@ -48,7 +48,7 @@ impl Connection {
                 shown: 0,
                 refused: None,
             };
-            let taken = walk.take_items(window, |start, end, kind| mapping.item(start, end, kind));
+            let taken = walk.take_items(window, &mut mapping);
             mapping.end_run();
             refused = mapping.refused;
             (mapping.shown, taken)
@@ -70,16 +70,15 @@ struct Mapping<'a, F> {
     refused: Option<EncodeError>,
 }
 
-impl<F: Fn(u8) -> u8> Mapping<'_, F> {
-    #[inline]
-    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
-        self.shown += 1;
-        let is_of_run = kind == ItemKind::Line
-            && end - start <= self.queue.max_length()
+impl<F: Fn(u8) -> u8> Items for &mut Mapping<'_, F> {
+    #[inline(always)]
+    fn line(&mut self, start: usize, end: usize) -> bool {
+        let is_of_run = end - start <= self.queue.max_length()
             && self.bytewise.terminator.is_some_and(|terminator| self.bytes.get(end) == Some(&terminator));
         if !is_of_run {
-            return self.other(start, end, kind);
+            return self.item(start, end, ItemKind::Line);
         }
+        self.shown += 1;
         if self.run.is_empty() {
             self.run = start..start;
         }
@@ -92,17 +91,20 @@ impl<F: Fn(u8) -> u8> Mapping<'_, F> {
 
     /// One that does not end as its reply does, and whatever else needs a look of its own.
     #[inline(never)]
-    fn other(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
+    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
+        self.shown += 1;
         self.end_run();
         let content = &self.bytes[start..end];
-        let queued = self.queue.push(|reply| match kind.of(content) {
-            Ok(content) => map_into(content, &self.bytewise.map, reply),
-            Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
+        let queued = self.queue.push(|reply| match kind.is_bad() {
+            false => map_into(content, &self.bytewise.map, reply),
+            true => reply.extend_from_slice(kind.reply(content).as_bytes()),
         });
         self.refused = queued.err();
         self.refused.is_none() && self.queue.has_room_for(0)
     }
+}
 
+impl<F: Fn(u8) -> u8> Mapping<'_, F> {
     fn end_run(&mut self) {
         let lines = &self.bytes[self.run.clone()];
         self.queue.push_lines(self.lines, |replies| map_into(lines, &self.bytewise.map, replies));

@@ -14,8 +14,8 @@ use super::home::Home;
 use super::inner::Inner;
 use super::output::Output;
 use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer, Timeout};
-use crate::codec::{Walk, Window};
-use crate::error::{EncodeError, LineError};
+use crate::codec::{ItemKind, Items, Walk, Window};
+use crate::error::EncodeError;
 
 impl Connection {
     pub(crate) fn from_inner(inner: Box<Inner<AnyIo>>) -> Self {
@@ -45,20 +45,17 @@ impl Connection {
         (inner.io, inner.peer) = (io, peer);
     }
 
-    /// Shows `answer` the lines that have come, until that gives false or its replies have to wait for the peer: at least one
-    /// line. `None` at the end.
+    /// Shows the lines that have come, until an answer is the last or the replies have to wait for the peer: at least one line.
+    /// `None` at the end.
     pub(crate) fn poll_answered(
         &mut self,
         cx: &mut Context<'_>,
-        mut answer: impl FnMut(Result<&[u8], LineError>, &mut Queue<'_>) -> bool,
+        answers: &mut impl Answers,
     ) -> Poll<Result<Option<()>, Error>> {
-        self.poll_windows(cx, |mut queue, walk, window| {
-            let mut shown = 0;
-            let taken = walk.take_items(window, |start, end, kind| {
-                shown += 1;
-                answer(kind.of(&window.bytes[start..end]), &mut queue) && queue.has_room_for(0)
-            });
-            (shown, taken)
+        self.poll_windows(cx, |queue, walk, window| {
+            let mut answered = Answered { bytes: window.bytes, answers, queue, shown: 0 };
+            let taken = walk.take_items(window, &mut answered);
+            (answered.shown, taken)
         })
     }
 
@@ -82,6 +79,39 @@ impl Connection {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
         }
+    }
+}
+
+/// What is answered, until it gives false.
+pub(crate) trait Answers {
+    fn line(&mut self, line: &[u8], queue: &mut Queue<'_>) -> bool;
+    /// A bad line, of which this is said.
+    fn bad(&mut self, said: &str, queue: &mut Queue<'_>) -> bool;
+}
+
+/// The items of a window.
+struct Answered<'a, A> {
+    bytes: &'a [u8],
+    answers: &'a mut A,
+    queue: Queue<'a>,
+    shown: usize,
+}
+
+impl<A: Answers> Items for &mut Answered<'_, A> {
+    #[inline(always)]
+    fn line(&mut self, start: usize, end: usize) -> bool {
+        self.shown += 1;
+        self.answers.line(&self.bytes[start..end], &mut self.queue) && self.queue.has_room_for(0)
+    }
+
+    #[inline(never)]
+    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
+        if !kind.is_bad() {
+            return self.line(start, end);
+        }
+        self.shown += 1;
+        let said = kind.reply(&self.bytes[start..end]);
+        self.answers.bad(&said, &mut self.queue) && self.queue.has_room_for(0)
     }
 }
 

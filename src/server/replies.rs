@@ -5,9 +5,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
+use tokio::time::Instant;
+
 use super::Reply;
 use crate::connection::clock::Seen;
-use crate::connection::{Bytewise, Connection, Error};
+use crate::connection::{Answers, Bytewise, Connection, Error, Queue};
+use crate::error::EncodeError;
 
 /// A handler that answers each line with what `f` makes of it, and a bad line with what is wrong with it.
 ///
@@ -114,19 +118,9 @@ impl<F: Answer> Future for Replies<F> {
         let Self { connection, f } = &mut *self;
         let mut seen = Seen::default();
         loop {
-            let (mut due_at, mut is_due) = (None, false);
-            let mut refused = None;
-            let shown = ready!(connection.poll_answered(cx, |line, queue| {
-                let due_at = *due_at.get_or_insert_with(|| seen.begin() + Duration::from_millis(1));
-                let answered = queue.push(|reply| match line {
-                    Ok(line) => f.answer(line, &mut Reply::from(reply)),
-                    Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
-                });
-                refused = answered.err();
-                // Replies go out although there are more lines to answer.
-                is_due = seen.look().is_some_and(|now| now > due_at);
-                refused.is_none() && !is_due
-            }))?;
+            let mut answering = Answering { f, seen: &mut seen, due_at: None, is_due: false, refused: None };
+            let shown = ready!(connection.poll_answered(cx, &mut answering))?;
+            let Answering { is_due, refused, .. } = answering;
             if let Some(error) = refused {
                 return Poll::Ready(Err(Error::Encode(error).into()));
             }
@@ -137,6 +131,41 @@ impl<F: Answer> Future for Replies<F> {
                 connection.send_queued(cx)?;
             }
         }
+    }
+}
+
+/// The lines that came together.
+struct Answering<'a, F> {
+    f: &'a mut F,
+    seen: &'a mut Seen,
+    /// When replies go out although there are more lines to answer.
+    due_at: Option<Instant>,
+    is_due: bool,
+    refused: Option<EncodeError>,
+}
+
+impl<F> Answering<'_, F> {
+    #[inline(always)]
+    fn answer(&mut self, queue: &mut Queue<'_>, write: impl FnOnce(&mut F, &mut BytesMut)) -> bool {
+        let due_at = *self.due_at.get_or_insert_with(|| self.seen.begin() + Duration::from_millis(1));
+        let answered = queue.push(|reply| write(self.f, reply));
+        self.is_due = self.seen.look().is_some_and(|now| now > due_at);
+        if let Err(error) = answered {
+            self.refused = Some(error);
+            return false;
+        }
+        !self.is_due
+    }
+}
+
+impl<F: Answer> Answers for Answering<'_, F> {
+    #[inline(always)]
+    fn line(&mut self, line: &[u8], queue: &mut Queue<'_>) -> bool {
+        self.answer(queue, |f, reply| f.answer(line, &mut Reply::from(reply)))
+    }
+
+    fn bad(&mut self, said: &str, queue: &mut Queue<'_>) -> bool {
+        self.answer(queue, |_, reply| reply.extend_from_slice(said.as_bytes()))
     }
 }
 
