@@ -25,6 +25,7 @@ mod reading;
 #[cfg(feature = "server")]
 mod served;
 mod traffic;
+mod turn;
 
 use std::boxed::Box;
 use std::fmt;

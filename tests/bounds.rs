@@ -1,18 +1,18 @@
 //! What a connection costs: the size of what a handler holds, and what is left in memory behind what went through. The
 //! allocator that counts comes from a crate.
 
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::mem::{size_of, size_of_val};
 use std::pin::{Pin, pin};
+use std::sync::Mutex;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use lineframe::{
     Accepted, AnyIo, Batch, Body, Client, Connection, Draining, Error, LineCodec, LineError, LineReader,
-    LineWriter, Peer, Server,
+    LineWriter, Peer, Server, reply, reply_bytewise, reply_into,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -101,31 +101,29 @@ fn a_handler_and_a_session_are_small() {
 /// Gives what it was told to and then nothing, takes everything or nothing, and allocates nothing.
 #[derive(Default)]
 struct Quiet {
-    gives: Cell<&'static [u8]>,
-    /// How many times.
-    times: Cell<usize>,
+    /// And how many times.
+    gives: Mutex<(&'static [u8], usize)>,
     is_full: bool,
 }
 
 impl Quiet {
     fn gives(&self, bytes: &'static [u8], times: usize) {
-        self.gives.set(bytes);
-        self.times.set(times);
+        *self.gives.lock().unwrap() = (bytes, times);
     }
 }
 
 impl AsyncRead for Quiet {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(times) = self.times.get().checked_sub(1) else { return Poll::Pending };
-        let gives = self.gives.get();
+        let (gives, times) = &mut *self.gives.lock().unwrap();
+        let Some(more) = times.checked_sub(1) else { return Poll::Pending };
         // The rest of it is given once, next.
         let (now, later) = gives.split_at(gives.len().min(into.remaining()));
         into.put_slice(now);
         match later {
-            [] => self.times.set(times),
+            [] => *times = more,
             later => {
-                assert_eq!(times, 0);
-                self.gives.set(later);
+                assert_eq!(more, 0);
+                *gives = later;
             }
         }
         Poll::Ready(Ok(()))
@@ -185,7 +183,7 @@ fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> Allocatio
 }
 
 /// The connection itself, without a buffer for reading or for writing.
-const IDLE: i64 = 456;
+const IDLE: i64 = 464;
 
 #[test]
 fn an_idle_connection_holds_no_buffer() {
@@ -204,6 +202,62 @@ fn an_idle_connection_holds_no_buffer() {
             assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
         }
     }
+}
+
+/// What a handler holds that waits, beside what one holds to which nothing was sent.
+fn held_by<Fut>(handler: impl Fn(Connection) -> Fut, gives: &'static [u8], is_full: bool) -> i64
+where
+    Fut: Future<Output = io::Result<()>>,
+{
+    let mut kept = Vec::with_capacity(3);
+    let mut hold = |gives| {
+        let io = Quiet { is_full, ..Quiet::default() };
+        io.gives(gives, 1);
+        let mut handling = Box::pin(handler(Connection::new(io)));
+        let info = measure(|| {
+            for _ in 0..3 {
+                assert!(now(handling.as_mut()).is_pending());
+            }
+        });
+        kept.push(handling);
+        info.bytes_current
+    };
+    // The first makes the room that all connections of a thread share.
+    hold(b"one\n");
+    let idle = hold(b"one\n");
+    hold(gives) - idle
+}
+
+#[test]
+fn a_reply_that_waits_for_a_line_holds_no_buffer() {
+    static BURST: [u8; 60_000] = {
+        let mut burst = [b'\n'; 60_000];
+        burst[59_999] = b'x';
+        burst
+    };
+    for gives in [&BURST[..59_999], &BURST] {
+        let held = [
+            held_by(reply(<[u8]>::to_vec), gives, false),
+            held_by(reply_into(|line, reply| reply.extend_from_slice(line)), gives, false),
+            held_by(reply_bytewise(|byte| byte.to_ascii_uppercase()), gives, false),
+        ];
+        assert!(held.iter().all(|held| *held <= 2 + 64), "{held:?}");
+    }
+}
+
+/// Who does not take it is not to cost what was never sent.
+#[test]
+fn what_was_refused_is_given_back() {
+    let giant = reply_into(|_, reply| reply.extend_from_slice(&[b'x'; 1 << 20]));
+    let held = held_by(giant, b"one\ntwo\n", true);
+    assert!(held < 1024, "{held}");
+    let info = measure_connection(|| {
+        let mut conn = Connection::typed(Quiet::default(), LineCodec::builder().max_length(60_000).build());
+        done(conn.send_line([b'x'; 60_000])).unwrap();
+        assert!(matches!(done(conn.write_line([b'x'; 60_001])), Err(Error::Encode(_))));
+        conn
+    });
+    assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
 }
 
 #[test]

@@ -101,17 +101,34 @@ async fn what_is_said_of_any_byte_in_a_refused_line_is_one_line_of_printable_asc
     }
 }
 
-/// What was said to one who sent `sent`, of which each read gives `at_once` bytes, and how many lines the handler saw.
+/// What was said to one who sent `sent`, of which each read gives `at_once` bytes, and how many lines the handler saw: the same,
+/// whether it reads them itself or is a `reply`.
 async fn guarded(codec: LineCodec, sent: &[u8], at_once: usize) -> (String, usize) {
     let seen = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&seen);
+    let [first, second] = [Arc::clone(&seen), Arc::clone(&seen)];
     let handler = async move |mut conn: Connection| {
         while let Some(line) = conn.next_line().await? {
-            count.fetch_add(1, SeqCst);
+            first.fetch_add(1, SeqCst);
             conn.write_line(line.map_or_else(|bad| bad.reply().into(), |line| line.to_vec())).await?;
         }
         Ok(())
     };
+    let said = said_under_guard(codec.clone(), sent, at_once, handler).await;
+    let lines = seen.swap(0, SeqCst);
+    let replying = reply(move |line| {
+        second.fetch_add(1, SeqCst);
+        line.to_vec()
+    });
+    assert_eq!(said_under_guard(codec, sent, at_once, replying).await, said);
+    assert_eq!(seen.load(SeqCst), lines);
+    (said, lines)
+}
+
+async fn said_under_guard<H, Fut>(codec: LineCodec, sent: &[u8], at_once: usize, handler: H) -> String
+where
+    H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
     let (dialer, listener) = in_memory();
     let builder = Server::builder().codec(codec).refuse_http_and_tls(true);
     let running = Running::start(builder, listener, handler);
@@ -125,7 +142,7 @@ async fn guarded(codec: LineCodec, sent: &[u8], at_once: usize) -> (String, usiz
     drop((reader, writer));
     let refused = running.stopped().await.refused;
     assert_eq!(refused, u64::from(said.contains("is not spoken here")), "{said}");
-    (said, seen.load(SeqCst))
+    said
 }
 
 const COMMANDS: &str = "\r\nHost: x\r\nContent-Length: 9\r\n\r\nshutdown\nshutdown\n";

@@ -19,12 +19,14 @@ pub use counters::CodecCounters;
 #[cfg(feature = "net")]
 pub(crate) use encoder::LineEncoder;
 pub use fragment::{Fragment, FragmentCodec};
-#[cfg(feature = "server")]
+#[cfg(feature = "net")]
 pub(crate) use item::ItemKind;
 pub use line::LineCodec;
 #[cfg(feature = "text")]
 pub use text::TextCodec;
+#[cfg(feature = "server")]
+pub(crate) use walk::Items;
 #[cfg(feature = "net")]
 pub(crate) use walk::Walk;
-#[cfg(feature = "server")]
-pub(crate) use walk::{Items, Window};
+#[cfg(feature = "net")]
+pub(crate) use walk::Window;

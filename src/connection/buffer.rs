@@ -72,7 +72,7 @@ impl Buffer {
         let Some(held) = &mut self.0 else { return };
         if held.bytes.is_empty() {
             self.0 = None;
-        } else if held.allocated > 2 * held.bytes.len() + 64 {
+        } else if held.allocated.max(held.bytes.capacity()) > 2 * held.bytes.len() + 64 {
             *self = Self::from(&held.bytes[..]);
         }
     }

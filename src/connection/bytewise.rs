@@ -106,6 +106,9 @@ impl<F: Fn(u8) -> u8> Items for &mut Mapping<'_, F> {
 
 impl<F: Fn(u8) -> u8> Mapping<'_, F> {
     fn end_run(&mut self) {
+        if self.run.is_empty() {
+            return;
+        }
         let lines = &self.bytes[self.run.clone()];
         self.queue.push_lines(self.lines, |replies| map_into(lines, &self.bytewise.map, replies));
         (self.run.start, self.lines) = (self.run.end, 0);

@@ -15,7 +15,13 @@ std::thread_local! {
 
     /// What so many more lines are told who ask when it was [a millisecond ago](millisecond_ago).
     static TOLD: Cell<(u8, Option<Instant>)> = const { Cell::new((0, None)) };
+
+    /// When something was read first in this poll.
+    static BEGUN: Cell<Option<Instant>> = const { Cell::new(None) };
 }
+
+/// A poll that has read and handed over for so long lets others have their turns, whatever there is still to be read.
+const LONG: Duration = Duration::from_millis(10);
 
 /// What the clock has shown in this poll.
 #[derive(Clone, Copy, Default)]
@@ -84,6 +90,18 @@ fn look() -> Option<Instant> {
     ago
 }
 
+/// Something was read.
+pub(crate) fn has_read(at: Instant) {
+    if SEEN.get().is_some() && BEGUN.get().is_none() {
+        BEGUN.set(Some(at));
+    }
+}
+
+/// Whether something was read last a [long](LONG) time after this [poll](within_poll) had read first.
+pub(crate) fn is_long_poll(read_at: Option<Instant>) -> bool {
+    BEGUN.get().zip(read_at).is_some_and(|(begun, at)| at.duration_since(begun) >= LONG)
+}
+
 /// What is done in one poll of a task: nothing is waited for in it.
 #[cfg(feature = "server")]
 pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
@@ -94,6 +112,7 @@ pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
         fn drop(&mut self) {
             SEEN.set(None);
             TOLD.set((0, None));
+            BEGUN.set(None);
         }
     }
 

@@ -1,6 +1,4 @@
 use std::boxed::Box;
-#[cfg(feature = "server")]
-use std::future::Future;
 use std::io;
 use std::task::{Context, Poll};
 
@@ -10,6 +8,7 @@ use super::any_io;
 use super::error::Error;
 use super::input::Input;
 use super::reading::READ;
+use super::turn;
 
 /// How far the reading of what had come before a drain has got.
 #[derive(Debug)]
@@ -87,21 +86,11 @@ impl Input {
                     // It may only not have been this task's turn.
                     drained.has_looked = true;
                     drained.looks += 1;
-                    poll_later(cx);
-                    return Poll::Pending;
+                    return turn::poll_later(cx);
                 }
             }
         }
         drained.is_all = true;
         Poll::Ready(Ok(()))
     }
-}
-
-/// The task is polled again, once it is its turn.
-fn poll_later(cx: &mut Context<'_>) {
-    #[cfg(feature = "server")]
-    let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);
-    // Without a server nothing drains.
-    #[cfg(not(feature = "server"))]
-    cx.waker().wake_by_ref();
 }

@@ -18,9 +18,8 @@ use super::guard::Guard;
 use super::limits::Limits;
 use super::reading::NOT_IN_PLACE;
 use super::traffic::Reported;
-#[cfg(feature = "server")]
-use crate::codec::Window;
-use crate::codec::{Batch, Walk};
+use super::turn;
+use crate::codec::{Batch, ItemKind, Walk, Window};
 use crate::error::{LineError, TooManyBytes};
 
 /// The reading side of a connection: what has been read and not been handed over, and how long may be waited for more. All
@@ -44,7 +43,7 @@ pub(super) struct Input {
     /// What had come before the drain, once that has been seen.
     pub(super) drained: Option<Box<Drained>>,
     /// Shared with the last batch as long as that is there and its lines may be being answered.
-    pub(super) lent: Option<Arc<()>>,
+    lent: Option<Arc<()>>,
     pub(super) timed_out: Option<Timeout>,
     pub(super) guard: Guard,
 }
@@ -61,6 +60,8 @@ pub(super) enum WaitingFor {
 pub(super) trait Unsent<Io> {
     /// Writes an error line, if it can.
     fn say(&mut self, error: &str);
+    /// Something is about to be handed over, or to be waited for. Pending: others have their turn first.
+    fn poll_before_take(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
     /// A read is about to wait. Pending: it must not read.
     fn poll_before_wait(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>>;
     /// The end is about to be reported.
@@ -70,6 +71,10 @@ pub(super) trait Unsent<Io> {
 /// A reading half has no unsent output.
 impl<Io> Unsent<Io> for () {
     fn say(&mut self, _: &str) {}
+
+    fn poll_before_take(&mut self, _: &mut Io, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
 
     fn poll_before_wait(&mut self, _: &mut Io, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
@@ -220,6 +225,7 @@ impl Input {
         cx: &mut Context<'_>,
         mut take: Taken,
     ) -> Poll<Result<Option<T>, Error>> {
+        ready!(unsent.poll_before_take(io, cx))?;
         if self.is_over() {
             ready!(unsent.poll_before_end(io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
@@ -230,7 +236,6 @@ impl Input {
                 // Before a line of this round is answered: what comes while that takes its time has come too late.
                 ready!(self.poll_drain_round(io, cx))?;
             }
-            let mut is_long_request = false;
             if self.guard != Guard::Off {
                 if let Some(said) = self.guard.judge(&self.buffer) {
                     unsent.say(said);
@@ -239,8 +244,10 @@ impl Input {
                     ready!(unsent.poll_before_end(io, cx))?;
                     return Poll::Ready(Err(Error::NotLines));
                 }
-                is_long_request =
-                    self.buffer.len() > self.walk.max_length() && self.guard.fears(&self.buffer);
+                if self.guard.fears(&self.buffer) && self.drop_too_long() {
+                    unsent.say(self.guard.refuse());
+                    continue;
+                }
             }
             let was_skipping = self.walk.is_skipping();
             let item = take.buffered(self, unsent);
@@ -250,10 +257,6 @@ impl Input {
             }
             self.skipped(was_skipping);
             if let Some(item) = item {
-                if is_long_request && self.walk.counters().too_long > 0 {
-                    unsent.say(self.guard.refuse());
-                    continue;
-                }
                 self.guard.pass();
                 self.taken();
                 return Poll::Ready(Ok(Some(item)));
@@ -388,6 +391,9 @@ impl Input {
             true => WaitingFor::Anything,
             false => next,
         };
+        if clock::is_long_poll(self.read_at) {
+            return turn::poll_later(cx);
+        }
         if let Poll::Ready(read) = self.poll_read_in_place(io, cx, in_place) {
             if waiting_for == WaitingFor::Anything {
                 self.waiting_for = None;
@@ -430,6 +436,25 @@ impl Input {
             self.buffer.advance(count);
         }
         self.skipped(was_skipping);
+    }
+
+    /// Whether the first line in the buffer was too long. It is counted and dropped.
+    fn drop_too_long(&mut self) -> bool {
+        if self.buffer.len() <= self.walk.max_length() {
+            return false;
+        }
+        let mut walk = self.walk.clone();
+        let mut is_too_long = false;
+        let window = Window { bytes: &self.buffer, eof: self.is_at_eof, most_bad: u64::MAX };
+        let taken = walk.take_items(window, |_, _, kind| {
+            is_too_long = matches!(kind, ItemKind::TooLong { .. });
+            false
+        });
+        if is_too_long {
+            self.buffer.advance(taken);
+            self.walk = walk;
+        }
+        is_too_long
     }
 
     /// What comes behind the skipped bytes has a deadline of its own.

@@ -13,6 +13,7 @@ use super::error::{Error, Timeout};
 use super::input::Unsent;
 use super::limits::Limits;
 use super::traffic::Reported;
+use super::turn;
 use crate::codec::LineEncoder;
 use crate::error::EncodeError;
 
@@ -32,6 +33,8 @@ pub(super) struct Output {
     /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
     pub(super) deadline: Option<Box<Deadline>>,
     pub(super) has_timed_out: bool,
+    /// Something was not sent since this task has had its turn.
+    pub(super) is_put_off: bool,
     /// A `request` was dropped before its reply came.
     pub(super) is_reply_due: bool,
     pub(super) lines: u64,
@@ -49,6 +52,7 @@ impl Output {
             limits: Limits::none(),
             deadline: None,
             has_timed_out: false,
+            is_put_off: false,
             is_reply_due: false,
             lines: 0,
             bytes: 0,
@@ -71,9 +75,8 @@ impl Output {
     /// Queues a line.
     #[inline]
     pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
-        self.encoder.encode_line(line, self.unsent.expecting(self.sent_together))?;
-        self.lines += 1;
-        Ok(())
+        let encoded = self.encoder.encode_line(line, self.unsent.expecting(self.sent_together));
+        self.queued(encoded)
     }
 
     /// Queues the line that `write` appends.
@@ -81,9 +84,18 @@ impl Output {
     #[inline]
     pub(super) fn queue_written(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
         let from = self.append(write);
-        self.encoder.end_line(from, self.unsent.bytes())?;
-        self.lines += 1;
-        Ok(())
+        let encoded = self.encoder.end_line(from, self.unsent.bytes());
+        self.queued(encoded)
+    }
+
+    #[inline]
+    fn queued(&mut self, encoded: Result<(), EncodeError>) -> Result<(), EncodeError> {
+        match encoded {
+            Ok(()) => self.lines += 1,
+            // There may be much room now, and nothing in it.
+            Err(_) => self.unsent.shrink(),
+        }
+        encoded
     }
 
     /// Queues so many lines with their terminators, which `write` appends.
@@ -158,6 +170,7 @@ impl Output {
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_before_take(io, cx))?;
         match self.unsent.len() > self.limits.max_unsent {
             true => self.poll_send(self.limits.max_unsent, io, cx),
             false => {
@@ -182,8 +195,11 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Result<(), Error> {
         match self.poll_write(0, io, cx) {
-            Poll::Ready(Err(error)) => Err(error.into()),
-            _ => Ok(()),
+            Poll::Ready(sent) => sent.map_err(Error::from),
+            Poll::Pending => {
+                self.is_put_off = turn::poll_budget(cx).is_pending();
+                Ok(())
+            }
         }
     }
 
@@ -290,6 +306,16 @@ impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
     fn say(&mut self, error: &str) {
         // What cannot be framed stays unsaid.
         _ = self.queue(error.as_bytes());
+    }
+
+    /// Sends what was put off, once it is this task's turn again.
+    fn poll_before_take(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.is_put_off {
+            ready!(turn::poll_budget(cx));
+            self.is_put_off = false;
+            self.send_now(io, cx)?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_before_wait(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

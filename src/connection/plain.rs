@@ -15,8 +15,7 @@ impl<Io> Inner<Io> {
     #[inline]
     pub(super) fn next_plain_line(&mut self) -> Option<Bytes> {
         let input = &mut self.input;
-        let is_plain =
-            !input.is_gone && input.guard == Guard::Off && input.drained.is_none() && input.lent.is_none();
+        let is_plain = !input.is_gone && input.guard == Guard::Off && input.drained.is_none();
         if !is_plain || input.is_over() {
             return None;
         }
@@ -32,7 +31,7 @@ impl<Io> Inner<Io> {
     pub(super) fn queue_plain_line(&mut self, line: &[u8]) -> bool {
         let Self { input, output, .. } = self;
         let is_plain = !input.is_gone && output.has_room_for(0) && output.deadline.is_none();
-        is_plain && output.queue(line).is_ok()
+        is_plain && !output.is_put_off && output.queue(line).is_ok()
     }
 
     /// Whether what was written is not to wait for more.

@@ -9,6 +9,7 @@ use std::vec::Vec;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
+use super::clock;
 use super::input::{Input, WaitingFor};
 
 /// The room for one read.
@@ -76,7 +77,9 @@ impl Input {
         if let Some(traffic) = &self.limits.traffic {
             traffic.bytes_read.add((end - BEFORE) as u64);
         }
-        self.read_at = Some(Instant::now());
+        let now = Instant::now();
+        clock::has_read(now);
+        self.read_at = Some(now);
         let is_under_way = !self.buffer.is_empty() || self.walk.is_within_long_line();
         if !is_under_way && self.waiting_for != Some(WaitingFor::Rest) {
             self.deadline.start(self.read_at);

@@ -16,7 +16,8 @@ use crate::error::EncodeError;
 /// A handler that answers each line with what `f` makes of it, and a bad line with what is wrong with it.
 ///
 /// `f` is cloned for each connection: what it captures is the connection's own state. A reply that cannot be framed, because
-/// it is too long or would be read as two lines, is replaced by an error line.
+/// it is too long or would be read as two lines, is replaced by an error line; where that is too long as well, the connection ends
+/// with [`Error::Encode`].
 ///
 /// Replies to lines that came together go out together: when all of them are answered, and meanwhile about once a millisecond. Where
 /// `f` takes long for a line, at most 32 replies wait for it, the fewer the fewer lines were answered quickly before.
@@ -60,8 +61,11 @@ where
 /// A handler that answers each line with its own bytes, each as `map` makes it, and a bad line with what is wrong with it: a [`reply`] for
 /// less, since many lines are mapped at once, with their terminators.
 ///
-/// `map` is called in any order, and for bytes of no line as well; of the same byte it has to make the same each time. Where it
-/// makes a terminator, or part of one, of another byte, a reply in which that stands is replaced by an error line.
+/// `map` is called in any order, for bytes of no line as well, and at first for each of the 256; of the same byte it has to make the
+/// same each time. Where what it makes of a line [cannot be one](EncodeError), as with a terminator in it, that reply is replaced by an
+/// error line.
+///
+/// Replies go out when all lines that a read has brought are answered, however long `map` takes.
 ///
 /// ```no_run
 /// # async fn run(listener: tokio::net::TcpListener) {

@@ -43,6 +43,10 @@ impl Reply<'_> {
     }
 
     /// Makes room for so many bytes more, which then need no allocation.
+    ///
+    /// # Panics
+    ///
+    /// Where no memory can be that large, as in `Vec::reserve`.
     #[inline]
     pub fn reserve(&mut self, additional: usize) {
         self.bytes.reserve(additional);

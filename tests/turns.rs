@@ -1,0 +1,142 @@
+//! A connection with much to do lets others have their turns, and its replies go out meanwhile.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt;
+use lineframe::{Accepted, AnyIo, Connection, Peer, Server, reply};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex, join, sink};
+use tokio::task::yield_now;
+use tokio_util::io::InspectWriter;
+
+/// Nobody else has a turn meanwhile.
+fn hold_up(time: Duration) {
+    _ = tokio::time::advance(time).now_or_never();
+}
+
+async fn serve<H, Fut>(io: impl AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static, handler: H)
+where
+    H: FnOnce(Connection) -> Fut + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    Server::new().serve_one(Accepted::new(AnyIo::new(io), Peer::Other), handler).await;
+}
+
+/// What takes long for each of a thousand replies, all of them empty.
+#[derive(Clone, Default)]
+struct Slow {
+    answered: Arc<AtomicUsize>,
+    written: Arc<AtomicUsize>,
+    late: Arc<AtomicUsize>,
+}
+
+impl Slow {
+    fn answer(&self) -> &'static str {
+        hold_up(Duration::from_millis(2));
+        let before = self.answered.fetch_add(1, SeqCst);
+        self.late.fetch_max(before - self.written.load(SeqCst), SeqCst);
+        ""
+    }
+}
+
+/// Each reply is then a write of its own, of which Tokio lets a task make 128 or less before others have had their turns.
+async fn answers_each_when_it_is_done<H, Fut>(lines: usize, handler: impl FnOnce(Slow) -> H)
+where
+    H: FnOnce(Connection) -> Fut + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let (mut peer, stream) = duplex(1 << 16);
+    peer.write_all(&vec![b'\n'; lines]).await.unwrap();
+    peer.shutdown().await.unwrap();
+    let slow = Slow::default();
+    let written = Arc::clone(&slow.written);
+    // A stream of Tokio's, which neither reads nor writes once a task has had its turn.
+    let (reader, writer) = tokio::io::split(stream);
+    let writer = InspectWriter::new(writer, move |bytes| _ = written.fetch_add(bytes.len(), SeqCst));
+    serve(join(reader, writer), handler(slow.clone())).await;
+    let mut received = Vec::new();
+    peer.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received.len(), 1000);
+    let late = slow.late.load(SeqCst);
+    assert!(late <= 1, "{late} replies were late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_is_slow_for_many_lines_answers_each_when_it_is_done() {
+    answers_each_when_it_is_done(1000, |slow| reply(move |_| slow.answer())).await;
+    answers_each_when_it_is_done(1000, |slow| {
+        async move |mut conn: Connection| {
+            while let Some(line) = conn.next_line().await? {
+                line?;
+                conn.write_line(slow.answer()).await?;
+            }
+            Ok(())
+        }
+    })
+    .await;
+    // All of them for the first line, and none for the second.
+    answers_each_when_it_is_done(2, |slow| {
+        async move |mut conn: Connection| {
+            conn.next_line().await?;
+            for _ in 0..1000 {
+                conn.write_line(slow.answer()).await?;
+            }
+            Ok(())
+        }
+    })
+    .await;
+}
+
+/// There is always another line.
+struct Endless;
+
+impl AsyncRead for Endless {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        into.put_slice(b"one\ntwo\n");
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_stops_sending_leaves_a_turn_to_others_every_ten_milliseconds() {
+    for reads_itself in [false, true] {
+        let lines = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&lines);
+        let see = move || {
+            hold_up(Duration::from_millis(1));
+            assert!(seen.fetch_add(1, SeqCst) < 10_000, "nobody else has a turn");
+        };
+        let others = async {
+            for turn in 1..=100 {
+                yield_now().await;
+                let lines = lines.load(SeqCst);
+                assert!((9 * turn..=14 * turn + 14).contains(&lines), "{lines} lines before turn {turn}");
+            }
+        };
+        let served = async {
+            if reads_itself {
+                serve(join(Endless, sink()), async move |mut conn: Connection| {
+                    while conn.next_line().await?.is_some() {
+                        see();
+                    }
+                    Ok(())
+                })
+                .await;
+            } else {
+                let answer = move |_: &[u8]| {
+                    see();
+                    ""
+                };
+                serve(join(Endless, sink()), reply(answer)).await;
+            }
+        };
+        tokio::select! {
+            () = served => unreachable!(),
+            () = others => {}
+        }
+    }
+}
