@@ -50,12 +50,13 @@ pub(crate) struct Load {
     pub(crate) connections: usize,
     pub(crate) window: usize,
     pub(crate) length: usize,
-    /// It never sleeps: where it has cores of its own, what waking it costs is not the server's.
+    /// It never sleeps: where it has cores of its own, and is to be the faster one, what waking it costs is not the server's.
     pub(crate) busy_poll: bool,
 }
 
 pub(crate) const fn load(connections: usize, window: usize, length: usize) -> Load {
-    Load { connections, window, length, busy_poll: true }
+    // Who sends a line at a time sleeps until the reply comes, whatever the server.
+    Load { connections, window, length, busy_poll: window > 1 }
 }
 
 impl Load {
