@@ -244,7 +244,8 @@ impl Input {
                     ready!(unsent.poll_before_end(io, cx))?;
                     return Poll::Ready(Err(Error::NotLines));
                 }
-                if self.guard.fears(&self.buffer) && self.drop_too_long() {
+                let may_be_too_long = self.buffer.len() > self.walk.max_length();
+                if may_be_too_long && self.guard.fears(&self.buffer) && self.drop_too_long() {
                     unsent.say(self.guard.refuse());
                     continue;
                 }
@@ -440,9 +441,6 @@ impl Input {
 
     /// Whether the first line in the buffer was too long. It is counted and dropped.
     fn drop_too_long(&mut self) -> bool {
-        if self.buffer.len() <= self.walk.max_length() {
-            return false;
-        }
         let mut walk = self.walk.clone();
         let mut is_too_long = false;
         let window = Window { bytes: &self.buffer, eof: self.is_at_eof, most_bad: u64::MAX };
