@@ -106,7 +106,7 @@ use crate::error::LineError;
 /// | `next_line`, `next_text`, `next_batch` | nothing is lost |
 /// | `read_bytes` | nothing is taken |
 /// | `skip_bytes`, `body` | what is left of the bytes is skipped by the next read |
-/// | `write_line`, `send_line` | the line is queued whole, or, where too much is unsent already, not at all |
+/// | `write_line`, `send_line` | the line is queued whole, or, where it has to wait for that, not at all |
 /// | `write_bytes` | a part may have been queued |
 /// | `flush`, `shutdown` | what is unsent goes out later |
 /// | `request` | the reply is still to come: `next_line` reads it, another `request` is refused |
@@ -305,8 +305,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         Body { connection: self, left: count }
     }
 
-    /// Queues a line: [when output goes out](Self#when-output-goes-out). Waits where more than 64 KiB (a server's
-    /// `max_unsent`) are unsent already.
+    /// Queues a line: [when output goes out](Self#when-output-goes-out). Waits before that where more than 64 KiB (a server's
+    /// `max_unsent`) are unsent already, and where other tasks are to have their turns first.
     ///
     /// # Errors
     ///
@@ -507,7 +507,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     }
 
     fn skip_later(&mut self, count: u64) {
-        self.inner_mut().input.walk.skip_bytes(count);
+        self.inner_mut().input.skip_bytes(count);
     }
 
     fn inner(&self) -> &Inner<Io> {

@@ -6,10 +6,14 @@ mod served;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use lineframe::{Connection, Delimiter, Error, LineCodec, Server, reply};
 use served::{Buffers, Running, in_memory, line, rest, soon, tcp, upper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// All that a server says to who sends `sent` and then the end, over TCP.
 async fn said(server: &(served::Address, Running), sent: &[u8]) -> Vec<u8> {
@@ -218,6 +222,66 @@ async fn the_first_line_is_judged_and_no_later_one_whatever_ends_a_line() {
     let codec = LineCodec::builder().delimiter(Delimiter::Byte(b';')).max_length(8).build();
     let (said, seen) = guarded(codec, sent.as_bytes(), 64).await;
     assert_eq!((&said[..], seen), (&sent[..], 21));
+}
+
+/// What is skipped or handed over as counted bytes is no line.
+#[tokio::test(start_paused = true)]
+async fn the_first_line_is_judged_whatever_comes_before_it() {
+    const BEFORE: &str = "GET / HTTP/1.1\r\nHost: x\n";
+    for (line, refused) in [("hello\n", false), ("GET / HTTP/1.1\r\n", true)] {
+        let sent = format!("{BEFORE}{line}");
+        for at_once in 1..=sent.len() {
+            let skipping = async |mut conn: Connection| {
+                // It is skipped.
+                _ = conn.body(BEFORE.len() as u64);
+                while let Some(line) = conn.next_line().await? {
+                    conn.write_line(line?).await?;
+                }
+                Ok(())
+            };
+            let said = said_under_guard(LineCodec::new(), sent.as_bytes(), at_once, skipping).await;
+            assert_eq!(said, if refused { "error: HTTP is not spoken here\n" } else { line }, "{at_once}");
+        }
+    }
+}
+
+/// What was looked at, and then skipped or taken as something else.
+#[tokio::test(start_paused = true)]
+async fn the_first_line_is_judged_although_it_was_waited_for_before() {
+    #[derive(Clone, Copy)]
+    enum First {
+        Skips,
+        TakesBytes,
+        TakesBody,
+    }
+    for (first, said) in [
+        (First::Skips, "error: HTTP is not spoken here\n"),
+        (First::TakesBytes, "GET / HTTP/1.1\n"),
+        (First::TakesBody, "GET / HTTP/1.1\n"),
+    ] {
+        let handler = async move |mut conn: Connection| {
+            _ = timeout(MILLISECOND, conn.next_line()).await.unwrap_err();
+            match first {
+                First::Skips => conn.skip_bytes(6).await?,
+                First::TakesBytes => assert_eq!(conn.read_bytes(6).await?, "abcdef"),
+                First::TakesBody => _ = conn.body(6).read_exact(&mut [0; 6]).await?,
+            }
+            while let Some(line) = conn.next_line().await? {
+                conn.write_line(line?).await?;
+            }
+            Ok(())
+        };
+        let (dialer, listener) = in_memory();
+        let running = Running::start(Server::builder().refuse_http_and_tls(true), listener, handler);
+        let (mut reader, mut writer) = tokio::io::split(dialer.connect(64));
+        for part in ["abcde", "f", "GE", "T / HTTP/1.1\n"] {
+            writer.write_all(part.as_bytes()).await.unwrap();
+            tokio::time::sleep(2 * MILLISECOND).await;
+        }
+        writer.shutdown().await.unwrap();
+        assert_eq!(rest(&mut reader).await, said);
+        assert_eq!(running.stopped().await.panicked, 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -174,6 +174,7 @@ fn a_reply_is_changed_as_a_vec_is_and_what_stands_before_it_stays() {
     reply.extend(b"a".iter().chain(b"b"));
     reply.extend(*b"cd");
     reply.write_all(b" e").unwrap();
+    reply.flush().unwrap();
     reply.write_char('é').unwrap();
     assert_eq!(&reply[..], "SOME abcd eé".as_bytes());
     assert_eq!(format!("{reply:?}"), r#""SOME abcd e\xc3\xa9""#);

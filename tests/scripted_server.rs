@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{Either, select};
 use lineframe::{Accepted, AnyIo, Connection, Counters, Error, LineCodec, Listener, Peer, Server, reply};
 use script::Does::{Awaits, Ends, Sends, Signals};
@@ -384,6 +385,44 @@ fn a_drain_hands_over_the_lines_that_came_before_a_reset() {
     }
 }
 
+/// Far more than a drain reads, without a wait.
+struct Flood(usize);
+
+impl AsyncRead for Flood {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.0 > 0 {
+            self.0 -= 1;
+            into.put_slice(&[b'\n'; 1000]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A drain reads up to 8 MiB, but not at the cost of everybody else.
+#[test]
+fn a_drain_of_who_never_stops_sending_leaves_turns_to_others() {
+    let listener = Once(Some(AnyIo::new(join(Flood(20_000), sink()))));
+    let accepted = Arc::new(Notify::new());
+    let shutdown = Arc::clone(&accepted);
+    let handler = async move |mut conn: Connection| {
+        accepted.notify_one();
+        conn.draining().await;
+        while conn.next_line().await?.is_some() {
+            _ = tokio::time::advance(Duration::from_millis(1)).now_or_never();
+        }
+        Ok(())
+    };
+    let counters =
+        clock().block_on(Server::new().serve(listener, handler, async move { shutdown.notified().await }));
+    // Ten seconds are up after the first 64 KiB.
+    assert!(counters.lines < 1 << 18, "{}", counters.lines);
+    assert_eq!(counters.aborted, 1);
+}
+
 /// Tokio learns of what comes only when it asks the system, which it does when nothing else is to be done.
 #[tokio::test]
 async fn a_drain_answers_what_the_system_has_received() {
@@ -406,6 +445,26 @@ async fn a_drain_answers_what_the_system_has_received() {
     assert_eq!(&replies, b"A\nB\n");
     drop(peer);
     assert_eq!(served.await.unwrap().lines, 2);
+}
+
+/// One too many as well, as a line; who is told that has to take it first.
+#[test]
+fn a_request_with_a_long_target_is_refused_and_no_bad_line_too_many() {
+    let clock = clock();
+    for position in 0.. {
+        let script =
+            Script::new(&[Sends(b"GET /xxxxxxxxxx"), Ends]).disturbed(position, Disturbance::Pending);
+        let codec = LineCodec::builder().max_length(8).max_encoded_length(100).build();
+        let server = Server::builder().codec(codec).max_bad_lines(0).refuse_http_and_tls(true).build();
+        let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
+        let handler = |conn| Handler::Answers(By::Line).run(conn);
+        run_in_time(&clock, &script, server.serve_one(accepted, handler));
+        let Counters { refused, failed, .. } = server.counters();
+        assert_eq!((refused, failed), (1, 0), "{position}");
+        if position >= script.positions() {
+            break;
+        }
+    }
 }
 
 /// However the lines are read: the one too many is answered, and none behind it is run.

@@ -1,7 +1,10 @@
 use std::cell::Cell;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::turn;
 
 /// To look at the clock costs as much as a short line. Where the last look was no longer ago than this, the time that it showed
 /// is taken for some lines more: first for 7, and for twice as many each time, up to 31.
@@ -97,9 +100,16 @@ pub(crate) fn has_read(at: Instant) {
     }
 }
 
-/// Whether something was read last a [long](LONG) time after this [poll](within_poll) had read first.
-pub(crate) fn is_long_poll(read_at: Option<Instant>) -> bool {
-    BEGUN.get().zip(read_at).is_some_and(|(begun, at)| at.duration_since(begun) >= LONG)
+/// Pending where something was read last a [long](LONG) time after this [poll](within_poll) had read first, or since this was
+/// pending last: a poll may be all that there is, of who waits within it.
+pub(crate) fn poll_turn(read_at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+    match BEGUN.get().zip(read_at) {
+        Some((begun, at)) if at.duration_since(begun) >= LONG => {
+            BEGUN.set(None);
+            turn::poll_later(cx)
+        }
+        _ => Poll::Ready(()),
+    }
 }
 
 /// What is done in one poll of a task: nothing is waited for in it.
@@ -126,52 +136,4 @@ pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
 }
 
 #[cfg(all(test, feature = "server"))]
-mod tests {
-    use futures::FutureExt;
-
-    use super::*;
-
-    fn pass(micros: u64) {
-        assert!(tokio::time::advance(Duration::from_micros(micros)).now_or_never().is_none());
-    }
-
-    /// How many times the clock was looked at, of `times`, between which `micros` pass.
-    fn looks(times: usize, micros: u64) -> usize {
-        let is_true = |_: &usize| {
-            pass(micros);
-            millisecond_ago() == Some(Instant::now() - Duration::from_millis(1))
-        };
-        (0..times).filter(is_true).count()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_clock_is_looked_at_seldom_where_lines_are_quick() {
-        assert_eq!(looks(100, 1), 100, "outside of a poll");
-        for _ in 0..2 {
-            // The first two, one of the next 8 and of 16, and then one of 32.
-            within_poll(|| assert_eq!(looks(2 + 8 + 16 + 320, 1), 2 + 1 + 1 + 10));
-            within_poll(|| assert_eq!(looks(100, 101), 100, "each takes long"));
-        }
-        within_poll(|| {
-            assert_eq!(looks(2, 1), 2);
-            assert_eq!(within_poll(|| looks(7, 1000)), 0, "none is seen to take long");
-            assert_eq!(looks(100, 1000), 100);
-            assert_eq!(looks(1 + 7, 1), 1, "the pace is found out anew");
-        });
-        let panicked = std::panic::catch_unwind(|| within_poll(|| panic!("within a poll")));
-        assert!(panicked.is_err());
-        assert_eq!(looks(100, 1), 100, "outside of a poll");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn who_has_begun_to_look_sees_the_first_line_that_takes_long() {
-        let mut seen = Seen { unlooked: MOST, ..Seen::default() };
-        assert!(seen.look().is_none());
-        let begun = seen.begin();
-        pass(1000);
-        assert_eq!(seen.look(), Some(begun + Duration::from_millis(1)));
-        pass(1);
-        assert_eq!(seen.look(), Some(Instant::now()), "that one took long");
-        assert!((0..FIRST).all(|_| seen.look().is_none()), "and this one did not");
-    }
-}
+mod tests;

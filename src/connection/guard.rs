@@ -56,6 +56,13 @@ impl Guard {
         }
     }
 
+    /// What was looked at is skipped, or some of it.
+    pub(super) fn begin_anew(&mut self) {
+        if let Self::Watching { looked } = self {
+            *looked = 0;
+        }
+    }
+
     /// Gives what to say to the peer.
     pub(super) fn refuse(&mut self) -> &'static str {
         *self = Self::Refused;

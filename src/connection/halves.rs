@@ -160,7 +160,7 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
     ///
     /// The same.
     pub fn skip_bytes(&mut self, count: u64) -> impl Future<Output = Result<(), Error>> + use<'_, R> {
-        self.0.whole_mut().side.walk.skip_bytes(count);
+        self.0.whole_mut().side.skip_bytes(count);
         poll_fn(|cx| self.0.poll_in(|input, io| input.poll_skipped(io, &mut (), cx)))
     }
 

@@ -18,7 +18,6 @@ use super::guard::Guard;
 use super::limits::Limits;
 use super::reading::NOT_IN_PLACE;
 use super::traffic::Reported;
-use super::turn;
 use crate::codec::{Batch, ItemKind, Walk, Window};
 use crate::error::{LineError, TooManyBytes};
 
@@ -226,7 +225,7 @@ impl Input {
         mut take: Taken,
     ) -> Poll<Result<Option<T>, Error>> {
         ready!(unsent.poll_before_take(io, cx))?;
-        if self.is_over() {
+        if self.is_over() && self.guard != Guard::Refused {
             ready!(unsent.poll_before_end(io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
         }
@@ -236,13 +235,16 @@ impl Input {
                 // Before a line of this round is answered: what comes while that takes its time has come too late.
                 ready!(self.poll_drain_round(io, cx))?;
             }
+            if self.guard == Guard::Refused {
+                ready!(unsent.poll_before_end(io, cx))?;
+                return Poll::Ready(Err(Error::NotLines));
+            }
             if self.guard != Guard::Off {
+                // That is no line. Where there is more of it, nothing is left.
+                self.skip_ahead();
                 if let Some(said) = self.guard.judge(&self.buffer) {
                     unsent.say(said);
-                }
-                if self.guard == Guard::Refused {
-                    ready!(unsent.poll_before_end(io, cx))?;
-                    return Poll::Ready(Err(Error::NotLines));
+                    continue;
                 }
                 let may_be_too_long = self.buffer.len() > self.walk.max_length();
                 if may_be_too_long && self.guard.fears(&self.buffer) && self.drop_too_long() {
@@ -269,6 +271,7 @@ impl Input {
             }
             // A peer that does not take its replies is not read: nobody has looked what has come.
             ready!(unsent.poll_before_wait(io, cx))?;
+            ready!(clock::poll_turn(self.read_at, cx));
             if Pin::new(&mut self.draining).poll(cx).is_ready() {
                 ready!(self.poll_drain_round(io, cx))?;
                 continue;
@@ -306,6 +309,7 @@ impl Input {
             if !self.walk.is_skipping() && self.buffer.len() >= count {
                 self.walk.expect_bytes(count)?;
                 if let Some(item) = self.walk.next_item(self.buffer.bytes(), self.is_at_eof) {
+                    self.guard.pass();
                     self.taken();
                     return Poll::Ready(item.cut(self.buffer.bytes()).map_err(Error::from));
                 }
@@ -316,6 +320,11 @@ impl Input {
             }
             ready!(self.poll_more(io, unsent, cx, WaitingFor::Rest))?;
         }
+    }
+
+    pub(super) fn skip_bytes(&mut self, count: u64) {
+        self.walk.skip_bytes(count);
+        self.guard.begin_anew();
     }
 
     /// Drops what is to be skipped as it comes.
@@ -356,6 +365,7 @@ impl Input {
                 into.put_slice(&self.buffer[..count]);
                 self.buffer.advance(count);
                 self.walk.take_raw(count);
+                self.guard.pass();
                 self.taken();
                 return Poll::Ready(Ok(count));
             }
@@ -375,6 +385,7 @@ impl Input {
         next: WaitingFor,
     ) -> Poll<Result<(), Error>> {
         ready!(unsent.poll_before_wait(io, cx))?;
+        ready!(clock::poll_turn(self.read_at, cx));
         self.poll_input(io, cx, next, NOT_IN_PLACE)
     }
 
@@ -392,9 +403,6 @@ impl Input {
             true => WaitingFor::Anything,
             false => next,
         };
-        if clock::is_long_poll(self.read_at) {
-            return turn::poll_later(cx);
-        }
         if let Poll::Ready(read) = self.poll_read_in_place(io, cx, in_place) {
             if waiting_for == WaitingFor::Anything {
                 self.waiting_for = None;
@@ -516,6 +524,7 @@ impl Input {
     ) -> Poll<std::io::Result<()>> {
         while !self.is_at_eof {
             self.buffer = Buffer::default();
+            ready!(clock::poll_turn(self.read_at, cx));
             ready!(self.poll_read(io, cx))?;
         }
         Poll::Ready(Ok(()))

@@ -250,6 +250,7 @@ impl Output {
         if self.unsent.is_empty() {
             // An idle connection keeps no buffer.
             self.unsent = Buffer::default();
+            self.is_put_off = false;
             if self.is_flush_due {
                 ready!(uninterrupted(|| Pin::new(&mut *io).poll_flush(cx)))?;
                 self.is_flush_due = false;

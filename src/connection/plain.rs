@@ -14,9 +14,9 @@ impl<Io> Inner<Io> {
     /// [`Input::poll_line`](super::Input::poll_line) to say.
     #[inline]
     pub(super) fn next_plain_line(&mut self) -> Option<Bytes> {
-        let input = &mut self.input;
+        let Self { input, output, .. } = self;
         let is_plain = !input.is_gone && input.guard == Guard::Off && input.drained.is_none();
-        if !is_plain || input.is_over() {
+        if !is_plain || input.is_over() || output.is_put_off {
             return None;
         }
         let buffer = input.buffer.bytes_there()?;

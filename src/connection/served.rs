@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::clock;
 use super::guard::Guard;
 use super::home::Home;
 use super::inner::Inner;
@@ -160,7 +161,8 @@ impl Inner<AnyIo> {
     pub(crate) async fn linger(&mut self, linger: Duration) {
         let Self { io, input, .. } = self;
         if !input.is_gone && !input.is_at_eof() {
-            _ = tokio::time::timeout(linger, poll_fn(|cx| input.poll_drop_all(io, cx))).await;
+            let dropping = poll_fn(|cx| clock::within_poll(|| input.poll_drop_all(io, cx)));
+            _ = tokio::time::timeout(linger, dropping).await;
         }
     }
 
