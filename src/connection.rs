@@ -24,6 +24,7 @@ mod plain;
 mod reading;
 #[cfg(feature = "server")]
 mod served;
+mod take;
 mod traffic;
 mod turn;
 

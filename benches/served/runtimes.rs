@@ -80,8 +80,9 @@ fn compare(
         for _ in 0..asked.rounds.unwrap_or(ROUNDS) {
             let figures = runtimes.iter().map(|runtime| {
                 let running = Running::start(&mut own(server, &["runtime", runtime.name])?)?;
-                // One connection has no use for a second thread.
+                // It may share its cores with the server.
                 let case = Load { busy_poll: false, ..*case };
+                // One connection has no use for a second thread.
                 case.on(&running, &client[..client.len().min(case.connections)])
                     .map_err(|error| format!("{}: {error}", runtime.name).into())
             });
