@@ -201,7 +201,8 @@ fn executable(command: &str, address: &str) -> Option<String> {
     };
     let exec = if command.contains(" | ") { "" } else { "exec " };
     let rest = rest.join(" ").replace("127.0.0.1:8083", address);
-    Some(format!("{before} {exec}{program} {rest}"))
+    // In the foreground: otherwise it hands on a signal to its group as well, so that the program may get it twice.
+    Some(format!("{before} {exec}timeout --foreground 60 {program} {rest}"))
 }
 
 /// The command line's program: cargo builds it along with the examples where it builds all of the workspace.
@@ -223,8 +224,8 @@ struct Running {
 impl Running {
     /// Until it has printed its first line.
     fn start(command: &str, directory: &Path) -> Self {
-        let mut child = Command::new("timeout")
-            .args(["60", "sh", "-c", command])
+        let mut child = Command::new("sh")
+            .args(["-c", command])
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
