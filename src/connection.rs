@@ -21,6 +21,8 @@ mod limits;
 mod output;
 mod peer;
 mod plain;
+#[cfg(feature = "server")]
+mod queue;
 mod reading;
 #[cfg(feature = "server")]
 mod served;
@@ -54,7 +56,7 @@ pub(crate) use self::home::{Seat, Seats, Whereabouts};
 pub(crate) use self::limits::Limits;
 pub use self::peer::Peer;
 #[cfg(feature = "server")]
-pub(crate) use self::served::{Answers, Queue};
+pub(crate) use self::served::Answers;
 #[cfg(feature = "server")]
 pub(crate) use self::traffic::Traffic;
 

@@ -98,12 +98,13 @@ fn a_handler_and_a_session_are_small() {
     assert!(handler <= 256 && session <= 840);
 }
 
-/// Gives what it was told to and then nothing, takes everything or nothing, and allocates nothing.
+/// Gives what it was told to and then nothing, takes everything or so much, and allocates nothing.
 #[derive(Default)]
 struct Quiet {
     /// And how many times.
     gives: Mutex<(&'static [u8], usize)>,
-    is_full: bool,
+    /// It takes so many bytes more.
+    takes: Option<usize>,
 }
 
 impl Quiet {
@@ -131,8 +132,15 @@ impl AsyncRead for Quiet {
 }
 
 impl AsyncWrite for Quiet {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.is_full { Poll::Pending } else { Poll::Ready(Ok(bytes.len())) }
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let takes = bytes.len().min(self.takes.unwrap_or(usize::MAX));
+        if takes == 0 {
+            return Poll::Pending;
+        }
+        if let Some(left) = &mut self.takes {
+            *left -= takes;
+        }
+        Poll::Ready(Ok(takes))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -171,11 +179,16 @@ fn echo(conn: &mut Connection<Quiet>, by_batch: bool) {
     }
 }
 
-/// What the connection costs that is made in `measured`, beside the buffer that all connections of a thread share.
-fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> AllocationInfo {
-    let first = Connection::typed(Quiet::default(), LineCodec::new());
-    let mut first = first;
+/// Makes what all connections of a thread share: a buffer that they read through, and one that output which goes out at once is in.
+fn share() {
+    let mut first = Connection::typed(Quiet::default(), LineCodec::new());
+    done(first.send_line([b'x'; 64 * 1024])).unwrap();
     assert!(now(first.next_line()).is_pending());
+}
+
+/// What the connection costs that is made in `measured`, beside what all connections of a thread share.
+fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> AllocationInfo {
+    share();
     let mut kept = None;
     let info = measure(|| kept = Some(measured()));
     drop(kept);
@@ -205,13 +218,14 @@ fn an_idle_connection_holds_no_buffer() {
 }
 
 /// What a handler holds that waits, beside what one holds to which nothing was sent.
-fn held_by<Fut>(handler: impl Fn(Connection) -> Fut, gives: &'static [u8], is_full: bool) -> i64
+fn held_by<Fut>(handler: impl Fn(Connection) -> Fut, gives: &'static [u8], takes: Option<usize>) -> i64
 where
     Fut: Future<Output = io::Result<()>>,
 {
-    let mut kept = Vec::with_capacity(3);
+    let mut kept = Vec::with_capacity(2);
     let mut hold = |gives| {
-        let io = Quiet { is_full, ..Quiet::default() };
+        share();
+        let io = Quiet { takes, ..Quiet::default() };
         io.gives(gives, 1);
         let mut handling = Box::pin(handler(Connection::new(io)));
         let info = measure(|| {
@@ -222,8 +236,6 @@ where
         kept.push(handling);
         info.bytes_current
     };
-    // The first makes the room that all connections of a thread share.
-    hold(b"one\n");
     let idle = hold(b"one\n");
     hold(gives) - idle
 }
@@ -237,9 +249,9 @@ fn a_reply_that_waits_for_a_line_holds_no_buffer() {
     };
     for gives in [&BURST[..59_999], &BURST] {
         let held = [
-            held_by(reply(<[u8]>::to_vec), gives, false),
-            held_by(reply_into(|line, reply| reply.extend_from_slice(line)), gives, false),
-            held_by(reply_bytewise(|byte| byte.to_ascii_uppercase()), gives, false),
+            held_by(reply(<[u8]>::to_vec), gives, None),
+            held_by(reply_into(|line, reply| reply.extend_from_slice(line)), gives, None),
+            held_by(reply_bytewise(|byte| byte.to_ascii_uppercase()), gives, None),
         ];
         assert!(held.iter().all(|held| *held <= 2 + 64), "{held:?}");
     }
@@ -249,15 +261,45 @@ fn a_reply_that_waits_for_a_line_holds_no_buffer() {
 #[test]
 fn what_was_refused_is_given_back() {
     let giant = reply_into(|_, reply| reply.extend_from_slice(&[b'x'; 1 << 20]));
-    let held = held_by(giant, b"one\ntwo\n", true);
+    let held = held_by(giant, b"one\ntwo\n", Some(0));
     assert!(held < 1024, "{held}");
     let info = measure_connection(|| {
-        let mut conn = Connection::typed(Quiet::default(), LineCodec::builder().max_length(60_000).build());
-        done(conn.send_line([b'x'; 60_000])).unwrap();
-        assert!(matches!(done(conn.write_line([b'x'; 60_001])), Err(Error::Encode(_))));
+        // More than what others have left.
+        let mut conn = Connection::typed(Quiet::default(), LineCodec::builder().max_length(120_000).build());
+        assert!(matches!(done(conn.write_line([b'\n'; 120_000])), Err(Error::Encode(_))));
         conn
     });
     assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
+}
+
+/// Output that goes out at once is in memory that the next one uses as well, if it is not too much.
+#[test]
+fn what_has_gone_out_leaves_its_memory_to_the_next() {
+    let send = |length: usize| {
+        let mut conn = Connection::typed(Quiet::default(), LineCodec::builder().max_length(1 << 20).build());
+        let line = vec![b'x'; length];
+        measure(|| done(conn.send_line(&line)).unwrap())
+    };
+    share();
+    assert_eq!(send(64 * 1024).count_total, 0);
+    assert!(send(1 << 20).bytes_current <= 0);
+    // What was too large has taken it along.
+    assert!(send(64 * 1024).count_total > 0);
+    assert_eq!(send(64 * 1024).count_total, 0);
+}
+
+/// Where the peer takes the most of it, the rest waits in little memory.
+#[test]
+fn what_waits_behind_much_that_was_sent_takes_little_memory() {
+    let info = measure_connection(|| {
+        // More than what others have left.
+        let io = Quiet { takes: Some(120_000), ..Quiet::default() };
+        let mut conn = Connection::typed(io, LineCodec::builder().max_length(120_100).build());
+        assert!(now(conn.send_line([b'x'; 120_100])).is_pending());
+        conn
+    });
+    let held = info.bytes_current - IDLE;
+    assert!(held <= 8 * 101 + 64, "{held} bytes for 101");
 }
 
 #[test]
@@ -410,7 +452,7 @@ fn lines_for_a_peer_that_never_reads_do_not_pile_up() {
     static LINES: [[u8; 64]; 1024] =
         [*b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"; 1024];
     let info = measure_connection(|| {
-        let io = Quiet { is_full: true, ..Quiet::default() };
+        let io = Quiet { takes: Some(0), ..Quiet::default() };
         let mut conn = Connection::typed(io, LineCodec::new());
         conn.io().gives(LINES.as_flattened(), PIECES);
         while let Poll::Ready(line) = now(conn.next_line()) {

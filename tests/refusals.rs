@@ -31,22 +31,25 @@ async fn said(server: &(served::Address, Running), sent: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_reply_that_would_be_read_as_two_lines_is_replaced_by_an_error_and_the_connection_lives() {
-    let (address, listener) = tcp(Buffers::Usual);
-    let codec = LineCodec::builder().max_encoded_length(200).build();
-    let running = Running::start(Server::builder().codec(codec), listener, reply(upper));
-    let mut peer = address.connect().await.unwrap();
-    for (sent, expected) in [
-        ("a\r\r\n".to_owned(), "error: reply refused: "),
-        ("b\n".to_owned(), "B\n"),
-        ("x".repeat(201) + "\n", "error: reply refused: line of 201 bytes "),
-        ("c\n".to_owned(), "C\n"),
-    ] {
-        peer.write_all(sent.as_bytes()).await.unwrap();
-        let got = soon(line(&mut peer)).await;
-        assert!(got.starts_with(expected), "{got:?}");
+    // Under the longer one, replies that go out together are also searched together.
+    for limit in [200, 300] {
+        let (address, listener) = tcp(Buffers::Usual);
+        let codec = LineCodec::builder().max_encoded_length(limit).build();
+        let running = Running::start(Server::builder().codec(codec), listener, reply(upper));
+        let mut peer = address.connect().await.unwrap();
+        for (sent, expected) in [
+            ("a\r\r\n".to_owned(), "error: reply refused: ".to_owned()),
+            ("b\n".to_owned(), "B\n".to_owned()),
+            ("x".repeat(limit + 1) + "\n", format!("error: reply refused: line of {} bytes ", limit + 1)),
+            ("c\n".to_owned(), "C\n".to_owned()),
+        ] {
+            peer.write_all(sent.as_bytes()).await.unwrap();
+            let got = soon(line(&mut peer)).await;
+            assert!(got.starts_with(&expected), "{got:?}");
+        }
+        drop(peer);
+        assert_eq!(soon(running.stopped()).await.failed, 0);
     }
-    drop(peer);
-    assert_eq!(soon(running.stopped()).await.failed, 0);
 }
 
 /// Else a client that waits for a reply to each line would take the next line's for this one's.

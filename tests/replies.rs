@@ -16,7 +16,7 @@ use served::{Buffers, Running, rest, soon, tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Some make a terminator, or part of one, of another byte, or something else of one.
-const MAPS: [fn(u8) -> u8; 8] = [
+const MAPS: [fn(u8) -> u8; 9] = [
     |byte| byte.to_ascii_uppercase(),
     |byte| byte,
     |byte| byte ^ 1,
@@ -24,6 +24,7 @@ const MAPS: [fn(u8) -> u8; 8] = [
     |byte| if byte == b'x' { b'\n' } else { byte },
     |byte| if byte == b'x' { b'\r' } else { byte },
     |byte| if byte == b'\n' { b'x' } else { byte },
+    |byte| if byte == b'z' { b'a' } else { byte },
     |_| b'y',
 ];
 
@@ -34,6 +35,8 @@ fn delimiter() -> impl Strategy<Value = Delimiter> {
         Delimiter::Lf,
         Delimiter::Byte(b'\n'),
         Delimiter::Byte(b'x'),
+        // Which error lines have in them.
+        Delimiter::Byte(b'a'),
         Delimiter::CrLf,
         Delimiter::any_of(b"\n\r").unwrap(),
         Delimiter::any_of(b"x").unwrap(),
@@ -132,7 +135,9 @@ proptest! {
 #[tokio::test]
 async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {
     let half = reply_into(|line, reply| {
-        reply.extend_from_slice(line);
+        // Which would be two lines.
+        let also = if line == b"two" { &b"\n2"[..] } else { b"" };
+        reply.extend_from_slice(&[line, also].concat());
         assert_ne!(line, b"panic", "as asked");
     });
     // What it is asked before the first line comes does not count.
@@ -141,7 +146,8 @@ async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {
         assert!(byte != b'!' || asked.fetch_add(1, SeqCst) < 2, "as asked");
         byte
     });
-    panics(half, "a\nb\npanic\nc\n", "a\nb\n").await;
+    let refused = "would not be read back as one: it holds a terminator, or part of one, at byte 3";
+    panics(half, "a\ntwo\nb\npanic\nc\n", &format!("a\nerror: reply refused: line {refused}\nb\n")).await;
     panics(bytewise, &format!("a\r\n{}\n!\nc\n", "b".repeat(100)), "a\n").await;
 }
 

@@ -1,9 +1,15 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
+#[cfg(feature = "server")]
+use memchr::memchr_iter;
 
 use crate::error::EncodeError;
 use crate::scan::Delimiter;
+
+/// No error line is longer.
+#[cfg(feature = "server")]
+const LONGEST_ERROR: usize = 256;
 
 /// The writing side of a codec: small, for who only writes.
 #[derive(Clone, Debug)]
@@ -52,14 +58,52 @@ impl LineEncoder {
     #[cfg(feature = "server")]
     #[inline]
     pub(crate) fn end_line(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let (end, max_length) = (dst.len(), self.0.max_length);
-        if end - start > max_length {
-            dst.truncate(start);
-            return Err(EncodeError::TooLong { length: end - start, max_length });
-        }
+        let end = dst.len();
+        self.refuse_too_long(start, dst)?;
         self.terminate(dst);
         let conflict = self.0.delimiter.conflict(&dst[start..end], &dst[start..]);
         Self::refuse(conflict, start, dst)
+    }
+
+    /// The same, but that it is not searched for a terminator: many lines are, [together](Self::are_lines).
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn end_line_unsearched(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        if self.0.delimiter.ends_in_cr(&dst[start..]) {
+            return self.end_line(start, dst);
+        }
+        self.refuse_too_long(start, dst)?;
+        self.terminate(dst);
+        Ok(())
+    }
+
+    /// Whether lines can be searched together, and any error be said in one.
+    #[cfg(feature = "server")]
+    pub(crate) fn searches_together(&self) -> bool {
+        let is_free = |byte: u8| byte != b' ' && !byte.is_ascii_graphic();
+        self.0.delimiter.last_byte().is_some_and(is_free) && self.0.max_length >= LONGEST_ERROR
+    }
+
+    /// Whether so many lines, each with its terminator and no other, are what was written.
+    #[cfg(feature = "server")]
+    pub(crate) fn are_lines(&self, count: usize, written: &[u8]) -> bool {
+        if count == 1 {
+            // For less than what it takes to count.
+            let line = &written[..written.len() - self.terminator().len()];
+            return self.0.delimiter.conflict(line, written).is_none();
+        }
+        self.0.delimiter.last_byte().is_some_and(|byte| memchr_iter(byte, written).count() == count)
+    }
+
+    #[cfg(feature = "server")]
+    #[inline]
+    fn refuse_too_long(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let (length, max_length) = (dst.len() - start, self.0.max_length);
+        if length > max_length {
+            dst.truncate(start);
+            return Err(EncodeError::TooLong { length, max_length });
+        }
+        Ok(())
     }
 
     #[inline]
@@ -97,7 +141,7 @@ impl LineEncoder {
 
     /// What is written behind a line.
     #[inline]
-    pub(super) fn terminator(&self) -> &[u8] {
+    pub(crate) fn terminator(&self) -> &[u8] {
         match &self.0.delimiter {
             Delimiter::Newline if self.0.write_crlf => b"\r\n",
             delimiter => delimiter.written(),

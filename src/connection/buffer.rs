@@ -1,4 +1,5 @@
 use std::boxed::Box;
+use std::cell::Cell;
 use std::ops::Deref;
 
 use bytes::{Buf, BytesMut};
@@ -12,6 +13,14 @@ struct Held {
     bytes: BytesMut,
     /// Their allocation has at least so many.
     allocated: usize,
+}
+
+/// More than this is not kept for others: a burst of replies and one long one.
+const MOST_SPARE: usize = 128 * 1024;
+
+std::thread_local! {
+    /// Memory that was [left](Buffer::leave).
+    static SPARE: Cell<Option<Box<Held>>> = const { Cell::new(None) };
 }
 
 impl Buffer {
@@ -30,14 +39,24 @@ impl Buffer {
         self.0.as_mut().map(|held| &mut held.bytes)
     }
 
-    /// To add to them. Where there are none, room for so many is made.
+    /// To add to them, for little time: where there are none, in memory that another one of this thread has left.
     #[inline]
-    pub(super) fn expecting(&mut self, expected: u32) -> &mut BytesMut {
-        let bytes = self.bytes();
-        if bytes.is_empty() {
-            bytes.reserve(expected as usize);
+    pub(super) fn spare_bytes(&mut self) -> &mut BytesMut {
+        if self.0.is_none() {
+            self.0 = SPARE.take();
         }
-        bytes
+        self.bytes()
+    }
+
+    /// Nothing is in them any more. Their memory is for the next one of this thread that has something to add to.
+    pub(super) fn leave(&mut self) {
+        let Some(mut held) = self.0.take() else { return };
+        held.bytes.clear();
+        // Back to where the memory begins.
+        _ = held.bytes.try_reclaim(held.allocated);
+        if held.most_allocated() <= MOST_SPARE {
+            SPARE.set(Some(held));
+        }
     }
 
     #[cold]
@@ -48,6 +67,8 @@ impl Buffer {
     #[inline]
     pub(super) fn advance(&mut self, count: usize) {
         if let Some(held) = &mut self.0 {
+            // What is before the bytes is no part of their capacity.
+            held.allocated = held.most_allocated();
             held.bytes.advance(count);
         }
     }
@@ -67,18 +88,24 @@ impl Buffer {
         *allocated = bytes.capacity().max(*allocated);
     }
 
-    /// In little more memory than they need.
-    pub(super) fn shrink(&mut self) {
+    /// In little more memory than so many times what they need.
+    pub(super) fn shrink(&mut self, times: usize) {
         let Some(held) = &mut self.0 else { return };
         if held.bytes.is_empty() {
             self.0 = None;
-        } else if held.allocated.max(held.bytes.capacity()) > 2 * held.bytes.len() + 64 {
+        } else if held.most_allocated() > times * held.bytes.len() + 64 {
             *self = Self::from(&held.bytes[..]);
         }
     }
 
     pub(super) fn into_bytes(self) -> BytesMut {
         self.0.map(|held| held.bytes).unwrap_or_default()
+    }
+}
+
+impl Held {
+    fn most_allocated(&self) -> usize {
+        self.allocated.max(self.bytes.capacity())
     }
 }
 

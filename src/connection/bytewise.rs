@@ -1,11 +1,12 @@
 //! Replies that are their lines with other bytes in them, which are made for many lines at once.
 
 use std::ops::Range;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
-use super::served::Queue;
+use super::queue::Queue;
+use super::take::Shown;
 use super::{Connection, Error};
 use crate::codec::{ItemKind, Items};
 use crate::error::EncodeError;
@@ -37,12 +38,11 @@ impl Connection {
         cx: &mut Context<'_>,
         bytewise: &Bytewise<impl Fn(u8) -> u8>,
     ) -> Poll<Result<Option<()>, Error>> {
-        let mut refused = None;
-        let shown = ready!(self.poll_windows(cx, |queue, walk, window| {
+        self.poll_windows(cx, |output, Shown { walk, window, .. }| {
             let mut mapping = Mapping {
                 bytes: window.bytes,
                 bytewise,
-                queue,
+                queue: Queue::new(output),
                 run: 0..0,
                 lines: 0,
                 shown: 0,
@@ -50,10 +50,8 @@ impl Connection {
             };
             let taken = walk.take_items(window, &mut mapping);
             mapping.end_run();
-            refused = mapping.refused;
-            (mapping.shown, taken)
-        }))?;
-        Poll::Ready(refused.map_or(Ok(shown), |error| Err(Error::Encode(error))))
+            (mapping.shown, taken, mapping.refused)
+        })
     }
 }
 

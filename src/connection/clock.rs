@@ -37,10 +37,10 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// When it is, before a line that may take long.
+    /// When it is, before a line that may take long; it is `now`, where somebody has just looked.
     #[cfg(feature = "server")]
-    pub(crate) fn begin(&mut self) -> Instant {
-        let now = Instant::now();
+    pub(crate) fn begin(&mut self, now: Option<Instant>) -> Instant {
+        let now = now.unwrap_or_else(Instant::now);
         *self = Self { at: Some(now), ..Self::default() };
         now
     }

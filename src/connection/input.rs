@@ -18,7 +18,7 @@ use super::guard::Guard;
 use super::limits::Limits;
 use super::reading::NOT_IN_PLACE;
 #[cfg(feature = "server")]
-use super::take::Shown;
+use super::take::{InPlace, Shown};
 use super::take::{Take, Unsent};
 use super::traffic::Reported;
 use crate::codec::{Batch, ItemKind, Walk, Window};
@@ -133,17 +133,17 @@ impl Input {
         .map_ok(|batch| batch.map(|batch| batch.lent_by(self.lent.get_or_insert_default())))
     }
 
-    /// Shows `walk` what has been read, where it was read: that takes lines, at least one where there is one, and gives how many of
-    /// them and of their bytes it has taken.
+    /// Shows what has been read, where it was read: `show` takes lines, at least one where there is one, and gives how many of them
+    /// and of their bytes it has taken.
     #[cfg(feature = "server")]
     pub(super) fn poll_shown<Io: AsyncRead + Unpin, U: Unsent<Io>>(
         &mut self,
         io: &mut Io,
         unsent: &mut U,
         cx: &mut Context<'_>,
-        walk: impl FnMut(&mut U, &mut Walk, Window<'_>) -> (usize, usize),
+        show: impl FnMut(&mut U, Shown<'_>) -> (usize, usize),
     ) -> Poll<Result<Option<()>, Error>> {
-        self.poll_items(io, unsent, cx, Shown(walk))
+        self.poll_items(io, unsent, cx, InPlace(show))
     }
 
     fn poll_items<Io: AsyncRead + Unpin, U: Unsent<Io>, T, Taken: Take<U, T>>(
@@ -339,7 +339,7 @@ impl Input {
             return Poll::Ready(read.map_err(Error::from));
         }
         // Only the beginning of a line is kept.
-        self.buffer.shrink();
+        self.buffer.shrink(2);
         if self.waiting_for != Some(waiting_for) {
             self.waiting_for = Some(waiting_for);
             // Counted bytes of which none has come begin now.

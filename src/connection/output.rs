@@ -25,8 +25,6 @@ const PIECE: usize = 64 * 1024;
 pub(super) struct Output {
     pub(super) encoder: LineEncoder,
     unsent: Buffer,
-    /// So many bytes were unsent when all was to be sent the last time, at most [`PIECE`]: as many may go out the next time.
-    sent_together: u32,
     /// All was handed to the stream, which has not been told to pass it on.
     is_flush_due: bool,
     pub(super) limits: Arc<Limits>,
@@ -47,7 +45,6 @@ impl Output {
         Self {
             encoder,
             unsent: Buffer::default(),
-            sent_together: 0,
             is_flush_due: false,
             limits: Limits::none(),
             deadline: None,
@@ -75,7 +72,7 @@ impl Output {
     /// Queues a line.
     #[inline]
     pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
-        let encoded = self.encoder.encode_line(line, self.unsent.expecting(self.sent_together));
+        let encoded = self.encoder.encode_line(line, self.unsent.spare_bytes());
         self.queued(encoded)
     }
 
@@ -88,12 +85,41 @@ impl Output {
         self.queued(encoded)
     }
 
+    /// Queues the line that `write` appends. Whether it [is one](Self::are_lines) is asked later.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(super) fn queue_unsearched(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
+        let from = self.append(write);
+        let encoded = self.encoder.end_line_unsearched(from, self.unsent.bytes());
+        self.queued(encoded)
+    }
+
+    /// Whether what was queued from there on, so many lines, is as many lines.
+    #[cfg(feature = "server")]
+    pub(super) fn are_lines(&self, from: usize, count: usize) -> bool {
+        self.encoder.are_lines(count, &self.unsent[from..])
+    }
+
+    /// So many lines are not queued from there on.
+    #[cfg(feature = "server")]
+    pub(super) fn unqueue(&mut self, from: usize, count: usize) -> BytesMut {
+        self.lines -= count as u64;
+        self.unsent.bytes().split_off(from)
+    }
+
+    /// So many bytes were not sent.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
     #[inline]
     fn queued(&mut self, encoded: Result<(), EncodeError>) -> Result<(), EncodeError> {
         match encoded {
             Ok(()) => self.lines += 1,
             // There may be much room now, and nothing in it.
-            Err(_) => self.unsent.shrink(),
+            Err(_) => self.unsent.shrink(2),
         }
         encoded
     }
@@ -120,7 +146,7 @@ impl Output {
             }
         }
 
-        let unsent = self.unsent.expecting(self.sent_together);
+        let unsent = self.unsent.spare_bytes();
         let from = unsent.len();
         let begun = Begun { unsent, from };
         write(begun.unsent);
@@ -153,7 +179,7 @@ impl Output {
         while *queued < bytes.len() {
             ready!(self.poll_room(io, cx))?;
             let end = bytes.len().min(*queued + PIECE);
-            self.unsent.bytes().extend_from_slice(&bytes[*queued..end]);
+            self.unsent.spare_bytes().extend_from_slice(&bytes[*queued..end]);
             *queued = end;
         }
         Poll::Ready(self.send_some(io, cx))
@@ -228,13 +254,15 @@ impl Output {
         io: &mut Io,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if left == 0 {
-            self.sent_together = self.unsent.len().min(PIECE) as u32;
-        }
         while self.unsent.len() > left {
-            match ready!(Pin::new(&mut *io).poll_write(cx, &self.unsent)) {
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
+            match Pin::new(&mut *io).poll_write(cx, &self.unsent) {
+                Poll::Pending => {
+                    // What was sent is not to need memory while a little more waits. Much is not copied for that.
+                    self.unsent.shrink(8);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => {
                     self.unsent.advance(written);
                     self.bytes += written as u64;
                     self.is_flush_due = true;
@@ -243,13 +271,13 @@ impl Output {
                         traffic.bytes_sent.add(written as u64);
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
         if self.unsent.is_empty() {
             // An idle connection keeps no buffer.
-            self.unsent = Buffer::default();
+            self.unsent.leave();
             self.is_put_off = false;
             if self.is_flush_due {
                 ready!(uninterrupted(|| Pin::new(&mut *io).poll_flush(cx)))?;

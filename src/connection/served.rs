@@ -1,21 +1,23 @@
 //! What a server does with its connections.
 
 use std::boxed::Box;
-use std::format;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use tokio::time::Instant;
 
 use super::clock;
 use super::guard::Guard;
 use super::home::Home;
 use super::inner::Inner;
 use super::output::Output;
+use super::queue::Queue;
+use super::take::Shown;
 use super::{AnyIo, Connection, ConnectionCounters, Draining, Error, Limits, Peer, Timeout};
-use crate::codec::{ItemKind, Items, Walk, Window};
+use crate::codec::{ItemKind, Items};
 use crate::error::EncodeError;
 
 impl Connection {
@@ -53,25 +55,36 @@ impl Connection {
         cx: &mut Context<'_>,
         answers: &mut impl Answers,
     ) -> Poll<Result<Option<()>, Error>> {
-        self.poll_windows(cx, |queue, walk, window| {
-            let mut answered = Answered { bytes: window.bytes, answers, queue, shown: 0 };
+        self.poll_windows(cx, |output, Shown { walk, window, now }| {
+            answers.begin(now);
+            let mut queue = Queue::new(output);
+            queue.search_later();
+            let mut answered =
+                Answered { bytes: window.bytes, answers, queue: &mut queue, shown: 0, refused: None };
             let taken = walk.take_items(window, &mut answered);
-            (answered.shown, taken)
+            (answered.shown, taken, answered.refused)
         })
     }
 
-    /// Shows `answer` what has come, once there is room for replies.
+    /// Shows `answer` what has come, once there is room for replies. That gives how many lines it has answered, how many bytes it has
+    /// taken, and why a reply could not be framed.
     pub(super) fn poll_windows(
         &mut self,
         cx: &mut Context<'_>,
-        mut answer: impl FnMut(Queue<'_>, &mut Walk, Window<'_>) -> (usize, usize),
+        mut answer: impl FnMut(&mut Output, Shown<'_>) -> (usize, usize, Option<EncodeError>),
     ) -> Poll<Result<Option<()>, Error>> {
-        self.poll_in(|input, output, io| {
+        let mut refused = None;
+        let shown = ready!(self.poll_in(|input, output, io| {
             if !output.has_room_for(0) {
                 ready!(output.poll_room(io, cx))?;
             }
-            input.poll_shown(io, output, cx, |output, walk, window| answer(Queue(output), walk, window))
-        })
+            input.poll_shown(io, output, cx, |output, show| {
+                let (shown, taken, refusal) = answer(output, show);
+                refused = refusal;
+                (shown, taken)
+            })
+        }))?;
+        Poll::Ready(refused.map_or(Ok(shown), |error| Err(Error::Encode(error))))
     }
 
     /// Sends what goes out without waiting.
@@ -83,26 +96,32 @@ impl Connection {
     }
 }
 
-/// What is answered, until it gives false.
+/// What answers lines.
 pub(crate) trait Answers {
-    fn line(&mut self, line: &[u8], queue: &mut Queue<'_>) -> bool;
-    /// A bad line, of which this is said.
-    fn bad(&mut self, said: &str, queue: &mut Queue<'_>) -> bool;
+    /// Before the first of those that are there. It is `now`, where somebody has just looked.
+    fn begin(&mut self, now: Option<Instant>);
+    /// Appends its reply.
+    fn line(&mut self, line: &[u8], reply: &mut BytesMut);
+    /// Whether what has been answered may wait for the next line, if there is one behind it.
+    fn goes_on(&mut self, is_last: bool) -> bool;
 }
 
 /// The items of a window.
-struct Answered<'a, A> {
+struct Answered<'a, 'o, A> {
     bytes: &'a [u8],
     answers: &'a mut A,
-    queue: Queue<'a>,
+    queue: &'a mut Queue<'o>,
     shown: usize,
+    /// Not even an error line could be framed.
+    refused: Option<EncodeError>,
 }
 
-impl<A: Answers> Items for &mut Answered<'_, A> {
+impl<A: Answers> Items for &mut Answered<'_, '_, A> {
     #[inline(always)]
     fn line(&mut self, start: usize, end: usize) -> bool {
-        self.shown += 1;
-        self.answers.line(&self.bytes[start..end], &mut self.queue) && self.queue.has_room_for(0)
+        let Answered { bytes, answers, queue, .. } = &mut **self;
+        let answered = queue.push(|reply| answers.line(&bytes[start..end], reply));
+        self.goes_on(end, answered)
     }
 
     #[inline(never)]
@@ -110,41 +129,20 @@ impl<A: Answers> Items for &mut Answered<'_, A> {
         if !kind.is_bad() {
             return self.line(start, end);
         }
-        self.shown += 1;
         let said = kind.reply(&self.bytes[start..end]);
-        self.answers.bad(&said, &mut self.queue) && self.queue.has_room_for(0)
+        let answered = self.queue.push(|reply| reply.extend_from_slice(said.as_bytes()));
+        self.goes_on(end, answered)
     }
 }
 
-/// Where replies go.
-pub(crate) struct Queue<'a>(&'a mut Output);
-
-impl Queue<'_> {
-    /// The reply is what `write` appends, or, where that cannot be framed, an error line. Fails where not even that can.
-    #[inline]
-    pub(crate) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
-        self.0.queue_written(write).or_else(|error| self.refuse(&error))
-    }
-
-    #[cold]
-    fn refuse(&mut self, error: &EncodeError) -> Result<(), EncodeError> {
-        self.0.queue(format!("error: reply refused: {error}").as_bytes())
-    }
-
-    /// Lines and their terminators, which are known to be lines.
-    pub(super) fn push_lines(&mut self, count: u64, write: impl FnOnce(&mut BytesMut)) {
-        self.0.queue_lines(count, write);
-    }
-
-    /// Whether it takes so many bytes more, and another reply behind them.
-    #[inline]
-    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.0.has_room_for(bytes)
-    }
-
-    #[inline]
-    pub(super) fn max_length(&self) -> usize {
-        self.0.encoder.max_length()
+impl<A: Answers> Answered<'_, '_, A> {
+    #[inline(always)]
+    fn goes_on(&mut self, end: usize, answered: Result<(), EncodeError>) -> bool {
+        self.shown += 1;
+        self.refused = answered.err();
+        // Its terminator is the last byte.
+        let is_last = end + 1 >= self.bytes.len();
+        self.refused.is_none() && self.queue.has_room_for(0) && self.answers.goes_on(is_last)
     }
 }
 

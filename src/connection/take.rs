@@ -2,6 +2,9 @@
 
 use std::task::{Context, Poll};
 
+#[cfg(feature = "server")]
+use tokio::time::Instant;
+
 use super::error::Error;
 use super::input::Input;
 #[cfg(feature = "server")]
@@ -42,7 +45,7 @@ pub(super) trait Take<U, T> {
 
     fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<T>;
 
-    /// Gives also how many of `bytes` were taken, which are all that has been read.
+    /// Gives also how many of `bytes` were taken, which are all that has been read, the last of them just now.
     fn in_place(&mut self, _: &mut Input, _: &mut U, _bytes: &[u8]) -> (usize, Option<T>) {
         (0, None)
     }
@@ -55,28 +58,58 @@ impl<U, T, F: FnMut(&mut Input, &mut U) -> Option<T>> Take<U, T> for F {
 }
 
 #[cfg(feature = "server")]
-pub(super) struct Shown<F>(pub(super) F);
+pub(super) struct InPlace<F>(pub(super) F);
+
+/// Bytes, and who finds the lines in them.
+#[cfg(feature = "server")]
+pub(super) struct Shown<'a> {
+    pub(super) walk: &'a mut Walk,
+    pub(super) window: Window<'a>,
+    /// When it is, where they have just been read.
+    pub(super) now: Option<Instant>,
+}
 
 #[cfg(feature = "server")]
-impl<U, F: FnMut(&mut U, &mut Walk, Window<'_>) -> (usize, usize)> Take<U, ()> for Shown<F> {
+impl<F> InPlace<F> {
+    fn show<U>(
+        &mut self,
+        input: &mut Input,
+        unsent: &mut U,
+        bytes: &[u8],
+        now: Option<Instant>,
+    ) -> (usize, Option<()>)
+    where
+        F: FnMut(&mut U, Shown<'_>) -> (usize, usize),
+    {
+        let most_bad = input.limits.max_bad_lines.unwrap_or(u64::MAX);
+        let window = Window { bytes, eof: input.is_at_eof, most_bad };
+        let (shown, taken) = (self.0)(unsent, Shown { walk: &mut input.walk, window, now });
+        if shown > 1 {
+            // The last of them may be a long line, and another than the one that was waited for.
+            input.line_begins();
+        }
+        (taken, (shown > 0).then_some(()))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<U, F: FnMut(&mut U, Shown<'_>) -> (usize, usize)> Take<U, ()> for InPlace<F> {
     const IN_PLACE: bool = true;
 
     fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<()> {
+        if input.buffer.is_empty() && !input.is_at_eof {
+            // There is no line in nothing, and a walk through it costs as much as one through a line.
+            return None;
+        }
         let mut buffer = core::mem::take(&mut input.buffer);
-        let (taken, item) = self.in_place(input, unsent, &buffer);
+        let (taken, item) = self.show(input, unsent, &buffer, None);
         buffer.advance(taken);
         input.buffer = buffer;
         item
     }
 
     fn in_place(&mut self, input: &mut Input, unsent: &mut U, bytes: &[u8]) -> (usize, Option<()>) {
-        let most_bad = input.limits.max_bad_lines.unwrap_or(u64::MAX);
-        let window = Window { bytes, eof: input.is_at_eof, most_bad };
-        let (shown, taken) = (self.0)(unsent, &mut input.walk, window);
-        if shown > 1 {
-            // The last of them may be a long line, and another than the one that was waited for.
-            input.line_begins();
-        }
-        (taken, (shown > 0).then_some(()))
+        let now = input.read_at;
+        self.show(input, unsent, bytes, now)
     }
 }

@@ -10,8 +10,7 @@ use tokio::time::Instant;
 
 use super::Reply;
 use crate::connection::clock::Seen;
-use crate::connection::{Answers, Bytewise, Connection, Error, Queue};
-use crate::error::EncodeError;
+use crate::connection::{Answers, Bytewise, Connection};
 
 /// A handler that answers each line with what `f` makes of it, and a bad line with what is wrong with it.
 ///
@@ -120,19 +119,12 @@ impl<F: Answer> Future for Replies<F> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { connection, f } = &mut *self;
-        let mut seen = Seen::default();
+        let mut answering = Answering { f, seen: Seen::default(), due_at: None };
         loop {
-            let mut answering = Answering { f, seen: &mut seen, due_at: None, is_due: false, refused: None };
-            let shown = ready!(connection.poll_answered(cx, &mut answering))?;
-            let Answering { is_due, refused, .. } = answering;
-            if let Some(error) = refused {
-                return Poll::Ready(Err(Error::Encode(error).into()));
-            }
-            if shown.is_none() {
-                return Poll::Ready(Ok(()));
-            }
-            if is_due {
-                connection.send_queued(cx)?;
+            match ready!(connection.poll_answered(cx, &mut answering))? {
+                None => return Poll::Ready(Ok(())),
+                Some(()) if answering.is_due() => connection.send_queued(cx)?,
+                Some(()) => {}
             }
         }
     }
@@ -141,35 +133,37 @@ impl<F: Answer> Future for Replies<F> {
 /// The lines that came together.
 struct Answering<'a, F> {
     f: &'a mut F,
-    seen: &'a mut Seen,
-    /// When replies go out although there are more lines to answer.
+    seen: Seen,
+    /// When replies go out although there are more lines to answer. `None`: now.
     due_at: Option<Instant>,
-    is_due: bool,
-    refused: Option<EncodeError>,
 }
 
 impl<F> Answering<'_, F> {
-    #[inline(always)]
-    fn answer(&mut self, queue: &mut Queue<'_>, write: impl FnOnce(&mut F, &mut BytesMut)) -> bool {
-        let due_at = *self.due_at.get_or_insert_with(|| self.seen.begin() + Duration::from_millis(1));
-        let answered = queue.push(|reply| write(self.f, reply));
-        self.is_due = self.seen.look().is_some_and(|now| now > due_at);
-        if let Err(error) = answered {
-            self.refused = Some(error);
-            return false;
-        }
-        !self.is_due
+    fn is_due(&self) -> bool {
+        self.due_at.is_none()
     }
 }
 
 impl<F: Answer> Answers for Answering<'_, F> {
-    #[inline(always)]
-    fn line(&mut self, line: &[u8], queue: &mut Queue<'_>) -> bool {
-        self.answer(queue, |f, reply| f.answer(line, &mut Reply::from(reply)))
+    #[inline]
+    fn begin(&mut self, now: Option<Instant>) {
+        self.due_at = Some(self.seen.begin(now) + Duration::from_millis(1));
     }
 
-    fn bad(&mut self, said: &str, queue: &mut Queue<'_>) -> bool {
-        self.answer(queue, |_, reply| reply.extend_from_slice(said.as_bytes()))
+    #[inline(always)]
+    fn line(&mut self, line: &[u8], reply: &mut BytesMut) {
+        self.f.answer(line, &mut Reply::from(reply));
+    }
+
+    #[inline(always)]
+    fn goes_on(&mut self, is_last: bool) -> bool {
+        // Behind it there is no line to wait for.
+        if is_last {
+            return true;
+        }
+        let Some(now) = self.seen.look() else { return true };
+        self.due_at = self.due_at.filter(|due_at| now <= *due_at);
+        !self.is_due()
     }
 }
 

@@ -7,7 +7,9 @@ use std::hint::black_box;
 use std::io;
 
 use bytes::BytesMut;
-use lineframe::{Batch, BatchCodec, Connection, LineCodec, TextCodec, reply_into};
+use lineframe::{
+    Accepted, AnyIo, Batch, BatchCodec, Connection, LineCodec, Peer, Reply, Server, TextCodec, reply_into,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::Decoder;
 
@@ -33,13 +35,10 @@ const CASES: &[Case] = &[
         }
     }),
     ("serve-reply-into", |times| {
-        let upper = reply_into(|line, reply| {
-            reply.extend_from_slice(line);
-            reply.make_ascii_uppercase();
-        });
-        serve(times, upper);
+        serve(times, reply_into(upper));
     }),
     ("serve-next-line", |times| serve(times, next_line)),
+    ("ping-pong", ping_pong),
 ];
 
 fn main() -> Result<(), &'static str> {
@@ -71,6 +70,11 @@ fn decode<D: Decoder<Error = io::Error>>(times: usize, mut codec: D, count: fn(D
     }
 }
 
+fn upper(line: &[u8], reply: &mut Reply<'_>) {
+    reply.extend_from_slice(line);
+    reply.make_ascii_uppercase();
+}
+
 /// The peer sends all lines and then reads all replies.
 fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Connection) -> H) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -87,6 +91,24 @@ fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Conn
             Ok(())
         };
         tokio::try_join!(handler(Connection::new(io)), peer).unwrap();
+    });
+}
+
+/// A server with all of its limits and deadlines; the peer reads each reply before it sends the next line.
+fn ping_pong(times: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let (mut peer, io) = tokio::io::duplex(LENGTH);
+        let accepted = Accepted::new(AnyIo::new(io), Peer::Other);
+        let served = tokio::spawn(Server::new().serve_one(accepted, reply_into(upper)));
+        let (sent, mut reply) = ([&[b'x'; LENGTH - 1][..], b"\n"].concat(), [0; LENGTH]);
+        for _ in 0..times * LINES {
+            peer.write_all(&sent).await.unwrap();
+            peer.read_exact(&mut reply).await.unwrap();
+            assert!(reply.starts_with(b"XX"));
+        }
+        drop(peer);
+        served.await.unwrap();
     });
 }
 

@@ -64,7 +64,7 @@ async fn a_poll_is_long_by_itself() {
 async fn who_has_begun_to_look_sees_the_first_line_that_takes_long() {
     let mut seen = Seen { unlooked: MOST, ..Seen::default() };
     assert!(seen.look().is_none());
-    let begun = seen.begin();
+    let begun = seen.begin(None);
     pass(1000);
     assert_eq!(seen.look(), Some(begun + Duration::from_millis(1)));
     pass(1);

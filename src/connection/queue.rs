@@ -1,0 +1,103 @@
+//! Where the replies to lines that came together go.
+
+use std::format;
+
+use bytes::BytesMut;
+
+use super::output::Output;
+use crate::error::EncodeError;
+
+/// So many replies are searched at once.
+const TOGETHER: usize = 32;
+
+/// Replies, of which each is a line, or is replaced by an error line.
+pub(super) struct Queue<'a> {
+    output: &'a mut Output,
+    /// What is searched later begins here, and consists of `count` lines that end at `ends`.
+    from: usize,
+    ends: [usize; TOGETHER],
+    count: usize,
+    searches_later: bool,
+}
+
+impl<'a> Queue<'a> {
+    pub(super) fn new(output: &'a mut Output) -> Self {
+        Self { from: output.unsent(), output, ends: [0; TOGETHER], count: 0, searches_later: false }
+    }
+
+    /// Where that is possible, many replies are searched at once for what must not be in them: it costs as much to begin as for one.
+    pub(super) fn search_later(&mut self) {
+        self.searches_later = self.output.encoder.searches_together();
+    }
+
+    /// The reply is what `write` appends, or, where that cannot be framed, an error line. Fails where not even that can.
+    #[inline]
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
+        if !self.searches_later {
+            return self.output.queue_written(write).or_else(|error| self.refuse(&error));
+        }
+        if let Err(error) = self.output.queue_unsearched(write) {
+            self.search()?;
+            self.refuse(&error)?;
+            self.from = self.output.unsent();
+            return Ok(());
+        }
+        self.ends[self.count] = self.output.unsent();
+        self.count += 1;
+        if self.count == TOGETHER { self.search() } else { Ok(()) }
+    }
+
+    /// What was pushed and not searched yet.
+    fn search(&mut self) -> Result<(), EncodeError> {
+        let count = core::mem::take(&mut self.count);
+        if count > 0 && !self.output.are_lines(self.from, count) {
+            self.push_again(count)?;
+        }
+        self.from = self.output.unsent();
+        Ok(())
+    }
+
+    /// There is a terminator in one of them.
+    #[cold]
+    fn push_again(&mut self, count: usize) -> Result<(), EncodeError> {
+        let (from, ends) = (self.from, self.ends);
+        let lines = self.output.unqueue(from, count);
+        let terminator = self.output.encoder.terminator().len();
+        let mut start = 0;
+        for end in ends[..count].iter().map(|end| end - from) {
+            let line = &lines[start..end - terminator];
+            self.output.queue(line).or_else(|error| self.refuse(&error))?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn refuse(&mut self, error: &EncodeError) -> Result<(), EncodeError> {
+        self.output.queue(format!("error: reply refused: {error}").as_bytes())
+    }
+
+    /// Lines and their terminators, which are known to be lines.
+    pub(super) fn push_lines(&mut self, count: u64, write: impl FnOnce(&mut BytesMut)) {
+        self.output.queue_lines(count, write);
+    }
+
+    /// Whether it takes so many bytes more, and another reply behind them.
+    #[inline]
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.output.has_room_for(bytes)
+    }
+
+    #[inline]
+    pub(super) fn max_length(&self) -> usize {
+        self.output.encoder.max_length()
+    }
+}
+
+/// Nothing stays in the output that was not searched, also where the next reply has panicked.
+impl Drop for Queue<'_> {
+    fn drop(&mut self) {
+        let searched = self.search();
+        debug_assert!(searched.is_ok(), "where errors cannot be framed, each reply is searched at once");
+    }
+}
