@@ -37,6 +37,8 @@ pub(super) struct Input {
     /// When the last bytes came.
     pub(super) read_at: Option<Instant>,
     pub(super) limits: Arc<Limits>,
+    /// Always what `limits` says, without a look there for each line. `u64::MAX`: as many as come.
+    pub(super) max_bad_lines: u64,
     reported: [Reported; 3],
     /// What `deadline` is about; `None`: a line, which began when that says, and which nobody waits for yet.
     pub(super) waiting_for: Option<WaitingFor>,
@@ -60,13 +62,15 @@ pub(super) enum WaitingFor {
 
 impl Input {
     pub(super) fn new(walk: Walk) -> Self {
+        let limits = Limits::none();
         Self {
             walk,
+            max_bad_lines: limits.max_bad_lines(),
+            limits,
             buffer: Buffer::default(),
             is_at_eof: false,
             is_gone: false,
             read_at: None,
-            limits: Limits::none(),
             reported: Default::default(),
             waiting_for: None,
             deadline: Deadline::default(),
@@ -76,6 +80,12 @@ impl Input {
             timed_out: None,
             guard: Guard::Off,
         }
+    }
+
+    #[cfg(feature = "server")]
+    pub(super) fn limit(&mut self, limits: Arc<Limits>) {
+        self.max_bad_lines = limits.max_bad_lines();
+        self.limits = limits;
     }
 
     /// The next line, good or bad; `None` at the end.
@@ -94,7 +104,7 @@ impl Input {
     /// Whether more bad lines have come than may.
     #[inline]
     pub(super) fn is_over(&self) -> bool {
-        self.limits.max_bad_lines.is_some_and(|most| self.walk.bad_items() > most)
+        self.walk.bad_items() > self.max_bad_lines
     }
 
     /// The same as text.
@@ -122,8 +132,7 @@ impl Input {
         self.poll_items(io, unsent, cx, |input: &mut Self, _: &mut _| {
             let buffer = input.buffer.bytes();
             let first = input.walk.next_item(buffer, input.is_at_eof)?;
-            let most = input.limits.max_bad_lines.unwrap_or(u64::MAX);
-            let batch = input.walk.batch_from(first, buffer, input.is_at_eof, most);
+            let batch = input.walk.batch_from(first, buffer, input.is_at_eof, input.max_bad_lines);
             if batch.len() > 1 {
                 // The last of them may be a long line, and another than the one that was waited for.
                 input.line_begins();

@@ -20,6 +20,10 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    pub(super) fn max_bad_lines(&self) -> u64 {
+        self.max_bad_lines.unwrap_or(u64::MAX)
+    }
+
     /// Those of a connection outside a server.
     pub(super) fn none() -> Arc<Self> {
         static NONE: LazyLock<Arc<Limits>> = LazyLock::new(|| {

@@ -28,6 +28,8 @@ pub(super) struct Output {
     /// All was handed to the stream, which has not been told to pass it on.
     is_flush_due: bool,
     pub(super) limits: Arc<Limits>,
+    /// Always what `limits` says, without a look there for each line.
+    max_unsent: usize,
     /// Begins when output first waits for the peer, and goes on until what was waited for has gone out.
     pub(super) deadline: Option<Box<Deadline>>,
     pub(super) has_timed_out: bool,
@@ -42,11 +44,13 @@ pub(super) struct Output {
 
 impl Output {
     pub(super) fn new(encoder: LineEncoder) -> Self {
+        let limits = Limits::none();
         Self {
+            max_unsent: limits.max_unsent,
+            limits,
             encoder,
             unsent: Buffer::default(),
             is_flush_due: false,
-            limits: Limits::none(),
             deadline: None,
             has_timed_out: false,
             is_put_off: false,
@@ -55,6 +59,12 @@ impl Output {
             bytes: 0,
             reported: Default::default(),
         }
+    }
+
+    #[cfg(feature = "server")]
+    pub(super) fn limit(&mut self, limits: Arc<Limits>) {
+        self.max_unsent = limits.max_unsent;
+        self.limits = limits;
     }
 
     /// Queues a line, once no more than `max_unsent` bytes are unsent.
@@ -187,7 +197,7 @@ impl Output {
 
     #[inline]
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
-        self.unsent.len() + bytes <= self.limits.max_unsent
+        self.unsent.len() + bytes <= self.max_unsent
     }
 
     /// Ready where no more than `max_unsent` bytes are unsent.
@@ -197,8 +207,8 @@ impl Output {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_before_take(io, cx))?;
-        match self.unsent.len() > self.limits.max_unsent {
-            true => self.poll_send(self.limits.max_unsent, io, cx),
+        match self.unsent.len() > self.max_unsent {
+            true => self.poll_send(self.max_unsent, io, cx),
             false => {
                 self.deadline = None;
                 Poll::Ready(Ok(()))
@@ -208,7 +218,7 @@ impl Output {
 
     /// Past `max_unsent`, sends what goes out without waiting.
     fn send_some<Io: AsyncWrite + Unpin>(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Result<(), Error> {
-        match self.unsent.len() > self.limits.max_unsent {
+        match self.unsent.len() > self.max_unsent {
             true => self.send_now(io, cx),
             false => Ok(()),
         }
@@ -354,9 +364,7 @@ impl<Io: AsyncWrite + Unpin> Unsent<Io> for Output {
         match self.poll_write(0, io, cx) {
             Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
             // A peer that does not take its replies is not read any further.
-            Poll::Pending if self.unsent.len() > self.limits.max_unsent => {
-                self.poll_send(self.limits.max_unsent, io, cx)
-            }
+            Poll::Pending if self.unsent.len() > self.max_unsent => self.poll_send(self.max_unsent, io, cx),
             Poll::Pending => {
                 self.deadline = None;
                 Poll::Ready(Ok(()))

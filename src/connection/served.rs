@@ -31,8 +31,8 @@ impl Connection {
         if limits.refuse_http_and_tls {
             input.guard = Guard::WATCHING;
         }
-        input.limits = Arc::clone(&limits);
-        output.limits = limits;
+        input.limit(Arc::clone(&limits));
+        output.limit(limits);
         input.draining = draining;
         *to = Some(home);
     }

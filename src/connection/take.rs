@@ -81,8 +81,7 @@ impl<F> InPlace<F> {
     where
         F: FnMut(&mut U, Shown<'_>) -> (usize, usize),
     {
-        let most_bad = input.limits.max_bad_lines.unwrap_or(u64::MAX);
-        let window = Window { bytes, eof: input.is_at_eof, most_bad };
+        let window = Window { bytes, eof: input.is_at_eof, most_bad: input.max_bad_lines };
         let (shown, taken) = (self.0)(unsent, Shown { walk: &mut input.walk, window, now });
         if shown > 1 {
             // The last of them may be a long line, and another than the one that was waited for.
