@@ -68,8 +68,9 @@ fn a_batch_and_the_text_of_a_read_cost_a_few_allocations_a_read() {
     let reads = 100_000 * 26 / READ as u64;
     let batches = decode(&mut BatchCodec::new(), 100_000, 100_000).count_total;
     assert!(batches < 16 * reads, "{batches} allocations in {reads} reads");
+    // For each 16 KiB of a read, the text and what its lines share.
     let texts = decode(&mut TextCodec::new(), 100_000, 100_000).count_total;
-    assert!(texts < 8 * reads, "{texts} allocations in {reads} reads");
+    assert!(texts < 10 * reads, "{texts} allocations in {reads} reads");
 }
 
 #[test]

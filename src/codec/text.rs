@@ -3,6 +3,7 @@ use std::{fmt, io};
 
 use bytes::{Buf, BytesMut};
 use bytestring::ByteString;
+use memchr::memrchr;
 use simdutf8::{basic, compat};
 use tokio_util::codec::{Decoder, Encoder};
 
@@ -13,11 +14,14 @@ use super::walk::Walk;
 use super::{CodecCounters, LineCodec};
 use crate::error::{EncodeError, LineError};
 
+/// So many bytes are near: they are checked, copied and looked at again out of a processor's first cache.
+const NEAR: usize = 16 * 1024;
+
 /// Lines as UTF-8 text: [`LineCodec`] with [`ByteString`] for its good lines.
 ///
 /// A line that is not UTF-8 is a [`LineError::NotUtf8`], with its bytes in it; nothing is repaired. Otherwise the items
-/// are those of `LineCodec`. Text is checked and copied once for all whole lines in the buffer, and the lines share that
-/// copy.
+/// are those of `LineCodec`. Text is checked and copied once for all whole lines in 16 KiB of the buffer, and the lines share
+/// that copy.
 ///
 /// ```
 /// use futures::TryStreamExt;
@@ -88,13 +92,14 @@ impl TextCodec {
                 return Ok(self.checked.slice_ref(text));
             }
         }
-        // A character cannot go on behind an ASCII terminator: then what follows the line may be checked along with it.
-        let terminator = &src[item.content..item.consumed];
-        let bytes = if terminator.is_ascii() && !terminator.is_empty() { src } else { line };
-        let text = match compat::from_utf8(bytes) {
+        let bytes = together(src, item);
+        let text = match basic::from_utf8(bytes) {
             Ok(text) => text,
-            Err(error) if error.valid_up_to() < line.len() => return Err(error.valid_up_to()),
-            Err(error) => basic::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+            Err(_) => match compat::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) if error.valid_up_to() < line.len() => return Err(error.valid_up_to()),
+                Err(error) => basic::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+            },
         };
         self.checked = ByteString::from(String::from(text));
         self.passed = 0;
@@ -107,6 +112,19 @@ impl TextCodec {
             self.checked = ByteString::new();
             self.passed = 0;
         }
+    }
+}
+
+/// What is checked at once: the item at the front of `src`, and as many lines behind it as are near. A character cannot go on behind a
+/// terminator of ASCII.
+fn together<'a>(src: &'a [u8], item: &Item) -> &'a [u8] {
+    let terminator = &src[item.content..item.consumed];
+    match terminator.last() {
+        Some(last) if terminator.is_ascii() => {
+            let more = src.get(item.consumed..src.len().min(NEAR)).unwrap_or_default();
+            &src[..item.consumed + memrchr(*last, more).map_or(0, |at| at + 1)]
+        }
+        _ => &src[..item.content],
     }
 }
 
