@@ -7,13 +7,16 @@ use crate::{Asked, servers};
 const ROUNDS: usize = 9;
 const SERVE: &str = "lineframe serve";
 
-const CASES: [Load; 9] = [
+const CASES: [Load; 12] = [
     load(8, 256, 16),
     load(8, 256, 64),
+    load(8, 256, 256),
+    load(8, 256, 1024),
     load(64, 256, 16),
     load(64, 256, 64),
     load(64, 256, 256),
     load(64, 256, 1024),
+    load(64, 16, 16 * 1024),
     load(1, 1, 64),
     load(64, 1, 64),
     load(512, 1, 64),

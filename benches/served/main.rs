@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `lines` | a served line beside the peers that build with cargo |
 //! | `runtimes` | which Tokio runtime serves it, on one core and on two |
-//! | `pieces` | a line that comes a byte at a time |
+//! | `drip` | a line that comes a byte at a time |
+//! | `flood` | a line that never ends |
 //! | `idle` | busy connections with and without 10,000 idle ones beside them |
 //! | `shares` | how evenly busy connections are served |
 //!
@@ -16,9 +17,10 @@
 //! Any other word chooses the cases whose names contain it, and `rounds=1` is for a quick look. `benches/served/run` also puts
 //! the tables into docs/performance.md and draws the picture.
 
+mod drip;
+mod flood;
 mod idle;
 mod lines;
-mod pieces;
 mod process;
 mod runtimes;
 mod servers;
@@ -38,10 +40,11 @@ struct Asked<'a> {
 
 type Part = fn(&Asked<'_>) -> Result<(), Failed>;
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 6] = [
     ("lines", lines::measure),
     ("runtimes", runtimes::measure),
-    ("pieces", pieces::measure),
+    ("drip", drip::measure),
+    ("flood", flood::measure),
     ("idle", idle::measure),
     ("shares", shares::measure),
 ];
@@ -69,7 +72,8 @@ fn main() -> ExitCode {
     let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["server", kind] => servers::serve(kind).map_err(Into::into),
         ["runtime", runtime] => runtimes::serve(runtime),
-        ["pieces", length, address] => pieces::send(length, address),
+        ["drip", length, address] => drip::send(length, address),
+        ["flood", to, address] => flood::send(to, address),
         ["idle-connections", count, address] => idle::hold(count, address),
         ref words => measure(words),
     };

@@ -42,6 +42,14 @@ impl Running {
         }
         Ok(all)
     }
+
+    /// Of its memory what `/proc` calls so, in KiB.
+    pub(crate) fn memory(&self, what: &str) -> Result<f64, Failed> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+        let figure = line.and_then(|line| line.split_whitespace().next()).ok_or("no such figure")?;
+        Ok(figure.parse()?)
+    }
 }
 
 /// What `lineframe bench` sends: so many lines of a connection on their way at a time, of so many bytes.

@@ -2,25 +2,33 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Asked;
-use crate::process::{Failed, own, serve};
+use crate::process::{Failed, Running, own, serve};
 use crate::table::{beside_the_first, head};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 /// So much is sent of each, in lines of so many bytes.
 const ALL: usize = 1 << 20;
 const LENGTHS: [usize; 2] = [64 << 10, 1 << 20];
 
+/// Who takes turns. `raw` answers each byte.
+const CASES: [(&str, usize); 3] =
+    [("lineframe serve", LENGTHS[0]), ("lineframe serve", LENGTHS[1]), ("raw", LENGTHS[1])];
+
 pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     let mut rounds = Vec::new();
     for _ in 0..asked.rounds.unwrap_or(ROUNDS) {
-        let measured = LENGTHS.map(|length| {
-            let running = serve(&[0], &["--max-length", "2M", "--line-timeout", "none"])?;
+        let measured = CASES.map(|(server, length)| {
+            let running = match server {
+                "raw" => Running::start(&mut own(&[0], &["server", server])?)?,
+                _ => serve(&[0], &["--max-length", "2M", "--line-timeout", "none"])?,
+            };
             let cpu = running.cpu()?;
-            let sent = own(&[1], &["pieces", &length.to_string(), &running.address])?.status()?;
+            let sent = own(&[1], &["drip", &length.to_string(), &running.address])?.status()?;
             match sent.success() {
                 true => Ok((running.cpu()? - cpu) / ALL as f64),
                 false => Err("a reply is wrong".into()),
@@ -29,10 +37,10 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
         rounds.push(measured.into_iter().collect::<Result<Vec<f64>, Failed>>()?);
     }
     println!("\n### A byte at a time\n");
-    head(&["a line of", "ns of CPU a byte"]);
-    for (at, length) in LENGTHS.iter().enumerate() {
+    head(&["server", "a line of", "ns of CPU a byte"]);
+    for (at, (server, length)) in CASES.iter().enumerate() {
         let (cpu, ratio) = beside_the_first(&rounds, at, |cpu| *cpu);
-        println!("| {} KiB | {cpu:.0} ({ratio}) |", length >> 10);
+        println!("| {server} | {} KiB | {cpu:.0} ({ratio}) |", length >> 10);
     }
     Ok(())
 }
@@ -47,19 +55,22 @@ pub(crate) fn send(length: &str, address: &str) -> Result<(), Failed> {
     server.set_nodelay(true)?;
     let mut line: Vec<u8> = (b'a'..=b'z').cycle().take(length - 1).collect();
     line.push(b'\n');
-    let mut reply = vec![0; length];
-    for _ in 0..ALL / length {
-        for byte in &line {
-            let since = Instant::now();
-            while since.elapsed() < PACE {
-                std::hint::spin_loop();
-            }
-            server.write_all(std::slice::from_ref(byte))?;
+    let lines = line.repeat(ALL / length);
+    let mut replies = server.try_clone()?;
+    let expected = lines.to_ascii_uppercase();
+    let reading = thread::spawn(move || {
+        let mut reply = vec![0; expected.len()];
+        replies.read_exact(&mut reply).is_ok() && reply == expected
+    });
+    for byte in &lines {
+        let since = Instant::now();
+        while since.elapsed() < PACE {
+            std::hint::spin_loop();
         }
-        server.read_exact(&mut reply)?;
-        if reply != line.to_ascii_uppercase() {
-            return Err("a reply is wrong".into());
-        }
+        server.write_all(std::slice::from_ref(byte))?;
     }
-    Ok(())
+    match reading.join() {
+        Ok(true) => Ok(()),
+        _ => Err("a reply is wrong".into()),
+    }
 }
