@@ -186,6 +186,12 @@ fn share() {
     assert!(now(first.next_line()).is_pending());
 }
 
+/// Whether nobody holds what output is in that goes out at once.
+fn is_shared() -> bool {
+    let mut other = Connection::typed(Quiet::default(), LineCodec::new());
+    measure(|| done(other.send_line([b'x'; 64 * 1024])).unwrap()).count_total == 0
+}
+
 /// What the connection costs that is made in `measured`, beside what all connections of a thread share.
 fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> AllocationInfo {
     share();
@@ -213,6 +219,7 @@ fn an_idle_connection_holds_no_buffer() {
             });
             println!("{} bytes {times} times: {} bytes", bytes.len(), info.bytes_current);
             assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
+            assert!(is_shared());
         }
     }
 }
@@ -234,6 +241,7 @@ where
             }
         });
         kept.push(handling);
+        assert!(is_shared() || takes.is_some());
         info.bytes_current
     };
     let idle = hold(b"one\n");
