@@ -272,12 +272,25 @@ fn what_was_refused_is_given_back() {
     let held = held_by(giant, b"one\ntwo\n", Some(0));
     assert!(held < 1024, "{held}");
     let info = measure_connection(|| {
-        // More than what others have left.
-        let mut conn = Connection::typed(Quiet::default(), LineCodec::builder().max_length(120_000).build());
-        assert!(matches!(done(conn.write_line([b'\n'; 120_000])), Err(Error::Encode(_))));
+        // More than what is left for others.
+        let mut conn = Connection::typed(Quiet::default(), LineCodec::builder().max_length(200_000).build());
+        assert!(matches!(done(conn.write_line(vec![b'\n'; 200_000])), Err(Error::Encode(_))));
         conn
     });
     assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
+}
+
+/// What waits is not copied whenever something behind it is refused.
+#[test]
+fn what_is_refused_leaves_what_waits_where_it_is() {
+    static LINES: [[u8; 2]; 600] = [*b"x\n"; 600];
+    let two_lines = reply_into(|line, reply| reply.extend([line, b"\n2"].concat()));
+    let io = Quiet { takes: Some(0), ..Quiet::default() };
+    io.gives(LINES.as_flattened(), 1);
+    let mut handling = Box::pin(two_lines(Connection::new(io)));
+    let info = measure(|| assert!(now(handling.as_mut()).is_pending()));
+    // 600 error lines of 98 bytes, and as much again for each of them.
+    assert!((60_000..1_000_000).contains(&info.bytes_total), "{} bytes", info.bytes_total);
 }
 
 /// Output that goes out at once is in memory that the next one uses as well, if it is not too much.

@@ -152,6 +152,34 @@ fn the_same_is_replied_to_many_lines_at_once() {
     }
 }
 
+#[tokio::test]
+async fn a_block_of_no_bytes_is_answered_before_anything_comes() {
+    let mut codec = LineCodec::new();
+    codec.expect_bytes(0).unwrap();
+    let (mut peer, io) = tokio::io::duplex(100);
+    let length = reply(|block| block.len().to_string());
+    let served =
+        Server::builder().codec(codec).build().serve_one(Accepted::new(AnyIo::new(io), Peer::Other), length);
+    let asked = async {
+        let mut said = [0; 2];
+        soon(peer.read_exact(&mut said)).await.unwrap();
+        assert_eq!(&said, b"0\n");
+        drop(peer);
+    };
+    tokio::join!(served, asked);
+}
+
+#[tokio::test]
+async fn bytewise_replies_end_as_the_codec_says_behind_borrowed_halves() {
+    let codec = LineCodec::builder().write_crlf(true).build();
+    let handler = |mut conn: Connection| async move {
+        drop(conn.split());
+        reply_bytewise(|byte| byte.to_ascii_uppercase())(conn).await
+    };
+    let (said, _) = answered(handler, Server::builder().codec(codec), b"one\ntwo\n", 100).await;
+    assert_eq!(said, b"ONE\r\nTWO\r\n");
+}
+
 /// It is not known what it would have become.
 #[tokio::test]
 async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {

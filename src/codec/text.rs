@@ -93,13 +93,12 @@ impl TextCodec {
             }
         }
         let bytes = together(src, item);
-        let text = match basic::from_utf8(bytes) {
+        // Not the faster check, which goes on to the end whatever is wrong at the beginning: a peer could have all of it checked for
+        // each line.
+        let text = match compat::from_utf8(bytes) {
             Ok(text) => text,
-            Err(_) => match compat::from_utf8(bytes) {
-                Ok(text) => text,
-                Err(error) if error.valid_up_to() < line.len() => return Err(error.valid_up_to()),
-                Err(error) => basic::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-            },
+            Err(error) if error.valid_up_to() < line.len() => return Err(error.valid_up_to()),
+            Err(error) => basic::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
         };
         self.checked = ByteString::from(String::from(text));
         self.passed = 0;

@@ -146,7 +146,7 @@ impl Walk {
     }
 
     /// What [`step`](Self::step) makes of a good line at the front of `bytes` that has its terminator, for less. None: that has to be
-    /// asked, which does not search again.
+    /// asked, which searches again only what is a byte too long.
     #[inline]
     pub(crate) fn whole_line(&mut self, bytes: &[u8]) -> Option<Item> {
         if self.is_ahead() {
@@ -384,7 +384,7 @@ impl Walk {
 
     /// Whether something stands between here and the next line.
     #[inline]
-    fn is_ahead(&self) -> bool {
+    pub(crate) fn is_ahead(&self) -> bool {
         let is_ahead = |rare: &Rare| (rare.skip > 0) | rare.block.is_some();
         self.scanner.is_skipping() || self.rare.as_deref().is_some_and(is_ahead)
     }

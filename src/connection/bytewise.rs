@@ -22,9 +22,9 @@ pub(crate) struct Bytewise<F> {
 }
 
 impl<F: Fn(u8) -> u8> Bytewise<F> {
-    pub(crate) fn new(map: F, connection: &Connection) -> Self {
+    pub(crate) fn new(map: F, connection: &mut Connection) -> Self {
         let is_only_of_itself = |made| (0..=u8::MAX).all(|byte| (map(byte) == made) == (byte == made));
-        let terminator = connection.inner().output.encoder.last_byte();
+        let terminator = connection.inner_mut().output.encoder.last_byte();
         // Behind another byte that became a CR, a `\n` would be read as a CRLF.
         let terminator = terminator.filter(|byte| is_only_of_itself(*byte) && is_only_of_itself(b'\r'));
         Self { map, terminator }

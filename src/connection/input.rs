@@ -463,7 +463,7 @@ impl Input {
         while !self.is_at_eof {
             self.buffer = Buffer::default();
             ready!(clock::poll_turn(self.read_at, cx));
-            ready!(self.poll_read(io, cx))?;
+            ready!(self.poll_read_in_place(io, cx, Some(|_: &mut Self, bytes: &[u8]| bytes.len())))?;
         }
         Poll::Ready(Ok(()))
     }

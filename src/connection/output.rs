@@ -114,7 +114,10 @@ impl Output {
     #[cfg(feature = "server")]
     pub(super) fn unqueue(&mut self, from: usize, count: usize) -> BytesMut {
         self.lines -= count as u64;
-        self.unsent.bytes().split_off(from)
+        // In memory of their own: shared, it could not be written to.
+        let lines = BytesMut::from(&self.unsent[from..]);
+        self.unsent.bytes().truncate(from);
+        lines
     }
 
     /// So many bytes were not sent.
@@ -129,6 +132,7 @@ impl Output {
         match encoded {
             Ok(()) => self.lines += 1,
             // There may be much room now, and nothing in it.
+            Err(_) if self.unsent.is_empty() => self.unsent.leave(),
             Err(_) => self.unsent.shrink(2),
         }
         encoded

@@ -96,7 +96,7 @@ impl<U, F: FnMut(&mut U, Shown<'_>) -> (usize, usize)> Take<U, ()> for InPlace<F
     const IN_PLACE: bool = true;
 
     fn buffered(&mut self, input: &mut Input, unsent: &mut U) -> Option<()> {
-        if input.buffer.is_empty() && !input.is_at_eof {
+        if input.buffer.is_empty() && !input.is_at_eof && !input.walk.is_ahead() {
             // There is no line in nothing, and a walk through it costs as much as one through a line.
             return None;
         }

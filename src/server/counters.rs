@@ -29,7 +29,8 @@ pub struct Counters {
     pub write_timeouts: u64,
     /// Connections cut by `handshake_timeout`.
     pub handshake_timeouts: u64,
-    /// Good lines read.
+    /// Good lines read. Where a function that [`reply`](crate::reply) or one of its kin was given panicked, those that had come together
+    /// with the line are not counted.
     pub lines: u64,
     /// Bad lines read, of all kinds.
     pub bad_lines: u64,

@@ -78,7 +78,10 @@ pub fn reply_bytewise<F>(map: F) -> impl Fn(Connection) -> BytewiseReplies<F> + 
 where
     F: Fn(u8) -> u8 + Clone + Send + Sync + 'static,
 {
-    move |connection| BytewiseReplies { bytewise: Bytewise::new(map.clone(), &connection), connection }
+    move |mut connection| BytewiseReplies {
+        bytewise: Bytewise::new(map.clone(), &mut connection),
+        connection,
+    }
 }
 
 /// What [`reply`] and [`reply_into`] do with a connection. By hand, since an async fn would keep room for all of it while it waits,

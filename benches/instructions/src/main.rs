@@ -21,9 +21,14 @@ type Case = (&'static str, fn(usize));
 const CASES: &[Case] = &[
     ("decode", |times| decode(times, LineCodec::new(), |line: Result<_, _>| line.is_ok().into())),
     ("decode-batch", |times| {
-        decode(times, BatchCodec::new(), |batch: Batch| batch.iter().filter(|line| black_box(line).is_ok()).count())
+        decode(times, BatchCodec::new(), |batch: Batch| {
+            batch.iter().filter(|line| black_box(line).is_ok()).count()
+        })
     }),
     ("decode-text", |times| decode(times, TextCodec::new(), |line: Result<_, _>| line.is_ok().into())),
+    ("decode-not-text", |times| {
+        decode_lines(times, b"\xff", TextCodec::new(), |line: Result<_, _>| line.is_err().into());
+    }),
     ("encode", |times| {
         let (mut codec, mut into) = (LineCodec::new(), BytesMut::new());
         for _ in 0..times {
@@ -53,12 +58,25 @@ fn main() -> Result<(), &'static str> {
 }
 
 fn lines() -> Vec<u8> {
-    [&[b'x'; LENGTH - 1][..], b"\n"].concat().repeat(LINES)
+    lines_of(b"x")
+}
+
+fn lines_of(byte: &[u8]) -> Vec<u8> {
+    [&byte.repeat(LENGTH - 1)[..], b"\n"].concat().repeat(LINES)
+}
+
+fn decode<D: Decoder<Error = io::Error>>(times: usize, codec: D, count: fn(D::Item) -> usize) {
+    decode_lines(times, b"x", codec, count);
 }
 
 /// `count` tells how many lines there are in an item.
-fn decode<D: Decoder<Error = io::Error>>(times: usize, mut codec: D, count: fn(D::Item) -> usize) {
-    let lines = lines();
+fn decode_lines<D: Decoder<Error = io::Error>>(
+    times: usize,
+    byte: &[u8],
+    mut codec: D,
+    count: fn(D::Item) -> usize,
+) {
+    let lines = lines_of(byte);
     let mut buffer = BytesMut::new();
     for _ in 0..times {
         buffer.extend_from_slice(&lines);
@@ -77,7 +95,8 @@ fn upper(line: &[u8], reply: &mut Reply<'_>) {
 
 /// The peer sends all lines and then reads all replies.
 fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Connection) -> H) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (mut peer, io) = tokio::io::duplex(LINES * LENGTH);
         let peer = async {
@@ -96,7 +115,8 @@ fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Conn
 
 /// A server with all of its limits and deadlines; the peer reads each reply before it sends the next line.
 fn ping_pong(times: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let (mut peer, io) = tokio::io::duplex(LENGTH);
         let accepted = Accepted::new(AnyIo::new(io), Peer::Other);
