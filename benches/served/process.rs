@@ -84,7 +84,7 @@ impl Load {
 
     fn once(&self, running: &Running, cores: &[usize]) -> Result<Figures, Failed> {
         let output = on_cores(cores, &lineframe()?)
-            .args(["bench", "--json", "--duration", "1s", "--warm-up", "300ms"])
+            .args(["bench", "--json", "--duration", "500ms", "--warm-up", "250ms"])
             .args(self.busy_poll.then_some("--busy-poll"))
             .args(["--threads", &cores.len().to_string()])
             .args(["--server-pid", &running.process.id().to_string()])
