@@ -1,8 +1,6 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, BytesMut};
-#[cfg(feature = "server")]
-use memchr::memchr_iter;
 
 use crate::error::EncodeError;
 use crate::scan::Delimiter;
@@ -65,16 +63,28 @@ impl LineEncoder {
         Self::refuse(conflict, start, dst)
     }
 
-    /// The same, but that it is not searched for a terminator: many lines are, [together](Self::are_lines).
+    /// The same, but that it is not searched for a terminator: many lines are, [together](Self::holds_terminator). Until then its own is
+    /// [another one](Self::turn_terminator).
     #[cfg(feature = "server")]
     #[inline]
     pub(crate) fn end_line_unsearched(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
         if self.0.delimiter.ends_in_cr(&dst[start..]) {
+            // Which says why not.
             return self.end_line(start, dst);
         }
         self.refuse_too_long(start, dst)?;
         self.terminate(dst);
+        Self::turn_terminator(dst);
         Ok(())
+    }
+
+    /// What ended in a terminator does no longer, and the other way round.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(crate) fn turn_terminator(line: &mut [u8]) {
+        if let Some(last) = line.last_mut() {
+            *last = !*last;
+        }
     }
 
     /// Whether lines can be searched together, and any error be said in one.
@@ -84,15 +94,10 @@ impl LineEncoder {
         self.0.delimiter.last_byte().is_some_and(is_free) && self.0.max_length >= LONGEST_ERROR
     }
 
-    /// Whether so many lines, each with its terminator and no other, are what was written.
+    /// Whether a line ends anywhere in `bytes`, where [lines can be searched together](Self::searches_together).
     #[cfg(feature = "server")]
-    pub(crate) fn are_lines(&self, count: usize, written: &[u8]) -> bool {
-        if count == 1 {
-            // For less than what it takes to count.
-            let line = &written[..written.len() - self.terminator().len()];
-            return self.0.delimiter.conflict(line, written).is_none();
-        }
-        self.0.delimiter.last_byte().is_some_and(|byte| memchr_iter(byte, written).count() == count)
+    pub(crate) fn holds_terminator(&self, bytes: &[u8]) -> bool {
+        self.0.delimiter.is_in(bytes)
     }
 
     #[cfg(feature = "server")]

@@ -95,7 +95,8 @@ impl Output {
         self.queued(encoded)
     }
 
-    /// Queues the line that `write` appends. Whether it [is one](Self::are_lines) is asked later.
+    /// Queues the line that `write` appends. Whether there is [another end](Self::holds_terminator) in it is asked later, and then it
+    /// is [ended](Self::terminate) itself.
     #[cfg(feature = "server")]
     #[inline]
     pub(super) fn queue_unsearched(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
@@ -104,10 +105,17 @@ impl Output {
         self.queued(encoded)
     }
 
-    /// Whether what was queued from there on, so many lines, is as many lines.
+    /// Whether a line ends anywhere in what was queued from there on.
     #[cfg(feature = "server")]
-    pub(super) fn are_lines(&self, from: usize, count: usize) -> bool {
-        self.encoder.are_lines(count, &self.unsent[from..])
+    pub(super) fn holds_terminator(&self, from: usize) -> bool {
+        self.encoder.holds_terminator(&self.unsent[from..])
+    }
+
+    /// Ends the lines that end there, which were queued [unsearched](Self::queue_unsearched).
+    #[cfg(feature = "server")]
+    pub(super) fn terminate(&mut self, ends: &[usize]) {
+        let unsent = self.unsent.bytes();
+        ends.iter().for_each(|end| LineEncoder::turn_terminator(&mut unsent[..*end]));
     }
 
     /// So many lines are not queued from there on.

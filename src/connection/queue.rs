@@ -49,24 +49,28 @@ impl<'a> Queue<'a> {
 
     /// What was pushed and not searched yet.
     fn search(&mut self) -> Result<(), EncodeError> {
-        let count = core::mem::take(&mut self.count);
-        if count > 0 && !self.output.are_lines(self.from, count) {
-            self.push_again(count)?;
+        let (from, ends) = (self.from, self.ends);
+        let ends = &ends[..core::mem::take(&mut self.count)];
+        if ends.is_empty() {
+            return Ok(());
+        }
+        if self.output.holds_terminator(from) {
+            self.push_again(from, ends)?;
+        } else {
+            self.output.terminate(ends);
         }
         self.from = self.output.unsent();
         Ok(())
     }
 
-    /// There is a terminator in one of them.
+    /// One by one: a terminator is in one of them.
     #[cold]
-    fn push_again(&mut self, count: usize) -> Result<(), EncodeError> {
-        let (from, ends) = (self.from, self.ends);
-        let lines = self.output.unqueue(from, count);
+    fn push_again(&mut self, from: usize, ends: &[usize]) -> Result<(), EncodeError> {
+        let lines = self.output.unqueue(from, ends.len());
         let terminator = self.output.encoder.terminator().len();
         let mut start = 0;
-        for end in ends[..count].iter().map(|end| end - from) {
-            let line = &lines[start..end - terminator];
-            self.output.queue(line).or_else(|error| self.refuse(&error))?;
+        for end in ends.iter().map(|end| end - from) {
+            self.output.queue(&lines[start..end - terminator]).or_else(|error| self.refuse(&error))?;
             start = end;
         }
         Ok(())

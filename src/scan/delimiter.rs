@@ -118,6 +118,12 @@ impl Delimiter {
         }
     }
 
+    /// Whether that byte is anywhere in `bytes`. Not known where there is none such.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
+        self.last_byte().is_none_or(|byte| holds(byte, bytes))
+    }
+
     /// Where the terminator begins whose [last byte](Self::last_byte) stands behind `line`.
     #[inline]
     pub(super) fn content_end(&self, line: &[u8]) -> usize {
