@@ -16,7 +16,7 @@ use crate::connection::{Answers, Bytewise, Connection};
 ///
 /// `f` is cloned for each connection: what it captures is the connection's own state. A reply that cannot be framed, because
 /// it is too long or would be read as two lines, is replaced by an error line; where that is too long as well, the connection ends
-/// with [`Error::Encode`].
+/// with [`Error::Encode`](crate::Error::Encode).
 ///
 /// Replies to lines that came together go out together: when all of them are answered, and meanwhile about once a millisecond. Where
 /// `f` takes long for a line, at most 32 replies wait for it, the fewer the fewer lines were answered quickly before.
@@ -61,7 +61,7 @@ where
 /// less, since many lines are mapped at once, with their terminators.
 ///
 /// `map` is called in any order, for bytes of no line as well, and at first for each of the 256; of the same byte it has to make the
-/// same each time. Where what it makes of a line [cannot be one](EncodeError), as with a terminator in it, that reply is replaced by an
+/// same each time. Where what it makes of a line [cannot be one](crate::EncodeError), as with a terminator in it, that reply is replaced by an
 /// error line.
 ///
 /// Replies go out when all lines that a read has brought are answered, however long `map` takes.
