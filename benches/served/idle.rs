@@ -17,11 +17,13 @@ const CASES: [Load; 2] = [load(64, 1, 64), load(64, 256, 64)];
 
 pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     println!("\n### 64 busy connections and 10,000 idle ones\n");
-    head(&["busy", "idle", "ns of CPU a line", "99 % of replies within"]);
+    head(&["busy", "idle", "ns of CPU a line", "99 % of replies within", "memory for each idle one"]);
     for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
         let room = ["--max-connections", "20000"];
         let (alone, beside) = (serve(&[0], &room)?, serve(&[0], &room)?);
+        let before = beside.memory("VmRSS")?;
         let idle = Idle::connect(&beside.address)?;
+        let each = (beside.memory("VmRSS")? - before) * 1024.0 / IDLE.parse::<f64>()?;
         let mut pairs = Vec::new();
         for nth in 0..asked.rounds.unwrap_or(PAIRS) {
             // Who is first changes.
@@ -38,11 +40,13 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
             pairs.push(pair);
         }
         idle.ask()?;
-        for (at, beside) in ["0", "10,000"].iter().enumerate() {
+        for (at, (beside, memory)) in
+            [("0", "-".into()), ("10,000", format!("{each:.0} B"))].iter().enumerate()
+        {
             let (cpu, cpu_ratio) = beside_the_first(&pairs, at, |f| f.cpu);
             let (p99, p99_ratio) = beside_the_first(&pairs, at, |f| f.p99);
             println!(
-                "| {} | {beside} | {cpu:.0} ({cpu_ratio}) | {:.2} ms ({p99_ratio}) |",
+                "| {} | {beside} | {cpu:.0} ({cpu_ratio}) | {:.2} ms ({p99_ratio}) | {memory} |",
                 case.name(),
                 p99 / 1e6
             );

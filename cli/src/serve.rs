@@ -130,8 +130,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     // Each handler holds one end. The other hears when the last of them is gone.
     let (present, mut gone) = mpsc::channel::<Infallible>(1);
     for (listener, address) in listening {
-        let (answer, present) = (answer.clone(), present.clone());
-        let handler = move |connection| answer.to(connection, &address, present.clone());
+        // One pointer, which each session has beside what it needs.
+        let own = Arc::new((answer.clone(), address, present.clone()));
+        let handler = move |connection| {
+            let (answer, address, present) = &*own;
+            answer.to(connection, address, present.clone())
+        };
         serving.spawn(server.serve(listener, handler, stop.clone().cancelled_owned()));
     }
     drop(present);

@@ -40,7 +40,7 @@ impl Server {
                 let mut handling = pin!(None);
                 match Box::pin(session.begin(handler)).await {
                     Ok(begun) => handling.set(Some(begun)),
-                    Err(ended) => session.ended = Some(ended),
+                    Err(ended) => session.ended = Some(ended.into()),
                 }
                 poll_fn(|cx| session.poll_handled(handling.as_mut(), cx)).await;
             }
@@ -62,8 +62,8 @@ struct Session {
     is_counted: bool,
     /// Before its handler has it, and once it has come home.
     connection: Option<Box<Inner<AnyIo>>>,
-    /// How its handler has ended, or what has kept it from one.
-    ended: Option<Ended>,
+    /// How its handler has ended, or what has kept it from one. In a box, since it is there for a moment only.
+    ended: Option<Box<Ended>>,
     /// All that could be sent was sent. Who is cut while it lingers was not aborted.
     is_sent: bool,
     /// Left when all else has been dropped.
@@ -133,11 +133,12 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(handled) = handling.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        self.ended = Some(match self.caught(|| clock::within_poll(|| handled.poll(cx))) {
+        let ended = match self.caught(|| clock::within_poll(|| handled.poll(cx))) {
             Ok(done) => Ended::of(ready!(done)),
             // It is not polled again.
             Err(ended) => ended,
-        });
+        };
+        self.ended = Some(ended.into());
         Poll::Ready(())
     }
 
@@ -164,7 +165,7 @@ impl Session {
     async fn finish(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         if let Some(timeout) = connection.finish().await {
-            self.ended = Some(Ended::TimedOut(timeout));
+            self.ended = Some(Ended::TimedOut(timeout).into());
         }
         self.is_sent = true;
         connection.linger(self.server.0.config.linger_timeout).await;
@@ -226,5 +227,28 @@ impl Ended {
             Err(Error::NotLines) => Self::Refused,
             Err(error) => Self::Failed(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of_val;
+    use std::sync::Arc;
+
+    use crate::connection::Seats;
+    use crate::{Accepted, AnyIo, Connection, Peer, Server, reply_into};
+
+    /// A task of Tokio's has 112 bytes of its own, and takes 256 or 384.
+    #[test]
+    fn a_session_fits_in_a_task_of_256_bytes_with_a_handler_of_one_pointer() {
+        let server = Server::new();
+        let state = Arc::new(*b"state");
+        let handler = move |connection: Connection| {
+            reply_into(move |_, reply| reply.extend_from_slice(&*state))(connection)
+        };
+        let accepted = Accepted::new(AnyIo::new(tokio::io::empty()), Peer::Other);
+        let permit = Arc::clone(&server.0.permits).try_acquire_owned().unwrap();
+        let session = server.clone().session(accepted, handler, permit, Arc::<Seats<_>>::default().take());
+        assert!(size_of_val(&session) <= 144, "{} bytes", size_of_val(&session));
     }
 }

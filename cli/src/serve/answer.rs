@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use clap::ValueEnum;
 use lineframe::{Connection, Error, Reply, reply_bytewise, reply_into};
+use tokio_util::either::Either;
 
 use super::exec::Exec;
 use super::log;
@@ -50,30 +51,25 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Answers all of a client's lines, and drops `present` when that is done. `local` is where it has connected to. In a box, so that
-    /// a connection takes no more memory than what answers it needs.
-    pub(super) fn to(
+    /// Answers all of a client's lines, and drops `present` when that is done. `local` is where it has connected to. In a box of a type
+    /// that is known, so that a connection takes no more memory than what answers it needs, and its task one pointer for that.
+    pub(super) fn to<P: Send + 'static>(
         &self,
         connection: Connection,
         local: &Arc<Address>,
-        present: impl Send + 'static,
-    ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> {
-        match self {
-            Self::Handler(handler) => {
-                let answered = answer(connection, *handler);
-                Box::pin(async move {
-                    let _present = present;
-                    answered.await
-                })
-            }
+        present: P,
+    ) -> Pin<Box<impl Future<Output = io::Result<()>> + Send + use<P>>> {
+        let answered = match self {
+            Self::Handler(handler) => Either::Left(answer(connection, *handler)),
             Self::Exec(exec) => {
                 let (exec, local) = (Arc::clone(exec), Arc::clone(local));
-                Box::pin(async move {
-                    let _present = present;
-                    exec.answer(connection, &local).await
-                })
+                Either::Right(Box::pin(async move { exec.answer(connection, &local).await }))
             }
-        }
+        };
+        Box::pin(async move {
+            let _present = present;
+            answered.await
+        })
     }
 }
 
