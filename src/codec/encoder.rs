@@ -21,6 +21,18 @@ struct Rules {
     max_length: usize,
     /// Whether that is its own, and not that of the lines read.
     is_apart: bool,
+    /// What is written behind a line, where that is one byte, which ends every line that is read and nothing else.
+    last_byte: Option<u8>,
+}
+
+impl Rules {
+    #[inline]
+    fn terminator(&self) -> &[u8] {
+        match &self.delimiter {
+            Delimiter::Newline if self.write_crlf => b"\r\n",
+            delimiter => delimiter.written(),
+        }
+    }
 }
 
 impl LineEncoder {
@@ -30,37 +42,58 @@ impl LineEncoder {
         max_length: usize,
         max_encoded_length: Option<usize>,
     ) -> Self {
-        Self(Arc::new(Rules {
+        let mut rules = Rules {
             delimiter,
             write_crlf,
             max_length: max_encoded_length.unwrap_or(max_length),
             is_apart: max_encoded_length.is_some(),
-        }))
+            last_byte: None,
+        };
+        rules.last_byte = rules.delimiter.last_byte().filter(|byte| rules.terminator() == [*byte]);
+        Self(Arc::new(rules))
     }
 
     #[inline]
     pub(crate) fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
-        if line.len() > self.0.max_length {
-            return Err(EncodeError::TooLong { length: line.len(), max_length: self.0.max_length });
+        let Rules { delimiter, max_length, last_byte, .. } = &*self.0;
+        if line.len() > *max_length {
+            return Err(EncodeError::TooLong { length: line.len(), max_length: *max_length });
         }
+        // Of most lines nothing more is to be asked: so much is compiled into who calls it.
+        if let Some(byte) = *last_byte
+            && !delimiter.is_in(line)
+            && !delimiter.ends_in_cr(line)
+        {
+            dst.reserve(line.len() + 1);
+            dst.extend_from_slice(line);
+            dst.put_u8(byte);
+            return Ok(());
+        }
+        self.encode_any_line(line, dst)
+    }
+
+    #[inline(never)]
+    fn encode_any_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
         let start = dst.len();
         dst.reserve(line.len() + self.terminator().len());
         dst.extend_from_slice(line);
-        self.terminate(dst);
-        // Judged as it will be read.
-        let conflict = self.0.delimiter.conflict(line, &dst[start..]);
-        Self::refuse(conflict, start, dst)
+        self.end_line(start, dst)
     }
 
     /// What `dst` holds from `start` on becomes a line, or is taken off.
-    #[cfg(feature = "server")]
     #[inline]
     pub(crate) fn end_line(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let end = dst.len();
         self.refuse_too_long(start, dst)?;
         self.terminate(dst);
-        let conflict = self.0.delimiter.conflict(&dst[start..end], &dst[start..]);
-        Self::refuse(conflict, start, dst)
+        // Judged as it will be read.
+        match self.0.delimiter.conflict(&dst[start..end], &dst[start..]) {
+            None => Ok(()),
+            Some(at) => {
+                dst.truncate(start);
+                Err(EncodeError::ContainsTerminator { at })
+            }
+        }
     }
 
     /// The same, but that it is not searched for a terminator: many lines are, [together](Self::holds_terminator). Until then its own is
@@ -100,7 +133,6 @@ impl LineEncoder {
         self.0.delimiter.is_in(bytes)
     }
 
-    #[cfg(feature = "server")]
     #[inline]
     fn refuse_too_long(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let (length, max_length) = (dst.len() - start, self.0.max_length);
@@ -120,21 +152,10 @@ impl LineEncoder {
         }
     }
 
-    #[inline]
-    fn refuse(conflict: Option<usize>, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        match conflict {
-            None => Ok(()),
-            Some(at) => {
-                dst.truncate(start);
-                Err(EncodeError::ContainsTerminator { at })
-            }
-        }
-    }
-
     /// What is written behind a line, where that is one byte, which ends every line that is read and nothing else.
     #[cfg(feature = "server")]
     pub(crate) fn last_byte(&self) -> Option<u8> {
-        self.0.delimiter.last_byte().filter(|byte| self.terminator() == [*byte])
+        self.0.last_byte
     }
 
     /// The limit of a line's content, in bytes.
@@ -147,10 +168,7 @@ impl LineEncoder {
     /// What is written behind a line.
     #[inline]
     pub(crate) fn terminator(&self) -> &[u8] {
-        match &self.0.delimiter {
-            Delimiter::Newline if self.0.write_crlf => b"\r\n",
-            delimiter => delimiter.written(),
-        }
+        self.0.terminator()
     }
 
     /// The limit of the lines read, where it has none of its own.

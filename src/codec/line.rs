@@ -104,6 +104,7 @@ impl LineCodec {
     ///
     /// [`EncodeError::TooLong`] where the line is over the limit, else [`EncodeError::ContainsTerminator`] where it
     /// would not be read back as this one line. `dst` is then as it was.
+    #[inline]
     pub fn encode_line(&mut self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
         self.encoder.encode_line(line, dst)
     }

@@ -119,7 +119,8 @@ impl Delimiter {
     }
 
     /// Whether that byte is anywhere in `bytes`. Not known where there is none such.
-    #[cfg(feature = "server")]
+    #[cfg(feature = "codec")]
+    #[inline]
     pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
         self.last_byte().is_none_or(|byte| holds(byte, bytes))
     }

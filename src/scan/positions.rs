@@ -114,7 +114,14 @@ pub(super) fn holds(byte: u8, bytes: &[u8]) -> bool {
         // The last ones are looked at twice rather than one by one.
         Some(_) if bytes.len() <= 256 => any(&bytes[..bytes.len() & !31]) | any(&bytes[bytes.len() - 32..]),
         Some(_) => memchr(byte, bytes).is_some(),
-        None => bytes.contains(&byte),
+        None => match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+            (Some(first), Some(last)) => {
+                let eight =
+                    u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last));
+                any_of_eight(&eight.to_le_bytes()) != 0
+            }
+            _ => bytes.contains(&byte),
+        },
     }
 }
 
