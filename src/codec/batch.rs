@@ -4,7 +4,7 @@ use std::{fmt, io};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::found::{Found, FoundIter, Line};
+use super::found::{Found, FoundIter, Kind, Line};
 use super::item::Item;
 use super::walk::{Walk, Window};
 use super::{CodecCounters, LineCodec};
@@ -106,7 +106,7 @@ impl Walk {
         let lines = batch.lines.iter(batch.next);
         let starts = lines.clone().skip(1).map(|line| line.start).chain([batch.bytes.len()]);
         for (line, next) in lines.zip(starts) {
-            self.untake(line.kind, line.end - line.start, next - line.end);
+            self.untake(batch.lines.kind(line.kind), line.end - line.start, next - line.end);
         }
         let rest = batch.into_rest();
         if !rest.is_empty() {
@@ -207,15 +207,15 @@ impl Batch {
 
     #[inline]
     pub(super) fn item(&self, line: &Line) -> Result<&[u8], LineError> {
-        match line.kind.is_bad() {
-            false => Ok(&self.bytes[line.start..line.end]),
-            true => self.bad(line),
+        match line.kind {
+            Kind::Line => Ok(&self.bytes[line.start..line.end]),
+            _ => self.owned_item(line).map(|_| &self.bytes[line.start..line.end]),
         }
     }
 
-    #[cold]
-    fn bad(&self, line: &Line) -> Result<&[u8], LineError> {
-        line.kind.with(self.bytes.slice(line.start..line.end)).map(|_| &self.bytes[line.start..line.end])
+    #[inline]
+    fn owned_item(&self, line: &Line) -> Result<Bytes, LineError> {
+        self.lines.kind(line.kind).with(self.bytes.slice(line.start..line.end))
     }
 }
 
@@ -226,7 +226,7 @@ impl Iterator for Batch {
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.lines.get(self.next)?;
         self.next += 1;
-        Some(line.kind.with(self.bytes.slice(line.start..line.end)))
+        Some(self.owned_item(&line))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -11,6 +11,7 @@ use super::item::{Item, ItemKind};
 #[derive(Clone)]
 pub(super) struct Found {
     first: Line,
+    first_kind: ItemKind,
     others: Vec<Other>,
     /// What the `TooLong` ones among the others are longer than.
     max_length: usize,
@@ -20,22 +21,25 @@ pub(super) struct Found {
 pub(super) struct Line {
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) kind: ItemKind,
+    pub(super) kind: Kind,
 }
 
 #[derive(Clone, Copy)]
 struct Other {
     start: u32,
     end: u32,
-    kind: OtherKind,
+    kind: Kind,
 }
 
-#[derive(Clone, Copy)]
-enum OtherKind {
+/// A byte, so that a line that is looked at stays in registers. What else is known of each kind is said once: [`Found::kind`].
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
     Line,
     TooLong,
     Unterminated,
     BareTerminator,
+    /// Whatever the first is that is no line.
+    First,
 }
 
 impl Found {
@@ -44,18 +48,23 @@ impl Found {
 
     /// With room for `others` more.
     pub(super) fn new(first: Item, max_length: usize, others: usize) -> Self {
-        let first = Line { start: 0, end: first.content, kind: first.kind };
-        Self { first, others: Vec::with_capacity(others), max_length }
+        let kind = if first.kind == ItemKind::Line { Kind::Line } else { Kind::First };
+        Self {
+            first: Line { start: 0, end: first.content, kind },
+            first_kind: first.kind,
+            others: Vec::with_capacity(others),
+            max_length,
+        }
     }
 
     /// An item, behind the others.
     #[inline]
     pub(super) fn push(&mut self, start: usize, end: usize, kind: ItemKind) {
         let kind = match kind {
-            ItemKind::Line => OtherKind::Line,
-            ItemKind::TooLong { .. } => OtherKind::TooLong,
-            ItemKind::Unterminated => OtherKind::Unterminated,
-            ItemKind::BareTerminator => OtherKind::BareTerminator,
+            ItemKind::Line => Kind::Line,
+            ItemKind::TooLong { .. } => Kind::TooLong,
+            ItemKind::Unterminated => Kind::Unterminated,
+            ItemKind::BareTerminator => Kind::BareTerminator,
             ItemKind::Block | ItemKind::Incomplete { .. } | ItemKind::Piece { .. } => {
                 unreachable!("counted bytes come before the first line")
             }
@@ -71,7 +80,7 @@ impl Found {
     pub(super) fn get(&self, at: usize) -> Option<Line> {
         match at.checked_sub(1) {
             None => Some(self.first),
-            Some(at) => self.others.get(at).map(|other| other.line(self.max_length)),
+            Some(at) => self.others.get(at).map(|other| other.line()),
         }
     }
 
@@ -80,30 +89,25 @@ impl Found {
         FoundIter {
             first: (from == 0).then_some(self.first),
             others: self.others.get(from.saturating_sub(1)..).unwrap_or_default().iter(),
-            max_length: self.max_length,
+        }
+    }
+
+    /// With all that is known of it.
+    pub(super) fn kind(&self, kind: Kind) -> ItemKind {
+        match kind {
+            Kind::Line => ItemKind::Line,
+            Kind::TooLong => ItemKind::TooLong { max_length: self.max_length },
+            Kind::Unterminated => ItemKind::Unterminated,
+            Kind::BareTerminator => ItemKind::BareTerminator,
+            Kind::First => self.first_kind,
         }
     }
 }
 
 impl Other {
     #[inline(always)]
-    fn line(self, max_length: usize) -> Line {
-        // By itself, so that compilers do not jump through a table for every line.
-        let kind = match matches!(self.kind, OtherKind::Line) {
-            true => ItemKind::Line,
-            false => self.bad(max_length),
-        };
-        Line { start: self.start as usize, end: self.end as usize, kind }
-    }
-
-    #[cold]
-    fn bad(self, max_length: usize) -> ItemKind {
-        match self.kind {
-            OtherKind::Line => ItemKind::Line,
-            OtherKind::TooLong => ItemKind::TooLong { max_length },
-            OtherKind::Unterminated => ItemKind::Unterminated,
-            OtherKind::BareTerminator => ItemKind::BareTerminator,
-        }
+    fn line(self) -> Line {
+        Line { start: self.start as usize, end: self.end as usize, kind: self.kind }
     }
 }
 
@@ -111,7 +115,6 @@ impl Other {
 pub(super) struct FoundIter<'a> {
     first: Option<Line>,
     others: slice::Iter<'a, Other>,
-    max_length: usize,
 }
 
 impl Iterator for FoundIter<'_> {
@@ -120,7 +123,7 @@ impl Iterator for FoundIter<'_> {
     #[inline]
     fn next(&mut self) -> Option<Line> {
         match self.first.take() {
-            None => self.others.next().map(|other| other.line(self.max_length)),
+            None => self.others.next().map(|other| other.line()),
             first => first,
         }
     }
