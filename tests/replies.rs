@@ -136,13 +136,13 @@ fn the_same_is_replied(server: impl Fn() -> ServerBuilder, sent: &[u8], map: fn(
     });
 }
 
-/// What chance may leave out: lines of which any may become two, or end in what is part of their terminator.
+/// What chance may leave out: lines of which any may become two, or end in what is part of their terminator, or be too long.
 #[test]
 fn the_same_is_replied_to_many_lines_at_once() {
     for delimiter in delimiters() {
         for map in MAPS {
-            for line in [&b"ax"[..], b"xa", b"z", b"", b"a\r"] {
-                let codec = LineCodec::builder().delimiter(delimiter.clone()).build();
+            for line in [&b"ax"[..], b"xa", b"z", b"", b"a\r", &[b'b'; 300], &[b'b'; 301]] {
+                let codec = LineCodec::builder().delimiter(delimiter.clone()).max_encoded_length(300).build();
                 let line = [line, delimiter.written()].concat();
                 let others = [b"y", delimiter.written()].concat().repeat(40);
                 let sent = [&others[..], &line, &others, &line, &line].concat();

@@ -96,19 +96,21 @@ impl LineEncoder {
         }
     }
 
-    /// The same, but that it is not searched for a terminator: many lines are, [together](Self::holds_terminator). Until then its own is
-    /// [another one](Self::turn_terminator).
+    /// The same, but that it is not searched for a terminator: many lines are, [together](Self::holds_terminator), where they
+    /// [can be](Self::searches_together). Until then its own is [another one](Self::turn_terminator).
     #[cfg(feature = "server")]
     #[inline]
     pub(crate) fn end_line_unsearched(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        if self.0.delimiter.ends_in_cr(&dst[start..]) {
+        let Rules { delimiter, max_length, last_byte, .. } = &*self.0;
+        let line = &dst[start..];
+        match *last_byte {
+            Some(byte) if line.len() <= *max_length && !delimiter.ends_in_cr(line) => {
+                dst.put_u8(!byte);
+                Ok(())
+            }
             // Which says why not.
-            return self.end_line(start, dst);
+            _ => self.end_line(start, dst),
         }
-        self.refuse_too_long(start, dst)?;
-        self.terminate(dst);
-        Self::turn_terminator(dst);
-        Ok(())
     }
 
     /// What ended in a terminator does no longer, and the other way round.
@@ -124,7 +126,7 @@ impl LineEncoder {
     #[cfg(feature = "server")]
     pub(crate) fn searches_together(&self) -> bool {
         let is_free = |byte: u8| byte != b' ' && !byte.is_ascii_graphic();
-        self.0.delimiter.last_byte().is_some_and(is_free) && self.0.max_length >= LONGEST_ERROR
+        self.0.last_byte.is_some_and(is_free) && self.0.max_length >= LONGEST_ERROR
     }
 
     /// Whether a line ends anywhere in `bytes`, where [lines can be searched together](Self::searches_together).

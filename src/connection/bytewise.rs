@@ -9,7 +9,6 @@ use super::queue::Queue;
 use super::take::Shown;
 use super::{Connection, Error};
 use crate::codec::{ItemKind, Items};
-use crate::error::EncodeError;
 
 /// So many bytes are mapped at a time, between which compilers see no other work.
 const PIECE: usize = 64;
@@ -46,11 +45,10 @@ impl Connection {
                 run: 0..0,
                 lines: 0,
                 shown: 0,
-                refused: None,
             };
             let taken = walk.take_items(window, &mut mapping);
             mapping.end_run();
-            (mapping.shown, taken, mapping.refused)
+            (mapping.shown, taken, mapping.queue.refused())
         })
     }
 }
@@ -64,8 +62,6 @@ struct Mapping<'a, F> {
     run: Range<usize>,
     lines: u64,
     shown: usize,
-    /// Not even an error line could be framed.
-    refused: Option<EncodeError>,
 }
 
 impl<F: Fn(u8) -> u8> Items for &mut Mapping<'_, F> {
@@ -93,12 +89,10 @@ impl<F: Fn(u8) -> u8> Items for &mut Mapping<'_, F> {
         self.shown += 1;
         self.end_run();
         let content = &self.bytes[start..end];
-        let queued = self.queue.push(|reply| match kind.is_bad() {
+        self.queue.push(|reply| match kind.is_bad() {
             false => map_into(content, &self.bytewise.map, reply),
             true => reply.extend_from_slice(kind.reply(content).as_bytes()),
-        });
-        self.refused = queued.err();
-        self.refused.is_none() && self.queue.has_room_for(0)
+        })
     }
 }
 

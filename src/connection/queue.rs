@@ -18,11 +18,14 @@ pub(super) struct Queue<'a> {
     ends: [usize; TOGETHER],
     count: usize,
     searches_later: bool,
+    /// Not even an error line could be framed.
+    refused: Option<EncodeError>,
 }
 
 impl<'a> Queue<'a> {
     pub(super) fn new(output: &'a mut Output) -> Self {
-        Self { from: output.unsent(), output, ends: [0; TOGETHER], count: 0, searches_later: false }
+        let from = output.unsent();
+        Self { output, from, ends: [0; TOGETHER], count: 0, searches_later: false, refused: None }
     }
 
     /// Where that is possible, many replies are searched at once for what must not be in them: it costs as much to begin as for one.
@@ -30,9 +33,25 @@ impl<'a> Queue<'a> {
         self.searches_later = self.output.encoder.searches_together();
     }
 
-    /// The reply is what `write` appends, or, where that cannot be framed, an error line. Fails where not even that can.
+    /// The reply is what `write` appends, or, where that cannot be framed, an error line. Gives whether another one may come: not where
+    /// it has [no room](Self::has_room_for), nor where not even the error line [can be framed](Self::refused).
     #[inline]
-    pub(super) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut BytesMut)) -> bool {
+        match self.try_push(write) {
+            Ok(()) => self.has_room_for(0),
+            Err(error) => {
+                self.refused = Some(error);
+                false
+            }
+        }
+    }
+
+    pub(super) fn refused(&mut self) -> Option<EncodeError> {
+        self.refused.take()
+    }
+
+    #[inline(always)]
+    fn try_push(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
         if !self.searches_later {
             return self.output.queue_written(write).or_else(|error| self.refuse(&error));
         }

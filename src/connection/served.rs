@@ -59,10 +59,9 @@ impl Connection {
             answers.begin(now);
             let mut queue = Queue::new(output);
             queue.search_later();
-            let mut answered =
-                Answered { bytes: window.bytes, answers, queue: &mut queue, shown: 0, refused: None };
+            let mut answered = Answered { bytes: window.bytes, answers, queue: &mut queue, shown: 0 };
             let taken = walk.take_items(window, &mut answered);
-            (answered.shown, taken, answered.refused)
+            (answered.shown, taken, queue.refused())
         })
     }
 
@@ -112,16 +111,15 @@ struct Answered<'a, 'o, A> {
     answers: &'a mut A,
     queue: &'a mut Queue<'o>,
     shown: usize,
-    /// Not even an error line could be framed.
-    refused: Option<EncodeError>,
 }
 
 impl<A: Answers> Items for &mut Answered<'_, '_, A> {
     #[inline(always)]
     fn line(&mut self, start: usize, end: usize) -> bool {
         let Answered { bytes, answers, queue, .. } = &mut **self;
-        let answered = queue.push(|reply| answers.line(&bytes[start..end], reply));
-        self.goes_on(end, answered)
+        let line = &bytes[start..end];
+        let has_room = queue.push(|reply| answers.line(line, reply));
+        self.goes_on(end, has_room)
     }
 
     #[inline(never)]
@@ -130,19 +128,18 @@ impl<A: Answers> Items for &mut Answered<'_, '_, A> {
             return self.line(start, end);
         }
         let said = kind.reply(&self.bytes[start..end]);
-        let answered = self.queue.push(|reply| reply.extend_from_slice(said.as_bytes()));
-        self.goes_on(end, answered)
+        let has_room = self.queue.push(|reply| reply.extend_from_slice(said.as_bytes()));
+        self.goes_on(end, has_room)
     }
 }
 
 impl<A: Answers> Answered<'_, '_, A> {
     #[inline(always)]
-    fn goes_on(&mut self, end: usize, answered: Result<(), EncodeError>) -> bool {
+    fn goes_on(&mut self, end: usize, has_room: bool) -> bool {
         self.shown += 1;
-        self.refused = answered.err();
         // Its terminator is the last byte.
         let is_last = end + 1 >= self.bytes.len();
-        self.refused.is_none() && self.queue.has_room_for(0) && self.answers.goes_on(is_last)
+        has_room && self.answers.goes_on(is_last)
     }
 }
 
