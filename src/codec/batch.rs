@@ -205,16 +205,19 @@ impl Batch {
         Self { _lent: Some(std::sync::Arc::clone(lent)), ..self }
     }
 
-    #[inline]
-    pub(super) fn item(&self, line: &Line) -> Result<&[u8], LineError> {
-        match line.kind {
-            Kind::Line => Ok(&self.bytes[line.start..line.end]),
-            _ => self.owned_item(line).map(|_| &self.bytes[line.start..line.end]),
-        }
+    #[inline(always)]
+    pub(super) fn item(&self, line: Line) -> Result<&[u8], LineError> {
+        let error = if matches!(line.kind, Kind::Line) { None } else { self.error(line) };
+        error.map_or(Ok(&self.bytes[line.start..line.end]), Err)
+    }
+
+    #[cold]
+    fn error(&self, line: Line) -> Option<LineError> {
+        self.owned_item(line).err()
     }
 
     #[inline]
-    fn owned_item(&self, line: &Line) -> Result<Bytes, LineError> {
+    fn owned_item(&self, line: Line) -> Result<Bytes, LineError> {
         self.lines.kind(line.kind).with(self.bytes.slice(line.start..line.end))
     }
 }
@@ -226,7 +229,7 @@ impl Iterator for Batch {
     fn next(&mut self) -> Option<Self::Item> {
         let line = self.lines.get(self.next)?;
         self.next += 1;
-        Some(self.owned_item(&line))
+        Some(self.owned_item(line))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -271,7 +274,7 @@ impl<'a> Iterator for BatchIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.next().map(|line| self.batch.item(&line))
+        self.lines.next().map(|line| self.batch.item(line))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

@@ -198,7 +198,7 @@ impl Batch {
     pub fn text(&self) -> impl Iterator<Item = Result<&str, LineError>> {
         let all = basic::from_utf8(&self.bytes).ok();
         self.lines.iter(self.next).map(move |line| {
-            let bytes = self.item(&line)?;
+            let bytes = self.item(line)?;
             match all.and_then(|all| all.get(line.start..line.end)) {
                 Some(text) => Ok(text),
                 None => compat::from_utf8(bytes).map_err(|error| LineError::NotUtf8 {
