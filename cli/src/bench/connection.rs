@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,8 +22,11 @@ use super::pace::Pace;
 use crate::failure::Failure;
 use crate::show;
 
-/// The largest read.
-const READ: usize = 64 * 1024;
+/// The largest read: a byte more than many servers send at once. Tokio asks the system again behind a read that has filled its room.
+const READ: usize = 64 * 1024 + 1;
+
+/// The beginning of a reply is read on behind where it is no longer than this, and else copied together.
+const BEFORE: usize = 64 * 1024;
 
 /// So much of a wrong reply is shown.
 const SHOWN: usize = 30;
@@ -42,6 +44,16 @@ pub(super) struct Orders {
     pub(super) measured_from: u64,
     pub(super) deadline: Deadline,
     pub(super) timeout: Duration,
+    /// What all of them read through.
+    pub(super) room: RefCell<Room>,
+}
+
+pub(super) struct Room(Vec<u8>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(vec![0; BEFORE + READ])
+    }
 }
 
 /// A connection and how far it is: `replied <= admitted`, and `written` is of the bytes of those admitted.
@@ -57,6 +69,8 @@ pub(super) struct Connection {
     /// How many of the replies count.
     counted: u64,
     written: u64,
+    /// So far each reply was the expected one to the byte, with its terminator.
+    is_exact: bool,
     scanner: Scanner,
     /// The beginning of a reply whose end has not come.
     held: BytesMut,
@@ -84,6 +98,7 @@ impl Connection {
     ) -> Self {
         Self {
             io,
+            is_exact: !orders.lines.is_of_any_content() && orders.lines.stride() <= BEFORE as u64,
             scanner: orders.scanner.clone(),
             orders,
             measure,
@@ -194,35 +209,76 @@ impl Connection {
 
     /// Ready where something has come.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
-        let mut space = [MaybeUninit::uninit(); READ];
-        let mut buffer = ReadBuf::uninit(&mut space);
-        let read = match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+        let orders = self.orders.clone();
+        let Room(room) = &mut *orders.room.borrow_mut();
+        let mut buffer = ReadBuf::new(&mut room[BEFORE..]);
+        let count = match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Ok(())) => buffer.filled(),
-            Poll::Ready(Err(error)) if is_gone(&error) => &[],
+            Poll::Ready(Ok(())) => buffer.filled().len(),
+            Poll::Ready(Err(error)) if is_gone(&error) => 0,
             Poll::Ready(Err(error)) => return Err(Failure::other("cannot receive", error)),
         };
-        match read {
-            [] => Err(self.left()),
-            read if self.held.is_empty() => {
-                let taken = self.replies(read)?;
-                self.held.extend_from_slice(&read[taken..]);
-                Ok(Poll::Ready(()))
+        if count == 0 {
+            return Err(self.left());
+        }
+        let end = BEFORE + count;
+        match BEFORE.checked_sub(self.held.len()) {
+            Some(start) => {
+                room[start..BEFORE].copy_from_slice(&self.held);
+                let taken = self.replies(&room[start..end])?;
+                self.held.clear();
+                self.held.extend_from_slice(&room[start + taken..end]);
             }
-            read => {
+            None => {
                 let mut held = std::mem::take(&mut self.held);
-                held.extend_from_slice(read);
+                held.extend_from_slice(&room[BEFORE..end]);
                 let taken = self.replies(&held)?;
                 held.advance(taken);
                 self.held = held;
-                Ok(Poll::Ready(()))
             }
         }
+        Ok(Poll::Ready(()))
     }
 
     /// Takes the replies at the front of `bytes` and tells how many bytes they are.
     fn replies(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
         let before = self.replied;
+        let taken = match self.expected_replies(bytes) {
+            Some(taken) => taken,
+            None => self.any_replies(bytes)?,
+        };
+        let mut count = self.replied - before;
+        if count > 0 {
+            let now = self.orders.clock.now();
+            self.waits_since.set((self.replied < self.admitted).then_some(now));
+            let mut measure = self.measure.borrow_mut();
+            let counted = measure.replies;
+            while let (Some(run), true) = (self.waiting.front_mut(), count > 0) {
+                let answered = run.count.min(count);
+                measure.record(Run { count: answered, ..*run }, now);
+                run.count -= answered;
+                count -= answered;
+                if run.count == 0 {
+                    self.waiting.pop_front();
+                }
+            }
+            self.counted += measure.replies - counted;
+        }
+        Ok(taken)
+    }
+
+    /// The same where nothing but what was expected has come, many of them at once. None: they have to be looked at one by one, and from
+    /// then on.
+    fn expected_replies(&mut self, bytes: &[u8]) -> Option<usize> {
+        let lines = &self.orders.lines;
+        let most = (self.admitted - self.replied) * lines.stride();
+        self.is_exact &= bytes.len() as u64 <= most && lines.are_answers(self.replied, bytes);
+        let count = self.is_exact.then(|| bytes.len() as u64 / lines.stride())?;
+        self.replied += count;
+        Some((count * lines.stride()) as usize)
+    }
+
+    fn any_replies(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
         let mut taken = 0;
         while let Some(verdict) = self.scanner.scan(&bytes[taken..]) {
             let reply = &bytes[taken..taken + verdict.content.end];
@@ -241,23 +297,6 @@ impl Connection {
             }
             self.replied += 1;
             taken += verdict.consumed;
-        }
-        let mut count = self.replied - before;
-        if count > 0 {
-            let now = self.orders.clock.now();
-            self.waits_since.set((self.replied < self.admitted).then_some(now));
-            let mut measure = self.measure.borrow_mut();
-            let counted = measure.replies;
-            while let (Some(run), true) = (self.waiting.front_mut(), count > 0) {
-                let answered = run.count.min(count);
-                measure.record(Run { count: answered, ..*run }, now);
-                run.count -= answered;
-                count -= answered;
-                if run.count == 0 {
-                    self.waiting.pop_front();
-                }
-            }
-            self.counted += measure.replies - counted;
         }
         Ok(taken)
     }

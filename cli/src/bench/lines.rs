@@ -5,9 +5,12 @@ use lineframe::LineCodec;
 
 use crate::failure::Failure;
 
-/// The lines take so much memory, at most, but where two of them need more.
-const MOST_BYTES: usize = 1 << 20;
-const MOST_LINES: usize = 1000;
+/// The lines take so much memory, at most, but where two of them need more: it stays in a core's cache, with what is sent and read.
+const MOST_BYTES: usize = 1 << 17;
+const MOST_LINES: usize = 1024;
+
+/// A read or a write is seldom of more.
+const PIECE: usize = 64 * 1024;
 
 /// How a line has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -24,21 +27,45 @@ pub(super) enum Reply {
 
 /// Lines, all of the same length, that each connection sends round and round.
 pub(super) struct Lines {
-    /// With their terminators, one behind the other.
-    wire: Vec<u8>,
-    /// What has to be answered, without terminators, one behind the other.
-    replies: Vec<u8>,
+    sent: Round,
+    /// What has to be answered, where that is to the byte.
+    answers: Round,
+    /// A power of two.
     count: usize,
+    /// Of each, without its terminator.
     length: usize,
     reply: Reply,
+}
+
+/// Lines with their terminators, one behind the other.
+struct Round {
+    /// The first ones again behind the last, so that [`PIECE`] bytes from anywhere on lie in one piece.
+    bytes: Vec<u8>,
+    /// Without those.
+    length: usize,
+}
+
+impl Round {
+    fn new(mut bytes: Vec<u8>) -> Self {
+        let length = bytes.len();
+        bytes.extend_from_within(..length.min(PIECE));
+        Self { bytes, length }
+    }
+
+    /// From `from` up to `to`, round and round: as much of it as lies in one piece.
+    #[inline]
+    fn piece(&self, from: u64, to: u64) -> &[u8] {
+        let start = (from % self.length as u64) as usize;
+        let length = usize::try_from(to - from).unwrap_or(usize::MAX);
+        &self.bytes[start..start.saturating_add(length).min(self.bytes.len())]
+    }
 }
 
 impl Lines {
     /// Different from each other, where `length` leaves room for it, so that a reply to another line is noticed.
     pub(super) fn new(codec: &mut LineCodec, length: usize, reply: Reply) -> Result<Self, Failure> {
-        let count = (MOST_BYTES / (length + 1)).clamp(2, MOST_LINES);
-        let mut wire = BytesMut::new();
-        let mut contents = Vec::with_capacity(count * length);
+        let count = 1 << (MOST_BYTES / (length + 1)).clamp(2, MOST_LINES).ilog2();
+        let mut sent = BytesMut::new();
         for nth in 0..count {
             let number = nth.to_string().into_bytes();
             let letters = (b'a'..=b'z').cycle().skip(nth % 26);
@@ -46,28 +73,27 @@ impl Lines {
                 true => number.into_iter().chain(letters).take(length).collect(),
                 false => letters.take(length).collect(),
             };
-            codec.encode_line(&line, &mut wire).map_err(|error| {
+            codec.encode_line(&line, &mut sent).map_err(|error| {
                 Failure::usage(format_args!("lines of {length} bytes cannot be sent: {error}"))
             })?;
-            contents.extend_from_slice(&line);
         }
+        let sent = Vec::from(sent);
+        let mut answers = sent.clone();
         if reply == Reply::Upper {
-            contents.make_ascii_uppercase();
+            answers.chunks_mut(sent.len() / count).for_each(|line| line[..length].make_ascii_uppercase());
         }
-        Ok(Self { wire: wire.into(), replies: contents, count, length, reply })
+        Ok(Self { sent: Round::new(sent), answers: Round::new(answers), count, length, reply })
     }
 
     /// The bytes of the line that a connection sends as its `nth`.
+    #[inline]
     pub(super) fn stride(&self) -> u64 {
-        (self.wire.len() / self.count) as u64
+        (self.sent.length / self.count) as u64
     }
 
     /// What is to be written where `from` bytes were, and those up to `to` may be: as much of it as lies in one piece.
     pub(super) fn bytes(&self, from: u64, to: u64) -> &[u8] {
-        let size = self.wire.len();
-        let start = (from % size as u64) as usize;
-        let length = usize::try_from(to - from).unwrap_or(usize::MAX);
-        &self.wire[start..start.saturating_add(length).min(size)]
+        self.sent.piece(from, to)
     }
 
     /// Whether this is how the `nth` line has to be answered.
@@ -80,10 +106,25 @@ impl Lines {
         }
     }
 
+    /// Whether these are, as far as they go, the answers to the `nth` line and those behind it, with the terminators that those had.
+    pub(super) fn are_answers(&self, nth: u64, mut bytes: &[u8]) -> bool {
+        let mut at = nth * self.stride();
+        while !bytes.is_empty() {
+            let expected = self.answers.piece(at, at + bytes.len() as u64);
+            let (these, rest) = bytes.split_at(expected.len());
+            if these != expected {
+                return false;
+            }
+            at += these.len() as u64;
+            bytes = rest;
+        }
+        true
+    }
+
     /// How the `nth` line has to be answered, in `Upper` and `Echo` to the byte.
     pub(super) fn expected(&self, nth: u64) -> &[u8] {
-        let start = (nth % self.count as u64) as usize * self.length;
-        &self.replies[start..start + self.length]
+        let start = (nth as usize & (self.count - 1)) * (self.answers.length / self.count);
+        &self.answers.bytes[start..start + self.length]
     }
 
     /// Whether only the length of an answer is looked at, if that.

@@ -133,6 +133,7 @@ async fn load(
         measured_from,
         deadline: deadline.clone(),
         timeout: task.timeout,
+        room: RefCell::default(),
     });
     let mut running = JoinSet::new();
     for (number, io) in connections {

@@ -270,6 +270,30 @@ fn each_kind_of_reply_is_checked() {
     let ended =
         bench(&["--reply", "echo", "--connections", "1", "--window", "2", "--count", "2"], &swapped.address);
     assert_failed(&ended, 7, "reply 1 is not its line (--reply echo): 64 bytes, not 64; from byte 0 on \"1");
+    // As expected up to where it is not.
+    for (kept, answered, said) in [
+        (64, "\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
+        (64, "\r\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
+        (
+            64,
+            "e\n",
+            "reply 1 is not its line (--reply echo): 65 bytes, not 64; from byte 64 on \"e\" and not \"\"",
+        ),
+        (
+            20,
+            "\n",
+            "reply 1 is not its line (--reply echo): 20 bytes, not 64; from byte 20 on \"\" and not \"",
+        ),
+    ] {
+        let server = Scripted::tcp(move |mut client| {
+            let line = client.line();
+            client.write(&line[..10]);
+            client.write([&line[10..kept], answered.as_bytes()].concat());
+            client.rest()
+        });
+        let options = ["--reply", "echo", "--connections", "1", "--rate", "5", "--count", "2"];
+        assert_failed(&bench(&options, &server.address), 7, said);
+    }
     for (reply, said) in
         [("any", ""), ("length", "reply 1 is not as long as its line (--reply length): 2 bytes, not 64")]
     {
