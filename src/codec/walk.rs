@@ -62,6 +62,15 @@ pub(crate) trait Items {
     /// A good line with its terminator. Apart from the others, since what is told there is only one that all of its work may be part of.
     fn line(&mut self, start: usize, end: usize) -> bool;
     fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool;
+
+    /// How many bytes of good lines, at most, may be told [together](Self::lines).
+    #[inline(always)]
+    fn most_together(&self) -> usize {
+        0
+    }
+
+    /// So many good lines, one behind the other from `start` to `end`, each with a terminator of one byte.
+    fn lines(&mut self, _start: usize, _end: usize, _count: usize) {}
 }
 
 impl<F: FnMut(usize, usize, ItemKind) -> bool> Items for F {
@@ -197,6 +206,19 @@ impl Walk {
         taken
     }
 
+    /// Takes good lines that [show at once](Scanner::scan_together): how many, and how many bytes.
+    #[inline]
+    fn take_together(&mut self, bytes: &[u8], longest: usize) -> (usize, usize) {
+        if longest == 0 || self.is_ahead() {
+            return (0, 0);
+        }
+        let (lines, taken) = self.scanner.scan_together(bytes, longest);
+        self.lines += lines as u64;
+        self.terminator_bytes += lines as u64;
+        self.content_bytes += (taken - lines) as u64;
+        (lines, taken)
+    }
+
     /// Tells of each item at the front of the window; gives how many bytes they take.
     #[inline]
     pub(crate) fn take_items(
@@ -210,6 +232,12 @@ impl Walk {
         // Behind the last byte there may still be an item, but not behind one that was taken here.
         let is_over = |end| end == bytes.len() && !bytes.is_empty();
         while goes_on && !is_over(end) {
+            let (count, taken) = self.take_together(&bytes[end..], items.most_together());
+            if count > 0 {
+                items.lines(end, end + taken, count);
+                end += taken;
+                continue;
+            }
             end += self.take_lines(&bytes[end..], |start, stop, is_too_long| {
                 goes_on = match is_too_long {
                     false => items.line(end + start, end + stop),

@@ -72,15 +72,26 @@ impl<F: Fn(u8) -> u8> Items for &mut Mapping<'_, F> {
         if !is_of_run {
             return self.item(start, end, ItemKind::Line);
         }
-        self.shown += 1;
+        self.lines(start, end + 1, 1);
+        self.queue.has_room_for(self.run.len())
+    }
+
+    #[inline]
+    fn most_together(&self) -> usize {
+        let room = self.queue.room().saturating_sub(self.run.len());
+        if self.bytewise.terminator.is_some() { room.min(self.queue.max_length()) } else { 0 }
+    }
+
+    #[inline(always)]
+    fn lines(&mut self, start: usize, end: usize, count: usize) {
+        self.shown += count;
         if self.run.is_empty() {
             self.run = start..start;
         }
         // What is no line of a run ends it.
         debug_assert_eq!(self.run.end, start);
-        self.run.end = end + 1;
-        self.lines += 1;
-        self.queue.has_room_for(self.run.len())
+        self.run.end = end;
+        self.lines += count as u64;
     }
 
     /// One that does not end as its reply does, and whatever else needs a look of its own.

@@ -212,6 +212,13 @@ impl Output {
         self.unsent.len() + bytes <= self.max_unsent
     }
 
+    /// How many bytes more may be unsent before another line waits.
+    #[cfg(feature = "server")]
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        self.max_unsent.saturating_sub(self.unsent.len())
+    }
+
     /// Ready where no more than `max_unsent` bytes are unsent.
     pub(super) fn poll_room<Io: AsyncWrite + Unpin>(
         &mut self,

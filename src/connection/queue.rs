@@ -105,10 +105,16 @@ impl<'a> Queue<'a> {
         self.output.queue_lines(count, write);
     }
 
-    /// Whether it takes so many bytes more, and another reply behind them.
+    /// Whether it [has room](Self::room) for so many bytes more.
     #[inline]
     pub(super) fn has_room_for(&self, bytes: usize) -> bool {
         self.output.has_room_for(bytes)
+    }
+
+    /// How many bytes it takes, and another reply behind them.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        self.output.room()
     }
 
     #[inline]

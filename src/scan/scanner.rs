@@ -2,13 +2,21 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 #[cfg(feature = "codec")]
-use memchr::memchr;
+use memchr::{memchr, memchr_iter, memrchr};
 
 #[cfg(test)]
 use super::delimiter::looks;
 use super::delimiter::{Delimiter, Search, Terminator};
 #[cfg(feature = "codec")]
 use super::positions::Positions;
+
+/// Lines that are told together stand in so many bytes, which a core's first cache holds while they are looked at again.
+#[cfg(feature = "codec")]
+const TOGETHER: usize = 16 * 1024;
+
+/// And begin with one that is shorter than this: longer ones are found one by one for no more.
+#[cfg(feature = "codec")]
+const SHORT: usize = 320;
 
 /// Finds the lines in bytes that someone else holds, resumed where it stopped, and limited.
 ///
@@ -185,6 +193,28 @@ impl Scanner {
             self.keep(rest.len(), rest.len(), settled);
         }
         start
+    }
+
+    /// How many lines stand at the front of `bytes`, in the first `longest` of them, and how many bytes they take, where each is good
+    /// and has a terminator of one byte: for less than [one by one](Self::scan_lines). None, where that does not show at once. Not
+    /// while it [is skipping](Self::is_skipping).
+    #[cfg(feature = "codec")]
+    pub(crate) fn scan_together(&mut self, bytes: &[u8], longest: usize) -> (usize, usize) {
+        let Rules { delimiter, max_length, .. } = &*self.rules;
+        let first = |count: usize| bytes.get(..count).unwrap_or(bytes);
+        // No line in it is over the limit.
+        let window = first(longest.min(*max_length).min(TOGETHER));
+        match delimiter.last_byte() {
+            Some(last_byte) if self.shown == 0 && memchr(last_byte, first(SHORT)).is_some() => {
+                let together = &window[..memrchr(last_byte, window).map_or(0, |last| last + 1)];
+                if *delimiter == Delimiter::Newline && memchr(b'\r', together).is_some() {
+                    return (0, 0);
+                }
+                self.start_line(together.len());
+                (memchr_iter(last_byte, together).count(), together.len())
+            }
+            _ => (0, 0),
+        }
     }
 
     /// What [`scan`](Self::scan) says of a good line at the front of `bytes`, its content's length and what it takes, for less. None: that
