@@ -43,8 +43,8 @@ impl LineCodecBuilder {
     /// The limit for a line's content, in bytes, its terminator not counted. Default: 65,536. A line of exactly so many
     /// bytes passes; a longer one is a [`LineError::TooLong`](crate::LineError::TooLong). 0 lets only empty lines pass.
     ///
-    /// This bounds the memory of a connection: a decoder holds at most so many bytes and one read (up to 64 KiB) of a
-    /// line under way, in a buffer of at most twice that.
+    /// This bounds the memory of a connection: a decoder holds at most so many bytes and one read (up to 64 KiB, of a
+    /// `Connection` 128) of a line under way, in a buffer of at most twice that.
     pub fn max_length(self, content_bytes: usize) -> Self {
         Self { max_length: content_bytes, ..self }
     }

@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use super::clock;
 use super::input::{Input, WaitingFor};
 
-/// The room for one read: a byte more than many peers write at once. Tokio asks the system again behind a read that has filled its room.
-pub(super) const READ: usize = 64 * 1024 + 1;
+/// The room for one read: twice what many peers write at once, and a byte more, since Tokio asks the system again behind a read that
+/// has filled its room.
+pub(super) const READ: usize = 128 * 1024 + 1;
 
 /// And before it, for what was not handed over of the reads before.
 const BEFORE: usize = 4 * 1024;
