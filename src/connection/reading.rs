@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::vec;
 use std::vec::Vec;
 
 use tokio::io::{AsyncRead, ReadBuf};
@@ -46,7 +47,10 @@ impl Input {
     ) -> Poll<io::Result<()>> {
         ROOM.with(|room| match room.try_borrow_mut() {
             Ok(mut room) => {
-                room.resize(BEFORE + READ, 0);
+                if room.is_empty() {
+                    // Not `resize`, which would write to all of it: so the system gives memory to what is read into.
+                    *room = vec![0; BEFORE + READ];
+                }
                 self.poll_read_through(&mut room, io, cx, in_place)
             }
             // This very read goes through another connection.
