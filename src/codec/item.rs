@@ -81,3 +81,31 @@ impl ItemKind {
         })
     }
 }
+
+/// What is told of each item, where its content begins and ends, until it gives false.
+pub(crate) trait Items {
+    /// A good line with its terminator. Apart from the others, since what is told there is only one that all of its work may be part of.
+    fn line(&mut self, start: usize, end: usize) -> bool;
+    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool;
+
+    /// How many bytes of good lines, at most, may be told [together](Self::lines).
+    #[inline(always)]
+    fn most_together(&self) -> usize {
+        0
+    }
+
+    /// So many good lines, one behind the other from `start` to `end`, each with a terminator of one byte.
+    fn lines(&mut self, _start: usize, _end: usize, _count: usize) {}
+}
+
+impl<F: FnMut(usize, usize, ItemKind) -> bool> Items for F {
+    #[inline(always)]
+    fn line(&mut self, start: usize, end: usize) -> bool {
+        self(start, end, ItemKind::Line)
+    }
+
+    #[inline(always)]
+    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
+        self(start, end, kind)
+    }
+}

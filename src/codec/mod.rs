@@ -21,11 +21,11 @@ pub(crate) use encoder::LineEncoder;
 pub use fragment::{Fragment, FragmentCodec};
 #[cfg(feature = "net")]
 pub(crate) use item::ItemKind;
+#[cfg(feature = "server")]
+pub(crate) use item::Items;
 pub use line::LineCodec;
 #[cfg(feature = "text")]
 pub use text::TextCodec;
-#[cfg(feature = "server")]
-pub(crate) use walk::Items;
 #[cfg(feature = "net")]
 pub(crate) use walk::Walk;
 #[cfg(feature = "net")]

@@ -4,7 +4,7 @@ use bytes::{Buf, BytesMut};
 
 use super::CodecCounters;
 use super::builder::MAX_BLOCK_LENGTH;
-use super::item::{Item, ItemKind};
+use super::item::{Item, ItemKind, Items};
 use crate::error::TooManyBytes;
 use crate::scan::{Delimiter, Kind, Scanner, Unterminated, Verdict};
 
@@ -55,34 +55,6 @@ pub(crate) struct Window<'a> {
     pub(crate) eof: bool,
     /// The item with which there have been more bad ones than this is the last.
     pub(crate) most_bad: u64,
-}
-
-/// What is told of each item, where its content begins and ends, until it gives false.
-pub(crate) trait Items {
-    /// A good line with its terminator. Apart from the others, since what is told there is only one that all of its work may be part of.
-    fn line(&mut self, start: usize, end: usize) -> bool;
-    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool;
-
-    /// How many bytes of good lines, at most, may be told [together](Self::lines).
-    #[inline(always)]
-    fn most_together(&self) -> usize {
-        0
-    }
-
-    /// So many good lines, one behind the other from `start` to `end`, each with a terminator of one byte.
-    fn lines(&mut self, _start: usize, _end: usize, _count: usize) {}
-}
-
-impl<F: FnMut(usize, usize, ItemKind) -> bool> Items for F {
-    #[inline(always)]
-    fn line(&mut self, start: usize, end: usize) -> bool {
-        self(start, end, ItemKind::Line)
-    }
-
-    #[inline(always)]
-    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
-        self(start, end, kind)
-    }
 }
 
 /// What the bytes shown begin with.
