@@ -270,8 +270,11 @@ fn each_kind_of_reply_is_checked() {
     let ended =
         bench(&["--reply", "echo", "--connections", "1", "--window", "2", "--count", "2"], &swapped.address);
     assert_failed(&ended, 7, "reply 1 is not its line (--reply echo): 64 bytes, not 64; from byte 0 on \"1");
-    // As expected up to where it is not.
+    // As expected up to where it is not, or before it is asked for.
+    let second: String = std::iter::once('1').chain(('a'..='z').cycle().skip(1)).take(64).collect();
+    let early = format!("\n{second}\n");
     for (kept, answered, said) in [
+        (64, &*early, r#"a line that is no reply, after 1 replies: "1bcdefg"#),
         (64, "\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
         (64, "\r\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
         (
@@ -285,6 +288,7 @@ fn each_kind_of_reply_is_checked() {
             "reply 1 is not its line (--reply echo): 20 bytes, not 64; from byte 20 on \"\" and not \"",
         ),
     ] {
+        let answered = answered.to_owned();
         let server = Scripted::tcp(move |mut client| {
             let line = client.line();
             client.write(&line[..10]);
