@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -16,6 +17,7 @@ pub(crate) struct Terminal {
     child: Child,
     keys: File,
     pub(crate) shown: Watch,
+    screen: RefCell<Screen>,
     /// Where stdout is not the terminal.
     pub(crate) piped: Option<Watch>,
 }
@@ -43,7 +45,7 @@ impl Terminal {
         let mut child = command.spawn(pts).unwrap();
         let keys = File::from(OwnedFd::from(pty));
         let shown = Watch::of(keys.try_clone().unwrap());
-        Self { keys, shown, piped: child.stdout.take().map(Watch::of), child }
+        Self { keys, shown, screen: RefCell::default(), piped: child.stdout.take().map(Watch::of), child }
     }
 
     pub(crate) fn type_keys(&self, keys: &str) {
@@ -58,7 +60,8 @@ impl Terminal {
 
     /// Waits until exactly this stands on the screen from the first prompt on, `_` where the cursor is.
     pub(crate) fn until(&self, expected: &str) {
-        self.shown.until(&format!("screen with\n{expected}\n"), |bytes| dialogue(bytes) == expected);
+        let mut screen = self.screen.borrow_mut();
+        self.shown.until(&format!("screen with\n{expected}\n"), |bytes| screen.dialogue(bytes) == expected);
     }
 
     pub(crate) fn end(mut self) -> ExitStatus {
@@ -91,22 +94,31 @@ impl Drop for Terminal {
     }
 }
 
-fn dialogue(bytes: &[u8]) -> String {
-    let mut parser = Parser::default();
-    parser.process(bytes);
-    let screen = parser.screen();
-    let (cursor_row, cursor_column) = screen.cursor_position();
-    let mut rows: Vec<_> = screen.rows(0, 80).map(|row| row.trim_end().to_owned()).collect();
-    let cells = |columns: std::ops::Range<u16>| {
-        let cells = columns.filter_map(|column| screen.cell(cursor_row, column));
-        let texts = cells.filter(|cell| !cell.is_wide_continuation()).map(|cell| match cell.contents() {
-            "" => " ",
-            text => text,
-        });
-        texts.collect::<String>()
-    };
-    let (before, behind) = (cells(0..cursor_column), cells(cursor_column..80));
-    rows[usize::from(cursor_row)] = format!("{before}_{}", behind.trim_end());
-    let from_prompt = rows.iter().skip_while(|row| !row.starts_with("> ") && *row != ">");
-    from_prompt.map(String::as_str).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+#[derive(Default)]
+struct Screen {
+    parser: Parser,
+    parsed: usize,
+}
+
+impl Screen {
+    /// What stands from the first prompt on after all of `shown`. Parses only the bytes since the last call.
+    fn dialogue(&mut self, shown: &[u8]) -> String {
+        self.parser.process(&shown[self.parsed..]);
+        self.parsed = shown.len();
+        let screen = self.parser.screen();
+        let (cursor_row, cursor_column) = screen.cursor_position();
+        let mut rows: Vec<_> = screen.rows(0, 80).map(|row| row.trim_end().to_owned()).collect();
+        let cells = |columns: std::ops::Range<u16>| {
+            let cells = columns.filter_map(|column| screen.cell(cursor_row, column));
+            let texts = cells.filter(|cell| !cell.is_wide_continuation()).map(|cell| match cell.contents() {
+                "" => " ",
+                text => text,
+            });
+            texts.collect::<String>()
+        };
+        let (before, behind) = (cells(0..cursor_column), cells(cursor_column..80));
+        rows[usize::from(cursor_row)] = format!("{before}_{}", behind.trim_end());
+        let from_prompt = rows.iter().skip_while(|row| !row.starts_with("> ") && *row != ">");
+        from_prompt.map(String::as_str).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    }
 }

@@ -45,7 +45,19 @@ impl Watch {
         Self::of(io::empty())
     }
 
-    /// Waits until `found` is satisfied with what has come so far.
+    /// Waits until the output contains `pattern`. Searches each byte once.
+    pub(crate) fn until_contains(&self, pattern: &str) {
+        let mut searched = 0;
+        self.until(&format!("{pattern:?}"), |bytes| {
+            // A pattern may begin in one read and end in the next.
+            let from = searched - (pattern.len() - 1).min(searched);
+            searched = bytes.len();
+            bytes[from..].windows(pattern.len()).any(|window| window == pattern.as_bytes())
+        });
+    }
+
+    /// Waits until `found` accepts the output so far. Each read calls it with all of the output, so `found` should look at the
+    /// length or at the end only; `until_contains` searches.
     pub(crate) fn until(&self, what: &str, mut found: impl FnMut(&[u8]) -> bool) {
         let mut is_there = false;
         let seen = self.wait_while(|seen| {
@@ -91,4 +103,26 @@ impl Watch {
         let is_waiting = |seen: &mut Seen| is_waiting(seen) && !seen.ended;
         changed.wait_timeout_while(seen.lock().unwrap(), PATIENCE, is_waiting).unwrap().0
     }
+}
+
+/// Returns one byte per read.
+struct Bytewise(&'static [u8]);
+
+impl Read for Bytewise {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.0.read(&mut into[..1])
+    }
+}
+
+#[test]
+fn patterns_across_reads_are_found() {
+    for pattern in ["a", "ab", "bcd", "abcde"] {
+        Watch::of(Bytewise(b"abcde")).until_contains(pattern);
+    }
+}
+
+#[test]
+#[should_panic(expected = "no \"abd\", ended: true")]
+fn missing_patterns_are_not_found() {
+    Watch::of(Bytewise(b"abcde")).until_contains("abd");
 }
