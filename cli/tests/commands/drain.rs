@@ -1,12 +1,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Client, Ended, Server, at_once};
+use crate::support::{Client, Ended, NEVER, PATIENCE, Server, assert_faster_than, at_once};
 
 /// The last line of a log in JSON: the counters.
 fn counters(ended: &Ended) -> Value {
@@ -21,7 +22,7 @@ struct Seen {
 }
 
 /// Keeps 100 lines under way, until the server says that it has ended; then closes. Gives the number of replies.
-fn pipeline(mut client: Client, ready: Arc<AtomicUsize>) -> Seen {
+fn pipeline(mut client: Client, ready: Sender<()>) -> Seen {
     let written = Arc::new(AtomicUsize::new(0));
     let counted = written.clone();
     let session = thread::spawn(move || {
@@ -41,7 +42,7 @@ fn pipeline(mut client: Client, ready: Arc<AtomicUsize>) -> Seen {
             assert_eq!(reply, line(replies).to_ascii_uppercase());
             replies += 1;
             if replies == 1000 {
-                ready.fetch_add(1, SeqCst);
+                ready.send(()).unwrap();
             }
             let next = counted.load(SeqCst);
             is_open = is_open && client.try_write(line(next));
@@ -53,18 +54,19 @@ fn pipeline(mut client: Client, ready: Arc<AtomicUsize>) -> Seen {
     Seen { written, session }
 }
 
+const PATIENT: [&str; 6] = ["--log-format", "json", "--drain-timeout", NEVER, "--linger-timeout", NEVER];
+
 fn a_hundred_pipelining_clients(server: Server) {
-    let ready = Arc::new(AtomicUsize::new(0));
+    let (ready, to_be_ready) = channel();
     let clients: Vec<_> =
         (0..50).flat_map(|_| server.clients()).map(|client| pipeline(client, ready.clone())).collect();
-    while ready.load(SeqCst) < clients.len() {
-        thread::yield_now();
+    for _ in &clients {
+        to_be_ready.recv_timeout(PATIENCE).expect("1000 replies for each client");
     }
     let received: Vec<_> = clients.iter().map(|client| client.written.load(SeqCst)).collect();
-    let start = Instant::now();
-    let ended = server.stop();
+    // It waits for no timeout: all of them are longer than the test.
+    let ended = at_once(|| server.stop());
     assert_eq!(ended.code, Some(0), "{:?}", String::from_utf8_lossy(&ended.err));
-    assert!(start.elapsed().as_secs() < 10);
     let mut answered = 0;
     for (client, received) in clients.into_iter().zip(received) {
         let replies = client.session.join().unwrap();
@@ -84,24 +86,28 @@ fn a_hundred_pipelining_clients(server: Server) {
 
 #[test]
 fn every_line_that_had_come_is_answered_and_nobody_sees_a_reset() {
-    a_hundred_pipelining_clients(Server::with(|serve| _ = serve.args(["--log-format", "json"])));
+    a_hundred_pipelining_clients(Server::with(|serve| _ = serve.args(PATIENT)));
 }
 
 #[test]
 fn and_by_a_command_as_well() {
     let upper = ["sed", "-u", "s/.*/\\U&/"];
-    a_hundred_pipelining_clients(Server::exec(&["--log-format", "json"], &upper));
+    a_hundred_pipelining_clients(Server::exec(&PATIENT, &upper));
 }
 
 #[test]
 fn who_is_idle_does_not_hold_it_up_for_long() {
-    let server = Server::with(|serve| _ = serve.args(["--linger-timeout", "100ms"]));
+    // More than the default of 2 s.
+    let options = ["--linger-timeout", "3s", "--drain-timeout", NEVER];
+    let server = Server::with(|serve| _ = serve.args(options));
     let mut clients = server.clients();
     for client in &mut clients {
         client.write("a\n");
         assert_eq!(client.line(), "A\n");
     }
+    let start = Instant::now();
     let ended = at_once(|| server.stop());
+    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for mut client in clients {
         assert_eq!(client.rest(), "");
@@ -118,21 +124,26 @@ fn stubborn(options: &[&str]) -> (Server, Client) {
 
 #[test]
 fn the_end_of_a_drain_that_cuts_somebody_off_is_exit_1() {
-    let (server, _client) = stubborn(&["--drain-timeout", "200ms"]);
-    let ended = at_once(|| server.stop());
-    let err = String::from_utf8_lossy(&ended.err);
-    assert_eq!(ended.code, Some(1), "{err}");
-    assert!(err.contains("1 connections were cut") && err.contains("drain_timeout"), "{err}");
+    // The default is 10 s.
+    assert_faster_than(Duration::from_secs(10), || {
+        let (server, _client) = stubborn(&["--drain-timeout", "200ms"]);
+        let ended = server.stop();
+        let err = String::from_utf8_lossy(&ended.err);
+        assert_eq!(ended.code, Some(1), "{err}");
+        assert!(err.contains("1 connections were cut") && err.contains("drain_timeout"), "{err}");
+    });
 }
 
 #[test]
 fn a_second_signal_ends_it_at_once_with_exit_1_while_somebody_is_left() {
-    let (server, _client) = stubborn(&[]);
+    let (server, _client) = stubborn(&["--drain-timeout", NEVER]);
     server.process.signal(Signal::TERM);
     let tcp = server.tcp.clone();
     // Nobody new is let in from the first signal on.
+    let start = Instant::now();
     while std::net::TcpStream::connect(&tcp).is_ok() {
-        thread::yield_now();
+        assert!(start.elapsed() < PATIENCE, "connections are still accepted");
+        thread::sleep(Duration::from_millis(5));
     }
     let ended = at_once(|| {
         server.process.signal(Signal::TERM);

@@ -2,6 +2,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -65,6 +66,7 @@ fn d(client: &mut BufReader<TcpStream>) -> io::Result<()> {
 }
 
 /// What a tool made of a case.
+#[derive(Clone, Copy)]
 struct Outcome {
     replies: usize,
     /// How long it ran; `None`: it was still there.
@@ -89,12 +91,14 @@ impl fmt::Display for Outcome {
 fn outcome(case: Case, command: impl FnOnce(&str, &str) -> Command) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
+    // Dropped at the end.
+    let (_tool, to_end) = channel::<()>();
     thread::spawn(move || {
         let mut client = BufReader::new(listener.accept().unwrap().0);
         // What a tool does to it shows in what comes out of the tool.
         _ = (case.serve)(&mut client);
         // Until the tool has gone, or is known to stay.
-        thread::sleep(case.takes + 2 * TO_STAY);
+        _ = to_end.recv();
     });
     let start = Instant::now();
     let mut process = Process::start(&mut command("127.0.0.1", &port));
@@ -146,6 +150,7 @@ fn send_delivers_every_reply_and_ends_at_once_where_others_hang_or_lose() {
             tools.extend(ways.iter().map(|arguments| (program, *arguments)));
         }
     }
+    let again = |nth: usize, case: Case| outcome(case, tool(tools[nth].0, tools[nth].1));
     let running: Vec<_> = tools
         .iter()
         .map(|&(program, arguments)| {
@@ -160,10 +165,15 @@ fn send_delivers_every_reply_and_ends_at_once_where_others_hang_or_lose() {
     }
     // The first server waits for the end of the input, and that has to be asked for. Told how many replies there are as
     // well, it is right for all of them.
-    let [default, half_close, told, ..] = &outcomes[..] else { panic!() };
-    let right = [&half_close[0], &default[1], &default[2], &default[3]].into_iter().chain(told);
-    for (case, outcome) in CASES.iter().cycle().zip(right) {
-        let took = outcome.took.unwrap_or_else(|| panic!("{}: {outcome}", case.name));
-        assert!(outcome.replies == 2 && took < case.takes + ms(900), "{}: {outcome}", case.name);
+    let right = [(1, 0), (0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)];
+    for (nth, case) in right {
+        let (case, first) = (CASES[case], outcomes[nth][case]);
+        // A busy machine delays some attempts, a wait delays all of them.
+        let is_quick = std::iter::once(first).chain((0..10).map(|_| again(nth, case))).any(|outcome| {
+            let ended = outcome.took.is_some();
+            assert!(outcome.replies == 2 || !ended, "{}: {outcome}", case.name);
+            outcome.took.is_some_and(|took| took < case.takes + ms(900))
+        });
+        assert!(is_quick, "{}: {first}", case.name);
     }
 }

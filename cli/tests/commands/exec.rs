@@ -5,10 +5,13 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Ended, PATIENCE, Process, Server, at_once, lineframe, run};
+use crate::support::{Client, Ended, PATIENCE, Process, Server, assert_faster_than, at_once, lineframe, run};
 
 /// Says who it is and becomes what the first line says.
 const ANYTHING: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
+
+/// Long enough for a child to start on a busy machine.
+const IDLE_TIMEOUT: &str = "3s";
 
 fn is_error(line: &[u8]) -> bool {
     line.starts_with(b"error: ") && line.ends_with(b"\n")
@@ -128,7 +131,7 @@ fn a_child_that_ends_ends_its_connection_and_no_other() {
     assert_ends(&id);
     other.write("a\n");
     assert_eq!(other.line(), "a\n");
-    server.process.err.until("how it ended", |err| String::from_utf8_lossy(err).contains("exit status: 1"));
+    server.process.err.until_contains("exit status: 1");
 }
 
 #[test]
@@ -159,7 +162,7 @@ fn a_child_that_floods_is_held_in_bounded_memory() {
 
 #[test]
 fn a_child_that_never_reads_is_ended_with_its_connection_by_the_idle_timeout() {
-    let server = Server::exec(&["--idle-timeout", "300ms"], &ANYTHING);
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &ANYTHING);
     let (mut client, id) = client_of(&server, "sleep 1000");
     client.feed("x".repeat(999).repeat(1000) + &"\nabc".repeat(1_000_000));
     // A reset is fine as well: what it has sent was not read.
@@ -170,7 +173,7 @@ fn a_child_that_never_reads_is_ended_with_its_connection_by_the_idle_timeout() {
 
 #[test]
 fn a_child_that_outlives_its_lines_is_ended_by_the_idle_timeout() {
-    let server = Server::exec(&["--idle-timeout", "300ms"], &ANYTHING);
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &ANYTHING);
     let (mut client, id) = client_of(&server, "sleep 1000");
     client.finish();
     assert_eq!(at_once(|| client.rest()), "");
@@ -179,9 +182,10 @@ fn a_child_that_outlives_its_lines_is_ended_by_the_idle_timeout() {
 
 #[test]
 fn a_client_may_be_silent_for_as_long_as_its_child_has_something_to_say() {
-    let talks = ["sh", "-c", "for n in 1 2 3 4 5; do sleep 0.3; echo $n; done"];
-    let server = Server::exec(&["--idle-timeout", "1s"], &talks);
-    assert_eq!(Client::tcp(&server.tcp).rest(), "1\n2\n3\n4\n5\n");
+    // Each pause is far shorter than the timeout, all of them together are longer.
+    let talks = ["sh", "-c", "for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $n; done"];
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &talks);
+    assert_eq!(Client::tcp(&server.tcp).rest(), "1\n2\n3\n4\n5\n6\n7\n8\n");
 }
 
 #[test]
@@ -220,8 +224,9 @@ fn too_many_bad_lines_end_it_behind_what_the_child_has_to_say() {
 #[test]
 fn a_child_that_has_said_all_is_not_waited_for_by_its_client_and_does_not_stay() {
     let server = Server::exec(&[], &["sh", "-c", "echo $$; exec >&-; sleep 1000"]);
-    let mut client = Client::tcp(&server.tcp);
-    let said = at_once(|| client.rest());
+    // The server gives the child 2 s to end by itself.
+    assert_faster_than(Duration::from_secs(2), || _ = Client::tcp(&server.tcp).rest());
+    let said = Client::tcp(&server.tcp).rest();
     assert_ends(String::from_utf8_lossy(&said).trim_end());
 }
 

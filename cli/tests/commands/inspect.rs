@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Client, Process, Terminal, at_once, lineframe, run};
+use crate::support::{Client, PATIENCE, Process, Terminal, at_once, lineframe, run};
 
 /// `inspect` with `options` between clients of a free port and `server`, and that port's address.
 fn between(options: &[&str], server: &str) -> (Process, String) {
@@ -231,8 +231,8 @@ fn a_client_meets_the_server_as_if_nobody_were_between() {
     // A server that is not there is the client's end.
     drop((client, server, listener));
     assert_eq!(Client::tcp(&address).rest(), "");
-    process.err.until("reason", |err| String::from_utf8_lossy(err).contains("cannot connect to"));
-    process.out.until("reason", |out| String::from_utf8_lossy(out).contains("2> -- cannot connect to"));
+    process.err.until_contains("cannot connect to");
+    process.out.until_contains("2> -- cannot connect to");
     process.signal(Signal::INT);
     let ended = process.end();
     assert_eq!(ended.code, Some(0));
@@ -308,7 +308,7 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
         }
         ends
     });
-    client.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    client.set_write_timeout(Some(PATIENCE)).unwrap();
     client.write_all(&block[sent % block.len()..]).unwrap();
     sent += block.len() - sent % block.len();
     drop(client);
@@ -462,7 +462,7 @@ fn on_a_terminal_bad_frames_are_red_and_nothing_steers_it() {
         let mut command = lineframe(["inspect", path.to_str().unwrap()]);
         command.env_remove("NO_COLOR").envs(no_color.map(|value| ("NO_COLOR", value)));
         let terminal = Terminal::start(command);
-        terminal.shown.until("end", |shown| String::from_utf8_lossy(shown).contains("1 bad frame\r\n"));
+        terminal.shown.until_contains("1 bad frame\r\n");
         let shown = String::from_utf8(terminal.shown.to_end().into()).unwrap();
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[1].ends_with("LF   1      good"), "{shown:?}");

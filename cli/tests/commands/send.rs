@@ -327,9 +327,10 @@ fn a_server_that_keeps_it_waiting_is_exit_4() {
         client
     };
     for server in [Scripted::tcp(silent), Scripted::unix(silent)] {
-        let ended = run(["send", "--timeout", "300ms", &server.address], "a\nb\n");
+        // Long enough for the first reply.
+        let ended = run(["send", "--timeout", "3s", &server.address], "a\nb\n");
         // What has come of a reply may say why there is no more.
-        ended.assert_failed(4, "1\nand ", "nothing from the server for 300ms, after 1 of 2 replies");
+        ended.assert_failed(4, "1\nand ", "nothing from the server for 3s, after 1 of 2 replies");
     }
     // One that reads nothing.
     for end in ["replies", "half-close", "close"] {
@@ -349,18 +350,19 @@ fn a_server_that_keeps_it_waiting_is_exit_4() {
 fn a_server_that_drips_and_a_stdin_that_pauses_keep_nobody_waiting() {
     let server = Scripted::tcp(|mut client| {
         client.line();
+        // Each pause is far shorter than the timeout, all of them together are longer.
         for byte in b"1234567890\n" {
-            thread::sleep(Duration::from_millis(60));
+            thread::sleep(Duration::from_millis(300));
             client.write([*byte]);
         }
         client.line();
         client.write("2\n");
     });
-    let mut send = Process::start(&mut lineframe(["send", "--timeout", "300ms", &server.address]));
+    let mut send = Process::start(&mut lineframe(["send", "--timeout", "3s", &server.address]));
     send.write("a\n");
     send.out.until("first reply", |out| out == b"1234567890\n");
     // Nothing is asked of the server meanwhile.
-    thread::sleep(Duration::from_millis(500));
+    thread::sleep(Duration::from_millis(3500));
     send.write("b\n");
     drop(send.take_stdin());
     assert_eq!(send.end(), Ended::well("1234567890\n2\n"));
