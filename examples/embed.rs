@@ -145,6 +145,6 @@ async fn main() -> io::Result<()> {
     let client = TcpStream::connect(listener.local_addr()?).await?;
     let (server, _) = listener.accept().await?;
     // An answer that does not come is a wrong one.
-    timeout(Duration::from_secs(10), async { tokio::try_join!(serve(server), talk(client)) }).await??;
+    timeout(Duration::from_secs(60), async { tokio::try_join!(serve(server), talk(client)) }).await??;
     Ok(())
 }

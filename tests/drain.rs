@@ -12,7 +12,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
-use served::{Address, AnyListener, Buffers, Running, in_memory, line, rest, soon, tcp, unix, upper};
+use served::{Address, AnyListener, Buffers, NEVER, Running, in_memory, line, rest, soon, tcp, unix, upper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -55,6 +55,11 @@ async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc
     Fared { received: 16 * rounds, replies, bytes: got.len() }
 }
 
+/// A server that does not meet its own timeouts on a busy machine. If it waits for one, `soon` fails.
+fn patient() -> ServerBuilder {
+    Server::builder().drain_timeout(NEVER).linger_timeout(NEVER).line_timeout(NEVER).write_timeout(NEVER)
+}
+
 async fn every_received_line_is_answered(server: ServerBuilder, (address, listener): (Address, AnyListener)) {
     let address = Arc::new(address);
     let mut running = Running::start(server, listener, reply(upper));
@@ -64,10 +69,8 @@ async fn every_received_line_is_answered(server: ServerBuilder, (address, listen
         clients.spawn(pipeline(client, 2 + client % 5, Arc::clone(&address), Arc::clone(&meet)));
     }
     soon(meet.wait()).await;
-    let asked = Instant::now();
     running.ask_to_stop();
     let counters = soon(running.stopped()).await;
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     let (mut lines, mut bytes) = (0, 0);
     while let Some(fared) = soon(clients.join_next()).await {
         let fared = fared.unwrap();
@@ -83,22 +86,22 @@ async fn every_received_line_is_answered(server: ServerBuilder, (address, listen
 #[tokio::test]
 async fn every_received_line_is_answered_over_tcp() {
     for _ in 0..10 {
-        every_received_line_is_answered(Server::builder(), tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(patient(), tcp(Buffers::Usual)).await;
     }
 }
 
 #[tokio::test]
 async fn every_received_line_is_answered_over_unix_sockets() {
     for _ in 0..10 {
-        every_received_line_is_answered(Server::builder(), unix(Buffers::Usual)).await;
+        every_received_line_is_answered(patient(), unix(Buffers::Usual)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_received_line_is_answered_by_several_workers() {
     for _ in 0..10 {
-        every_received_line_is_answered(Server::builder(), tcp(Buffers::Usual)).await;
-        every_received_line_is_answered(Server::builder(), unix(Buffers::Usual)).await;
+        every_received_line_is_answered(patient(), tcp(Buffers::Usual)).await;
+        every_received_line_is_answered(patient(), unix(Buffers::Usual)).await;
     }
 }
 
@@ -106,7 +109,7 @@ async fn every_received_line_is_answered_by_several_workers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_received_line_is_answered_through_another_stream() {
     for _ in 0..10 {
-        let server = Server::builder().handshake(async |accepted: Accepted| {
+        let server = patient().handshake(async |accepted: Accepted| {
             Ok(Accepted::new(AnyIo::new(BufStream::new(accepted.io)), accepted.peer))
         });
         every_received_line_is_answered(server, tcp(Buffers::Usual)).await;
@@ -138,20 +141,18 @@ async fn fire_hose(address: Arc<Address>, meet: Arc<Barrier>) {
 async fn who_never_stops_sending_is_neither_reset_nor_waited_for() {
     for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
         let address = Arc::new(address);
-        let mut running = Running::start(Server::builder(), listener, reply(upper));
+        let mut running = Running::start(patient(), listener, reply(upper));
         let meet = Arc::new(Barrier::new(5));
         let mut clients = JoinSet::new();
         for _ in 0..4 {
             clients.spawn(fire_hose(Arc::clone(&address), Arc::clone(&meet)));
         }
         soon(meet.wait()).await;
-        let asked = Instant::now();
         running.ask_to_stop();
         while let Some(client) = soon(clients.join_next()).await {
             client.unwrap();
         }
         let counters = soon(running.stopped()).await;
-        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
         assert_eq!((counters.accepted, counters.aborted, counters.failed), (4, 0, 0), "{address:?}");
     }
 }

@@ -5,10 +5,9 @@ mod served;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lineframe::{Connection, Counters, Server, reply, reply_into};
-use served::{Address, AnyListener, Buffers, Running, all_kinds, line, rest, soon, tcp, unix, upper};
+use served::{Address, AnyListener, Buffers, NEVER, Running, all_kinds, line, rest, soon, tcp, unix, upper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
@@ -206,7 +205,7 @@ async fn a_server_that_stops_at_the_first_line_of_a_mebibyte_is_heard_and_resets
     for ((address, listener), times) in all_kinds().into_iter().zip([100, 100, 10, 10]) {
         let address = Arc::new(address);
         // A busy machine may take longer for the mebibyte than the two seconds of the default.
-        let builder = Server::builder().linger_timeout(Duration::from_secs(20));
+        let builder = Server::builder().linger_timeout(NEVER);
         let running = Running::start(builder, listener, one_line);
         repeat(times, || {
             let address = Arc::clone(&address);

@@ -139,9 +139,12 @@ pub(crate) fn output(command: &mut Command, input: &[u8]) -> Option<String> {
     Some(printed)
 }
 
-/// An answer that does not come is a wrong one.
+/// The limit of every wait. An answer that does not come is a wrong one.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The answer, if it comes in time.
 pub(crate) async fn within<F: Future>(answer: F) -> F::Output {
-    timeout(Duration::from_secs(60), answer).await.expect("an answer")
+    timeout(PATIENCE, answer).await.expect("an answer")
 }
 
 /// What an example prints that talks to `server`.
@@ -158,8 +161,7 @@ impl Talk {
     }
 
     pub(crate) fn over(stream: TcpStream) -> Self {
-        // An answer that does not come is a wrong one.
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         Self(BufReader::new(stream))
     }
 

@@ -18,9 +18,15 @@ use tokio::time::timeout;
 pub use in_memory::*;
 pub use sockets::*;
 
-/// What happens in the real world happens within 20 s, or never.
+/// The limit of every wait in real time. Long, because a busy machine has to meet it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A timeout of a server that no test reaches in real time, because it is longer than [`PATIENCE`].
+pub const NEVER: Duration = Duration::from_secs(600);
+
+/// Asserts that `event` happens within [`PATIENCE`].
 pub async fn soon<T>(event: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(20), event).await.expect("nothing for 20 s")
+    timeout(PATIENCE, event).await.expect("nothing within the limit")
 }
 
 /// A server that serves one listener.
