@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{SinkExt, TryStreamExt};
-use lineframe::{Delimiter, EncodeError, LineCodec};
+use lineframe::{Delimiter, LineCodec};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::codec::Framed;
@@ -34,7 +34,7 @@ async fn serve(io: TcpStream) -> io::Result<()> {
         }
         lines.flush().await?;
     }
-    Ok(lines.close().await?)
+    lines.close().await
 }
 
 async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Result<()> {
@@ -60,12 +60,14 @@ async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Resu
             }
             lines.feed("END".into()).await?;
         }
-        [b"show", key] => match lines.feed(values.get(key).cloned().unwrap_or_default()).await {
-            Ok(()) => {}
-            Err(EncodeError::Io(gone)) => return Err(gone),
-            // Nothing of it was written, and the client waits for a line.
-            Err(refused) => lines.feed(format!("SERVER_ERROR {refused}").into()).await?,
-        },
+        [b"show", key] => {
+            let value = values.get(key).map(Bytes::as_ref).unwrap_or_default();
+            let encoder = lines.codec().encoder();
+            if let Err(refused) = encoder.encode_line(value, lines.write_buffer_mut()) {
+                // Nothing of it was written, and the client waits for a line.
+                lines.feed(format!("SERVER_ERROR {refused}").into()).await?;
+            }
+        }
         _ => lines.feed("ERROR".into()).await?,
     }
     Ok(())
@@ -136,7 +138,7 @@ async fn talk(io: TcpStream) -> io::Result<()> {
             }
         }
     }
-    Ok(lines.close().await?)
+    lines.close().await
 }
 
 #[tokio::main(flavor = "current_thread")]

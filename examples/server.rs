@@ -19,7 +19,7 @@ async fn main() -> std::io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>(); // or tokio::signal::ctrl_c()
-    let server = tokio::spawn(Server::new().serve(listener, upper, stopped));
+    let server = tokio::spawn(Server::new().serve_with_shutdown(listener, upper, stopped));
 
     let mut conn = Client::new().connect(address).await?;
     println!("{:?}", conn.request("hello").await?); // b"HELLO"

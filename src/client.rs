@@ -1,4 +1,5 @@
-//! Connections to a server: host names with all their addresses, Unix paths, a timeout, further attempts.
+//! Connections to a server: host names with all their addresses, Unix paths, a timeout, further
+//! attempts.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -17,7 +18,8 @@ use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::LineCodec;
-use crate::connection::{AnyIo, Connection, Error, Escaped, Peer, Timeout};
+use crate::error::Escaped;
+use crate::net::{AnyIo, Connection, Error, Peer, TimeoutKind};
 
 /// The pause before the second round of attempts. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +27,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// No pause between two rounds is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Makes connections. What it is configured with is the same for all of them; it keeps none of them.
+/// Makes connections. What it is configured with is the same for all of them; it keeps none of
+/// them.
 ///
 /// ```
 /// use lineframe::Client;
@@ -68,29 +71,32 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// How lines are read and written. Default: [`LineCodec::new`]. Each connection gets a copy, at the start of a
-    /// stream.
+    /// How lines are read and written. Default: [`LineCodec::new`]. Each connection gets a copy, at
+    /// the start of a stream.
     pub fn codec(mut self, codec: LineCodec) -> Self {
         self.client.codec = codec;
         self
     }
 
-    /// The time for one round of attempts, from looking up the name until one of its addresses has answered. Default:
-    /// 10 seconds; `None`: as long as the system takes, which for an address where nobody answers is minutes.
+    /// The time for one round of attempts, from looking up the name until one of its addresses has
+    /// answered. Default: 10 seconds; `None`: as long as the system takes, which for an address
+    /// where nobody answers is minutes.
     ///
-    /// Each address gets an equal share of what is left, so one that is silent does not keep the next from being tried.
-    /// The lookup itself runs on in its own thread when it is given up.
+    /// Each address gets an equal share of what is left, so one that is silent does not keep the
+    /// next from being tried. The lookup itself runs on in its own thread when it is given up.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.client.connect_timeout = timeout.into();
         self
     }
 
-    /// How many further rounds of attempts follow a failed one. Default: 0. Before the first of them there is a pause
-    /// of 100 ms, twice as long before each further one, and at most 5 s. The name is looked up anew and each round has a
+    /// How many further rounds of attempts follow a failed one. Default: 0. Before the first of
+    /// them there is a pause of 100 ms, twice as long before each further one, and at most 5 s. The
+    /// name is looked up anew and each round has a
     /// [`connect_timeout`](Self::connect_timeout) of its own.
     ///
-    /// Only what may pass is tried again: refused, reset, timed out, unreachable, a name not found, a Unix path where
-    /// nothing is yet. A lack of permission or an address that is none is reported at once.
+    /// Only what may pass is tried again: refused, reset, timed out, unreachable, a name not found,
+    /// a Unix path where nothing is yet. A lack of permission or an address that is none is
+    /// reported at once.
     ///
     /// This is about making a connection. One that breaks later is not made again.
     pub fn retry(mut self, further_rounds: u32) -> Self {
@@ -115,22 +121,25 @@ impl Client {
         ClientBuilder { client: Self::new() }
     }
 
-    /// Connects over TCP to `addr`: `"host:7000"`, `("host", 7000)`, a [`SocketAddr`] or a slice of them. The addresses
-    /// of a name are tried in the order in which the system gives them, until one answers.
+    /// Connects over TCP to `addr`: `"host:7000"`, `("host", 7000)`, a [`SocketAddr`] or a slice of
+    /// them. The addresses of a name are tried in the order in which the system gives them, until
+    /// one answers.
     ///
     /// Lines go out at once (`TCP_NODELAY`). The connection has no deadlines of its own:
-    /// [`set_idle_timeout`](Connection::set_idle_timeout) and the like set them. When this future is dropped, so is the
-    /// attempt.
+    /// [`set_idle_timeout`](Connection::set_idle_timeout) and the like set them. When this future
+    /// is dropped, so is the attempt.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], which says of each address why, when no address has answered in the last round.
+    /// [`ConnectError`], which says of each address why, when no address has answered in the last
+    /// round.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime with I/O and time enabled.
     pub async fn connect(&self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Connection, ConnectError> {
-        // In a box, here as below: whoever connects once does not carry 900 bytes for it in its own future.
+        // In a box, here as below: whoever connects once does not carry 900 bytes for it in its own
+        // future.
         Box::pin(async {
             let mut attempts = Attempts::new(self);
             loop {
@@ -145,9 +154,10 @@ impl Client {
         .await
     }
 
-    /// Connects to the Unix socket at `path`; on Linux a path that begins with a NUL is an abstract name. Where the
-    /// listener's backlog is full, it waits for room, up to
-    /// [`connect_timeout`](ClientBuilder::connect_timeout). Otherwise as [`connect`](Self::connect).
+    /// Connects to the Unix socket at `path`; on Linux a path that begins with a NUL is an abstract
+    /// name. Where the listener's backlog is full, it waits for room, up to
+    /// [`connect_timeout`](ClientBuilder::connect_timeout). Otherwise as
+    /// [`connect`](Self::connect).
     ///
     /// # Errors
     ///
@@ -177,7 +187,7 @@ impl Client {
         let mut codec = self.codec.clone();
         codec.reset();
         let peer = Peer::of(&io);
-        Connection::connected(io, codec, peer)
+        Connection::with_peer(io, codec, peer)
     }
 }
 
@@ -195,8 +205,8 @@ struct Attempts {
     pause: Duration,
     /// Whether one of this round's attempts may go better another time.
     may_pass: bool,
-    /// What failed, the latest last. Those with the same address and outcome stand once, so that many rounds do not
-    /// need much memory.
+    /// What failed, the latest last. Those with the same address and outcome stand once, so that
+    /// many rounds do not need much memory.
     failed: Vec<Attempt>,
 }
 
@@ -224,7 +234,8 @@ impl Attempts {
         let addresses: Vec<_> = match in_time(until, lookup_host(addr)).await {
             Ok(addresses) => addresses.collect(),
             Err(error) => {
-                // What a resolver says has no kind of its own; what is no address at all is `InvalidInput`.
+                // What a resolver says has no kind of its own; what is no address at all is
+                // `InvalidInput`.
                 let may_pass = error.kind() != io::ErrorKind::InvalidInput;
                 self.note("name lookup".into(), error, may_pass);
                 return None;
@@ -311,19 +322,21 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     if is_itself(&io) {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
-    // One line, one packet: without this a line waits up to 40 ms for the acknowledgement of the one before. It fails
-    // where the peer has gone already, which the first read tells better.
+    // One line, one packet: without this a line waits up to 40 ms for the acknowledgement of the
+    // one before. It fails where the peer has gone already, which the first read tells better.
     _ = io.set_nodelay(true);
     Ok(io)
 }
 
-/// Whether the socket has been connected to itself. Where nobody listens, the system may choose the very port that is to
-/// be reached as the one to come from; the two meet, and would hold the port against the server that is to come.
+/// Whether the socket has been connected to itself. Where nobody listens, the system may choose the
+/// very port that is to be reached as the one to come from; the two meet, and would hold the port
+/// against the server that is to come.
 fn is_itself(io: &TcpStream) -> bool {
     matches!((io.local_addr(), io.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
 }
 
-/// As a blocking `connect` does, waits while the listener's backlog is full, for which Linux has no event.
+/// As a blocking `connect` does, waits while the listener's backlog is full, for which Linux has no
+/// event.
 #[cfg(unix)]
 async fn unix(path: &Path) -> io::Result<UnixStream> {
     let mut pause = Duration::from_millis(5);
@@ -356,12 +369,13 @@ fn may_pass(error: &io::Error) -> bool {
 
 /// No connection came about.
 ///
-/// `Display` and `Debug` are one line, with what was to be reached, each attempt and why it failed, unprintable
-/// characters escaped: `cannot connect to "localhost:7000": [::1]:7000: Connection refused (os error 111);
-/// 127.0.0.1:7000: Connection refused (os error 111)`.
+/// `Display` and `Debug` are one line, with what was to be reached, each attempt and why it failed,
+/// unprintable characters escaped: `cannot connect to "localhost:7000": [::1]:7000: Connection
+/// refused (os error 111); 127.0.0.1:7000: Connection refused (os error 111)`.
 ///
-/// Converts into [`io::Error`], with the kind of the last attempt's error and all of this in it, and into [`Error`]:
-/// [`Timeout::Connect`] where the last attempt has timed out, else [`Error::Io`].
+/// Converts into [`io::Error`], with the kind of the last attempt's error and all of this in it,
+/// and into [`Error`]:
+/// [`TimeoutKind::Connect`] where the last attempt has timed out, else [`Error::Io`].
 pub struct ConnectError {
     /// As its `Debug` shows it.
     target: String,
@@ -369,9 +383,9 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// Each address that was tried, and why that failed, the last one last: `10.0.0.7:7000`, a Unix path, or
-    /// `name lookup` where it did not come to an address. An address that has failed in the same way in
-    /// several rounds stands once, with the latest error.
+    /// Each address that was tried, and why that failed, the last one last: `10.0.0.7:7000`, a Unix
+    /// path, or `name lookup` where it did not come to an address. An address that has failed in
+    /// the same way in several rounds stands once, with the latest error.
     pub fn tried(&self) -> impl Iterator<Item = (&str, &io::Error)> {
         self.failed.iter().map(|attempt| (attempt.at.as_str(), &attempt.error))
     }
@@ -410,11 +424,8 @@ impl fmt::Debug for ConnectError {
     }
 }
 
-impl core::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.last().map(|error| error as _)
-    }
-}
+/// No source: `Display` says it all.
+impl core::error::Error for ConnectError {}
 
 impl From<ConnectError> for io::Error {
     fn from(error: ConnectError) -> Self {
@@ -425,7 +436,7 @@ impl From<ConnectError> for io::Error {
 impl From<ConnectError> for Error {
     fn from(error: ConnectError) -> Self {
         match error.kind() {
-            io::ErrorKind::TimedOut => Self::Timeout(Timeout::Connect),
+            io::ErrorKind::TimedOut => Self::Timeout(TimeoutKind::Connect),
             _ => Self::Io(error.into()),
         }
     }
@@ -437,7 +448,8 @@ mod tests {
 
     use super::*;
 
-    /// Only by chance does the system choose such a port by itself, so there is no way to this from outside.
+    /// Only by chance does the system choose such a port by itself, so there is no way to this from
+    /// outside.
     #[tokio::test]
     async fn a_socket_that_has_met_itself_is_told_from_a_connection() -> io::Result<()> {
         let socket = TcpSocket::new_v4()?;

@@ -1,28 +1,56 @@
-//! What can be wrong with one line: [`LineError`] when it is read, [`EncodeError`] when it is to be written.
+//! What can be wrong with one line, or one block.
+//!
+//! `Display` and `Debug` of these errors are one line of printable ASCII, at most 200 bytes, and never show
+//! a byte of the line.
 
 use alloc::format;
 use alloc::string::String;
-use core::fmt::{self, Write as _};
+use core::fmt;
 use std::io;
 
 use bytes::Bytes;
 
-/// One line, or one counted block, that could not be handed over as it is. The stream goes on: the next item is the next
-/// line.
+use crate::scan::Kind;
+
+/// Implements what the errors have in common. `Debug` shows the variant and the message, and not the
+/// fields, which may hold bytes of the line.
+macro_rules! implement_error {
+    ($error:ident, $kind:ident, $($variant:ident),*) => {
+        impl fmt::Debug for $error {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let variant = match self {
+                    $(Self::$variant { .. } => stringify!($variant),)*
+                };
+                write!(f, "{variant}({self})")
+            }
+        }
+
+        impl core::error::Error for $error {}
+
+        impl From<$error> for io::Error {
+            fn from(error: $error) -> Self {
+                Self::new(io::ErrorKind::$kind, error)
+            }
+        }
+    };
+}
+
+/// One line or counted block that could not be returned as it is. The stream continues: the next item is
+/// the next line.
 ///
-/// An item of a decoder, never its error: [`Framed`](tokio_util::codec::Framed) ends a stream at an error and leaves whole
-/// lines unread behind it.
+/// It is an item of a decoder, never its error. After an error,
+/// [`Framed`](tokio_util::codec::Framed) ends the stream and leaves whole lines unread in its buffer.
 ///
-/// `Display`, `Debug` and [`reply`](Self::reply) are one line of printable ASCII, at most 200 bytes, with kinds, lengths
-/// and limits in it and never a byte that came over the wire: logs and replies cannot be injected into. The bytes
-/// themselves are in the fields and in [`bytes`](Self::bytes).
+/// `Display`, `Debug` and [`reply`](Self::reply) are one line of printable ASCII, at most 200 bytes: the
+/// kind, lengths and limits. They never show a byte from the wire, so they are safe in logs and replies.
+/// The bytes themselves are in the fields and in [`bytes`](Self::bytes).
 ///
 /// Converts into [`io::Error`] of kind `InvalidData`, so that `??` ends a stream at its first bad line.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LineError {
-    /// The content is over the limit. Its rest is skipped, in memory that does not grow, up to its terminator; raise the
-    /// limit with [`LineCodecBuilder::max_length`](crate::LineCodecBuilder::max_length).
+    /// The content is over the limit. The decoder skips its rest up to the terminator, in constant memory.
+    /// [`LineCodecBuilder::max_length`](crate::LineCodecBuilder::max_length) sets the limit.
     #[non_exhaustive]
     TooLong {
         /// The first `max_length` bytes, not copied.
@@ -30,49 +58,63 @@ pub enum LineError {
         /// The limit in force, in bytes of content.
         max_length: usize,
     },
-    /// The stream ended before the terminator came. With [`Unterminated::Deliver`](crate::Unterminated::Deliver) it
-    /// would have been an ordinary line.
+    /// The stream ended before the terminator arrived. With
+    /// [`Unterminated::Deliver`](crate::Unterminated::Deliver) it would have been an ordinary line.
     #[non_exhaustive]
     Unterminated {
-        /// What had come of it.
+        /// The part that arrived.
         line: Bytes,
     },
-    /// A CR without LF, or an LF without CR, stands in the line, where only CRLF ends one:
+    /// The line holds a CR without LF, or an LF without CR, in
     /// [`Delimiter::CrLf`](crate::Delimiter::CrLf).
     #[non_exhaustive]
     BareTerminator {
         /// The content, up to its CRLF.
         line: Bytes,
     },
-    /// The line is not UTF-8, where text was asked for.
+    /// The line is not UTF-8, but text was asked for.
     #[non_exhaustive]
     NotUtf8 {
         /// The content.
         line: Bytes,
-        /// So many bytes at its front are UTF-8.
+        /// The number of bytes at its front that are UTF-8.
         valid_up_to: usize,
     },
     /// The stream ended within the bytes that [`expect_bytes`](crate::LineCodec::expect_bytes) asked for.
     #[non_exhaustive]
     Incomplete {
-        /// What had come of them.
+        /// The part that arrived.
         bytes: Bytes,
-        /// How many were to come.
+        /// The number of bytes asked for.
         expected: usize,
     },
 }
 
 impl LineError {
-    /// A line to answer the peer with: `error: ` and what `Display` gives. It holds no CR, LF or other control character
-    /// and none of the peer's bytes.
+    /// Returns an item of this kind: `content`, or an error with it if the kind is bad. `expected` is the
+    /// length of an `Incomplete` block.
+    #[inline]
+    pub(crate) fn check(kind: Kind, content: Bytes, expected: usize) -> Result<Bytes, Self> {
+        match kind {
+            Kind::Line | Kind::Piece | Kind::Block => Ok(content),
+            // The content was cut at the limit.
+            Kind::TooLong => Err(Self::TooLong { max_length: content.len(), prefix: content }),
+            Kind::Unterminated => Err(Self::Unterminated { line: content }),
+            Kind::BareTerminator => Err(Self::BareTerminator { line: content }),
+            Kind::Incomplete => Err(Self::Incomplete { bytes: content, expected }),
+        }
+    }
+
+    /// Returns a line to answer the peer with: `error: ` and what `Display` shows. It holds no CR, LF or
+    /// other control character, and none of the peer's bytes.
     ///
-    /// It has up to 200 bytes. A codec whose `max_length` is smaller refuses to write it, as any other long line, unless
-    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length) leaves room for it.
+    /// It has up to 200 bytes. A codec whose `max_length` is smaller refuses to write it, unless
+    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length) allows it.
     pub fn reply(&self) -> String {
         format!("error: {self}")
     }
 
-    /// The bytes of the line, or of the part of it that is kept, as they came.
+    /// Returns the bytes of the line, or of the part of it that is kept, as they arrived.
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::TooLong { prefix, .. } => prefix,
@@ -84,180 +126,126 @@ impl LineError {
 
 impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = Count(self.bytes().len());
         match self {
-            Self::TooLong { max_length, .. } => {
-                write!(f, "line of more than {max_length} bytes, the limit (max_length)")
+            Self::TooLong { .. } => write!(f, "line of more than {length}, the limit (max_length)"),
+            Self::Unterminated { .. } => write!(f, "line of {length} cut before its terminator"),
+            Self::BareTerminator { .. } => {
+                write!(f, "line of {length} with a CR or LF that is not part of a CRLF")
             }
-            Self::Unterminated { line } => {
-                write!(f, "line of {} bytes cut before its terminator", line.len())
+            Self::NotUtf8 { valid_up_to, .. } => {
+                write!(f, "line of {length} that is not UTF-8 from byte {valid_up_to} on")
             }
-            Self::BareTerminator { line } => {
-                write!(f, "line of {} bytes with a CR or LF that is not part of a CRLF", line.len())
-            }
-            Self::NotUtf8 { line, valid_up_to } => {
-                write!(f, "line of {} bytes that is not UTF-8 from byte {valid_up_to} on", line.len())
-            }
-            Self::Incomplete { bytes, expected } => {
-                write!(f, "block of {expected} bytes cut after {} bytes", bytes.len())
+            Self::Incomplete { expected, .. } => {
+                write!(f, "block of {} cut after {length}", Count(*expected))
             }
         }
     }
 }
 
-impl fmt::Debug for LineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self {
-            Self::TooLong { .. } => "TooLong",
-            Self::Unterminated { .. } => "Unterminated",
-            Self::BareTerminator { .. } => "BareTerminator",
-            Self::NotUtf8 { .. } => "NotUtf8",
-            Self::Incomplete { .. } => "Incomplete",
-        };
-        write!(f, "{kind}({self})")
-    }
-}
+implement_error!(LineError, InvalidData, TooLong, Unterminated, BareTerminator, NotUtf8, Incomplete);
 
-impl core::error::Error for LineError {}
-
-impl From<LineError> for io::Error {
-    fn from(error: LineError) -> Self {
-        Self::new(io::ErrorKind::InvalidData, error)
-    }
-}
-
-/// A line that was refused for writing. Nothing of it was written and the sink goes on: send another.
+/// A line that the encoder refused. Nothing of it was written, and the sink continues: send another.
 ///
-/// `Display` and `Debug` are one line of printable ASCII, at most 200 bytes, without a byte of the line. Converts into
-/// [`io::Error`] of kind `InvalidInput`; [`Io`](Self::Io) into the error within.
+/// Converts into [`io::Error`] of kind `InvalidInput`, in which `downcast::<EncodeError>()` finds it.
+/// `Display` and `Debug` never show a byte of the line.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// It would not come back as it is: it holds what ends a line, or an end that with the terminator behind it would be
-    /// read differently (in `Newline` a CR, in `CrLf` any CR or LF).
+    /// The line would not be read back as one line. It holds a terminator, or ends in what would be read as
+    /// part of one (a CR in `Newline`, any CR or LF in `CrLf`).
     #[non_exhaustive]
     ContainsTerminator {
-        /// Where that stands in the line, counted from 0.
+        /// The offset of that in the line.
         at: usize,
     },
-    /// It is over the limit for lines written:
-    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length), or `max_length` where that is not set.
+    /// The line is over the limit for lines written:
+    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length), or `max_length` if that is not
+    /// set.
     #[non_exhaustive]
     TooLong {
-        /// How many bytes it has.
+        /// Its length in bytes.
         length: usize,
         /// The limit in force.
         max_length: usize,
     },
-    /// The stream failed. Every `Encoder::Error` has to be able to carry this one; the encoders here never give it.
-    Io(io::Error),
 }
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ContainsTerminator { at } => {
-                write!(
-                    f,
-                    "line would not be read back as one: it holds a terminator, or part of one, at byte {at}"
-                )
-            }
+        match *self {
+            Self::ContainsTerminator { at } => write!(
+                f,
+                "line would not be read back as one: it holds a terminator, or part of one, at byte {at}"
+            ),
             Self::TooLong { length, max_length } => {
-                write!(f, "line of {length} bytes is longer than the limit of {max_length} bytes")
+                write!(f, "line of {} is longer than the limit of {}", Count(length), Count(max_length))
             }
-            Self::Io(error) => OneLine { room: 160, out: f }.write_fmt(format_args!("{error}")),
         }
     }
 }
 
-impl fmt::Debug for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self {
-            Self::ContainsTerminator { .. } => "ContainsTerminator",
-            Self::TooLong { .. } => "TooLong",
-            Self::Io(_) => "Io",
-        };
-        write!(f, "{kind}({self})")
-    }
-}
+implement_error!(EncodeError, InvalidInput, ContainsTerminator, TooLong);
 
-impl core::error::Error for EncodeError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            Self::ContainsTerminator { .. } | Self::TooLong { .. } => None,
-        }
-    }
-}
-
-impl From<io::Error> for EncodeError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl From<EncodeError> for io::Error {
-    fn from(error: EncodeError) -> Self {
-        match error {
-            EncodeError::Io(error) => error,
-            refused => Self::new(io::ErrorKind::InvalidInput, refused),
-        }
-    }
-}
-
-/// [`expect_bytes`](crate::LineCodec::expect_bytes) refused; nothing has changed. Skip the block with
-/// [`skip_bytes`](crate::LineCodec::skip_bytes), or raise
-/// [`max_block_length`](crate::LineCodecBuilder::max_block_length).
+/// A block that [`expect_bytes`](crate::LineCodec::expect_bytes) refused. Nothing has changed.
+///
+/// Converts into [`io::Error`] of kind `InvalidInput`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TooManyBytes {
-    /// How many bytes were asked for.
-    pub asked: usize,
-    /// How many could have been: `max_block_length`, and 0 while a block is still to come.
-    pub max: usize,
+#[non_exhaustive]
+pub enum BlockError {
+    /// The block is over the limit. Skip it with [`skip_bytes`](crate::LineCodec::skip_bytes), or raise
+    /// [`max_block_length`](crate::LineCodecBuilder::max_block_length).
+    #[non_exhaustive]
+    TooLong {
+        /// The number of bytes asked for.
+        asked: usize,
+        /// The limit in force.
+        max: usize,
+    },
+    /// Another block has not arrived yet.
+    #[non_exhaustive]
+    Pending {
+        /// The number of bytes asked for.
+        asked: usize,
+    },
 }
 
-impl fmt::Display for TooManyBytes {
+impl fmt::Display for BlockError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self { asked, max: 0 } => {
-                write!(f, "block of {asked} bytes while another is still to come, or none may come")
+            Self::TooLong { asked, max } => {
+                let (asked, max) = (Count(asked), Count(max));
+                write!(f, "block of {asked} is longer than the limit of {max} (max_block_length)")
             }
-            Self { asked, max } => {
-                write!(f, "block of {asked} bytes is longer than the limit of {max} bytes (max_block_length)")
+            Self::Pending { asked } => {
+                write!(f, "block of {} while another block is pending", Count(asked))
             }
         }
     }
 }
 
-impl fmt::Debug for TooManyBytes {
+implement_error!(BlockError, InvalidInput, TooLong, Pending);
+
+/// Displays a number of bytes.
+struct Count(usize);
+
+impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TooManyBytes({self})")
+        write!(f, "{} byte{}", self.0, if self.0 == 1 { "" } else { "s" })
     }
 }
 
-impl core::error::Error for TooManyBytes {}
+/// Displays text from the system or a caller as one line that cannot control a terminal: characters that
+/// are not printable are escaped, as in `\n` or `\u{202e}`.
+#[cfg(feature = "net")]
+pub(crate) struct Escaped<T>(pub(crate) T);
 
-impl From<TooManyBytes> for io::Error {
-    fn from(error: TooManyBytes) -> Self {
-        Self::new(io::ErrorKind::InvalidInput, error)
-    }
-}
-
-/// Writes what the system or a caller said as one line of printable ASCII, at most `room` bytes of it.
-struct OneLine<'a, 'b> {
-    room: usize,
-    out: &'a mut fmt::Formatter<'b>,
-}
-
-impl fmt::Write for OneLine<'_, '_> {
-    fn write_str(&mut self, said: &str) -> fmt::Result {
-        for escaped in said.chars().map(char::escape_default) {
-            let length = escaped.len();
-            if length > self.room {
-                self.room = 0;
-                return Ok(());
-            }
-            self.room -= length;
-            write!(self.out, "{escaped}")?;
-        }
-        Ok(())
+#[cfg(feature = "net")]
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        format!("{}", self.0).chars().try_for_each(|character| match character {
+            '"' | '\'' | '\\' => write!(f, "{character}"),
+            character => write!(f, "{}", character.escape_debug()),
+        })
     }
 }

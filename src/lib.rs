@@ -1,12 +1,13 @@
 //! Whole lines out of a byte stream, and back, for Tokio.
 //!
-//! A stream has no messages in it: a read hands over whatever has arrived, half a line or seven of them. This crate makes
-//! lines of it, and keeps to this:
+//! A stream has no messages in it: a read hands over whatever has arrived, half a line or seven of
+//! them. This crate makes lines of it, and keeps to this:
 //!
 //! - **The same lines, however the bytes arrive**, and each as soon as its last byte is there.
-//! - **A bad line is an item**, with the limit, the length and the bytes in it; the stream goes on behind it.
-//! - **One limit**, 64 KiB unless told otherwise, that counts content only and holds on every path. A line over it is
-//!   skipped in constant memory.
+//! - **A bad line is an item**, with the limit, the length and the bytes in it; the stream goes on
+//!   behind it.
+//! - **One limit**, 64 KiB unless told otherwise, that counts content only and holds on every path.
+//!   A line over it is skipped in constant memory.
 //! - **A line whose terminator never came is not a line**, unless you say so.
 //! - **The encoder refuses what would not be read back**: nobody writes a second line into yours.
 //! - **No copy and no allocation per line**, each byte looked at once, every byte counted.
@@ -43,11 +44,12 @@ assert_eq!(seen, [
 ```
 "#
 )]
-//! The whole contract, rule by rule with the tests that hold it, is in `docs/framing.md`. What ends a line is for
+//! The whole contract, rule by rule with the tests that hold it, is in `docs/framing.md`. What ends
+//! a line is for
 //! [`Delimiter`] to say: newline with or without CR, strict CRLF, a byte, a set, a sequence.
 //!
 #![cfg_attr(
-    all(feature = "client", feature = "server"),
+    feature = "net",
     doc = r#"
 # A server and a client
 
@@ -72,7 +74,7 @@ async fn upper(mut conn: Connection) -> std::io::Result<()> {
 let listener = TcpListener::bind("127.0.0.1:0").await?;
 let address = listener.local_addr()?;
 let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-let server = tokio::spawn(Server::new().serve(listener, upper, stopped));
+let server = tokio::spawn(Server::new().serve_with_shutdown(listener, upper, stopped));
 
 let mut conn = Client::new().connect(address).await?;
 assert_eq!(conn.request("hello").await?, "HELLO");
@@ -97,7 +99,7 @@ assert_eq!(server.await?.lines, 1);
 | [`FragmentCodec`] | [`Fragment`]: a piece of a line | lines longer than memory, relays |
 
 One configuration serves all of them, and they convert into each other in the middle of a stream:
-`framed.map_codec(BatchCodec::from)`.
+`framed.map_codec(BatchCodec::from)`. To answer from slices inside `Framed`, use a [`LineEncoder`].
 "
 )]
 //! [`scan`] is the core below them: where lines end in a `&[u8]`, without tokio.
@@ -108,9 +110,7 @@ One configuration serves all of them, and they convert into each other in the mi
 //! |---|---|---|
 //! | `codec` (default) | the codecs for tokio-util | 8 |
 //! | `text` | [`TextCodec`], `Batch::text` | 10 |
-//! | `net` | [`Connection`], and its halves: lines over any Tokio stream, with flushing and deadlines | 10 |
-//! | `client` | [`Client`]: host names, Unix paths, retries | 10 |
-//! | `server` | [`Server`]: limits, deadlines, drain | 10 |
+//! | `net` | [`Connection`] and its halves, [`Server`], [`Client`] | 10 |
 //! | `tracing` | the server's connections as spans and events | 13 |
 //! | none | [`scan`], with `core` and `alloc` only | 1 |
 //!
@@ -122,15 +122,9 @@ One configuration serves all of them, and they convert into each other in the mi
 )]
 #![cfg_attr(
     not(feature = "net"),
-    doc = "[`Connection`]: https://docs.rs/lineframe/latest/lineframe/struct.Connection.html"
-)]
-#![cfg_attr(
-    not(feature = "client"),
-    doc = "[`Client`]: https://docs.rs/lineframe/latest/lineframe/struct.Client.html"
-)]
-#![cfg_attr(
-    not(feature = "server"),
-    doc = "[`Server`]: https://docs.rs/lineframe/latest/lineframe/struct.Server.html"
+    doc = "[`Connection`]: https://docs.rs/lineframe/latest/lineframe/struct.Connection.html
+[`Client`]: https://docs.rs/lineframe/latest/lineframe/struct.Client.html
+[`Server`]: https://docs.rs/lineframe/latest/lineframe/struct.Server.html"
 )]
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -139,43 +133,45 @@ extern crate alloc;
 #[cfg(feature = "codec")]
 extern crate std;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "net")]
 mod client;
 #[cfg(feature = "codec")]
 mod codec;
-#[cfg(feature = "net")]
-mod connection;
 #[cfg(feature = "codec")]
 mod error;
+#[cfg(feature = "net")]
+mod net;
 pub mod scan;
-#[cfg(feature = "server")]
+#[cfg(feature = "net")]
 mod server;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "net")]
 pub use client::{Client, ClientBuilder, ConnectError};
 #[cfg(feature = "text")]
 pub use codec::TextCodec;
 #[cfg(feature = "codec")]
 pub use codec::{
     Batch, BatchCodec, BatchIter, CodecCounters, Fragment, FragmentCodec, LineCodec, LineCodecBuilder,
-};
-#[cfg(feature = "net")]
-pub use connection::{
-    AnyIo, Body, Connection, ConnectionCounters, Draining, Error, LineReader, LineWriter, Parts, Peer,
-    Timeout,
+    LineEncoder,
 };
 #[cfg(feature = "codec")]
-pub use error::{EncodeError, LineError, TooManyBytes};
+pub use error::{BlockError, EncodeError, LineError};
+#[cfg(feature = "net")]
+pub use net::{
+    AnyIo, Body, BorrowedRead, BorrowedWrite, Connection, ConnectionCounters, Draining, Error, LineReader,
+    LineWriter, Parts, Peer, ReuniteError, TimeoutKind, UpgradeError,
+};
 #[doc(inline)]
 pub use scan::{Delimiter, InvalidDelimiter, Unterminated};
-#[cfg(all(unix, feature = "server"))]
+#[cfg(all(unix, feature = "net"))]
 pub use server::BoundUnix;
-#[cfg(feature = "server")]
+#[cfg(feature = "net")]
 pub use server::{
-    Accepted, Bind, Counters, Listener, Reply, Server, ServerBuilder, reply, reply_bytewise, reply_into,
+    Accepted, Answer, Bind, Listener, Replies, Reply, Returned, Server, ServerBuilder, ServerCounters, reply,
+    reply_into,
 };
 
 /// The programs in README compile and run.
-#[cfg(all(doctest, feature = "client", feature = "server"))]
+#[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

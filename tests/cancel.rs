@@ -19,7 +19,7 @@ const TIMES: RangeInclusive<usize> = 0..=20;
 
 fn dripping(peer: &[Does], codec: LineCodec) -> (Script, Connection<Script>) {
     let script = Script::new(peer).dripping();
-    (script.clone(), Connection::typed(script, codec))
+    (script.clone(), Connection::from_io(script, codec))
 }
 
 /// Runs the body over a connection, its borrowed halves and its owned ones.
@@ -113,7 +113,7 @@ fn reading_batches() {
             let mut seen = Vec::new();
             while let Some(mut batch) = dropped!(script, times, lines.next_batch()).unwrap() {
                 note(&mut seen, batch.next().unwrap());
-                lines.put_back(batch);
+                lines.put_back(batch).unwrap();
             }
             assert_eq!(seen, expected_lines(r"\xff\xc3"), "{times}");
         });
@@ -279,11 +279,12 @@ fn shutting_down() {
         assert_eq!(script.calls().iter().filter(|call| **call == Call::Shutdown).count(), 1, "{times}");
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "first", "{times}");
 
-        // A borrowed half takes itself along. What it has not sent is the connection's again.
+        // What a borrowed half has not sent, the connection sends.
         let (script, mut conn) = dripping(LINES, thirty());
         let (_, mut writer) = conn.split();
         run(&script, writer.feed_line("one")).unwrap();
         let _ = poll_times(&script, times, writer.shutdown());
+        drop(writer);
         if !script.is_shut() {
             run(&script, conn.shutdown()).unwrap();
         }

@@ -108,8 +108,8 @@ async fn where_all_refuse_the_error_names_each() -> io::Result<()> {
     }
     assert_eq!(format!("{error:?}"), format!("ConnectError({said})"));
     assert_eq!(format!("{error:#?}"), format!("ConnectError({said})"));
-    let source = error.source().unwrap().downcast_ref::<io::Error>().unwrap();
-    assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+    // `Display` has said it all.
+    assert!(error.source().is_none());
 
     // One address stands once.
     let error = Client::new().connect(addrs[0]).await.unwrap_err();
@@ -332,7 +332,7 @@ mod linux {
     use std::pin::Pin;
 
     use futures::FutureExt;
-    use lineframe::Timeout;
+    use lineframe::TimeoutKind;
     use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
     use super::*;
@@ -365,7 +365,7 @@ mod linux {
         assert!(about(start, Duration::from_secs(10)), "{:?}: {error}", start.elapsed());
         assert_eq!(attempts(&error), [(silent.addr.to_string(), io::ErrorKind::TimedOut)]);
         assert!(error.to_string().ends_with("no answer in time (connect_timeout)"), "{error}");
-        assert!(matches!(Error::from(error), Error::Timeout(Timeout::Connect)));
+        assert!(matches!(Error::from(error), Error::Timeout(TimeoutKind::Connect)));
 
         // Each round has its own time, between them are 100 and 200 ms.
         let client = Client::builder().connect_timeout(Duration::from_secs(1)).retry(2).build();

@@ -244,7 +244,7 @@ impl Config {
     fn codec(&self) -> LineCodec {
         let mut builder = LineCodec::builder().delimiter(self.delimiter()).write_crlf(self.write_crlf);
         if self.without_max_length {
-            builder = builder.without_max_length();
+            builder = builder.max_length(None);
         } else if self.max_length != Self::default().max_length {
             builder = builder.max_length(self.max_length);
         }
@@ -504,10 +504,10 @@ fn the_encoder_writes_what_is_expected_and_it_comes_back() {
         for Written { line, expected_bytes, refused } in lines {
             let before = out.len();
             let wrote = codec.encode(Bytes::from(line.0.clone()), &mut out);
-            let got = match wrote {
+            let got = match wrote.map_err(|error| error.downcast()) {
                 Ok(()) => Ok(Data::from(&out[before..])),
-                Err(EncodeError::ContainsTerminator { at, .. }) => Err(Refused::ContainsTerminator(at)),
-                Err(EncodeError::TooLong { length, max_length, .. }) => {
+                Err(Ok(EncodeError::ContainsTerminator { at, .. })) => Err(Refused::ContainsTerminator(at)),
+                Err(Ok(EncodeError::TooLong { length, max_length, .. })) => {
                     Err(Refused::TooLong { length, max_length })
                 }
                 Err(other) => return Err(format!("{line:?}: got {other:?}")),

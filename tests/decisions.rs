@@ -288,7 +288,7 @@ fn lineframe() {
         Task::Read { .. } => cell(&row.task, &told(LineCodec::new(), &row.task, show)),
         Task::Write(line) => {
             let mut out = BytesMut::new();
-            match LineCodec::new().encode(line.clone().into(), &mut out) {
+            match LineCodec::new().encode_line(line, &mut out) {
                 Ok(()) => code(&out),
                 Err(EncodeError::ContainsTerminator { at, .. }) => format!("refused at byte {at}"),
                 Err(other) => panic!("{other:?}"),

@@ -310,7 +310,7 @@ async fn halves_learn_of_the_drain_too() {
 async fn connections_end_with_the_future_that_serves_them() {
     let (dialer, listener) = in_memory();
     let server = Server::new();
-    let serving = tokio::spawn(server.serve(listener, reply(upper), pending::<()>()));
+    let serving = tokio::spawn(server.serve(listener, reply(upper)));
     let mut peers = [dialer.connect(64), dialer.connect(64)];
     for peer in &mut peers {
         peer.write_all(b"a\n").await.unwrap();

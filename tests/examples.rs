@@ -124,6 +124,12 @@ fn the_programs_on_the_first_page_print_what_they_say_there() {
 }
 
 #[test]
+fn framed_answers_all_lines_of_a_read() {
+    let replies = "HELLO\nHOW ARE YOU?\nerror: line of 2 bytes cut before its terminator\n";
+    assert_eq!(run("framed", &[]), replies);
+}
+
+#[test]
 fn the_pictures_on_the_pages_are_of_a_run_and_of_the_tables() {
     let drawn = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pictures/run"))
         .arg("--check")

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use lineframe::{
-    Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, Timeout, reply, reply_bytewise,
+    Accepted, AnyIo, Connection, Error, LineCodec, LineWriter, Peer, Server, TimeoutKind, reply,
 };
 use script::Does::{Awaits, Ends, Sends};
 use script::{Call, Does, Script, clock, pass, run, run_in_time, wait};
@@ -19,7 +19,7 @@ const MAX_UNSENT: usize = 64 * 1024;
 
 fn connect(peer: &[Does]) -> (Script, Connection<Script>) {
     let script = Script::new(peer);
-    (script.clone(), Connection::typed(script, LineCodec::new()))
+    (script.clone(), Connection::from_io(script, LineCodec::new()))
 }
 
 fn writes(calls: &[Call]) -> usize {
@@ -374,8 +374,6 @@ fn a_server_sets_max_unsent() {
 
         let answered = answered_to_the_deaf(max_unsent, reply(<[u8]>::to_vec));
         assert_eq!(answered, expected as u64, "{max_unsent}");
-        let answered = answered_to_the_deaf(max_unsent, reply_bytewise(|byte| byte));
-        assert_eq!(answered, expected as u64, "bytewise, {max_unsent}");
     }
 }
 
@@ -400,12 +398,12 @@ where
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_that_never_ends_is_given_up() {
     let script = Script::new(&[]).never_shutting();
-    let mut conn = Connection::typed(script.clone(), LineCodec::new());
+    let mut conn = Connection::from_io(script.clone(), LineCodec::new());
     conn.set_write_timeout(Duration::from_secs(30));
     conn.write_line("bye").await.unwrap();
     let begun = Instant::now();
     let shut = timeout(Duration::from_secs(60), conn.shutdown()).await.expect("waits for ever");
-    assert!(matches!(shut, Err(Error::Timeout(Timeout::Write))));
+    assert!(matches!(shut, Err(Error::Timeout(TimeoutKind::Write))));
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert_eq!(script.received(), b"bye\n");
 }

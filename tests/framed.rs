@@ -7,7 +7,8 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures::{FutureExt, SinkExt, StreamExt, TryStreamExt};
 use lineframe::{
-    BatchCodec, Delimiter, EncodeError, FragmentCodec, LineCodec, LineError, TextCodec, Unterminated,
+    BatchCodec, BlockError, Delimiter, EncodeError, FragmentCodec, LineCodec, LineError, TextCodec,
+    Unterminated,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio_util::codec::{Decoder, Framed, FramedRead, FramedWrite};
@@ -64,9 +65,9 @@ async fn a_refused_line_leaves_the_sink_usable() {
     let (mut peer, io) = duplex(1024);
     let mut lines = Framed::new(io, LineCodec::builder().max_length(5).build());
     lines.feed("one".into()).await.unwrap();
-    let refused = lines.feed("a\nb".into()).await.unwrap_err();
+    let refused = lines.feed("a\nb".into()).await.unwrap_err().downcast().unwrap();
     assert!(matches!(refused, EncodeError::ContainsTerminator { at: 1, .. }));
-    let refused = lines.feed("123456".into()).await.unwrap_err();
+    let refused = lines.feed("123456".into()).await.unwrap_err().downcast().unwrap();
     assert!(matches!(refused, EncodeError::TooLong { length: 6, max_length: 5, .. }));
     lines.feed("two".into()).await.unwrap();
     // No type annotation: with a generic `Encoder` these do not compile.
@@ -126,7 +127,7 @@ async fn a_block_announced_by_the_peer_reserves_nothing() {
     assert!(framed.read_buffer().capacity() <= 2 * 8192, "{}", framed.read_buffer().capacity());
 
     let refused = LineCodec::new().expect_bytes(usize::MAX).unwrap_err();
-    assert_eq!((refused.asked, refused.max), (usize::MAX, 1024 * 1024));
+    assert!(matches!(refused, BlockError::TooLong { asked: usize::MAX, max: 1_048_576, .. }));
 }
 
 #[tokio::test]
@@ -291,7 +292,7 @@ async fn the_room_for_a_read_doubles_while_reads_fill_it() {
 
 #[test]
 fn an_idle_framed_keeps_at_most_8_kib() {
-    let mut codec = LineCodec::builder().without_max_length().build();
+    let mut codec = LineCodec::builder().max_length(None).build();
     let mut buffer = BytesMut::with_capacity(8 * 1024);
     for size in [1, 1000, 8 * 1024, 100_000, 4 << 20, 100, 9000, 1] {
         // Reads that fill the room, as from a busy peer, and one that does not.
@@ -311,9 +312,55 @@ fn an_idle_framed_keeps_at_most_8_kib() {
     }
 }
 
+#[tokio::test]
+async fn forward_needs_no_error_adapter() {
+    let mut output = Vec::new();
+    let reader = FramedRead::new(&b"one\ntwo\n"[..], LineCodec::new());
+    let writer = FramedWrite::new(&mut output, LineCodec::builder().write_crlf(true).build());
+    reader.map(|line| Ok(line??)).forward(writer).await.unwrap();
+    assert_eq!(output, b"one\r\ntwo\r\n");
+}
+
+#[tokio::test]
+async fn an_encoder_answers_batches_in_the_write_buffer() {
+    let codec = BatchCodec::builder().max_length(3).build();
+    let (mut peer, mut framed) = sent(b"one\ntwo\n", codec).await;
+    let encoder = framed.codec().encoder();
+    let batch = now(framed.next()).unwrap().unwrap();
+    for line in &batch {
+        encoder.encode_line(line.unwrap(), framed.write_buffer_mut()).unwrap();
+    }
+    let refused = encoder.encode_line(b"four", framed.write_buffer_mut()).unwrap_err();
+    assert!(matches!(refused, EncodeError::TooLong { length: 4, max_length: 3, .. }));
+    framed.close().await.unwrap();
+    let mut replies = [0; 8];
+    peer.read_exact(&mut replies).await.unwrap();
+    assert_eq!(&replies, b"one\ntwo\n");
+}
+
+#[test]
+fn every_codec_has_a_builder() {
+    let mut stream = BytesMut::from("a;b;");
+    let mut text = TextCodec::builder().delimiter(Delimiter::Byte(b';')).build();
+    assert_eq!(text.decode(&mut stream).unwrap().unwrap().unwrap(), "a");
+    let builder = FragmentCodec::builder().delimiter(Delimiter::Byte(b';')).max_length(2);
+    let fragment = builder.clone().build().decode(&mut stream).unwrap().unwrap();
+    assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"b"[..], true));
+    // In the middle of a line: what is left of it is a line.
+    let (mut stream, mut fragments) = (BytesMut::from("cde;f"), builder.build());
+    assert!(!fragments.decode(&mut stream).unwrap().unwrap().is_last);
+    let mut lines = LineCodec::from(fragments);
+    assert_eq!(lines.decode(&mut stream).unwrap().unwrap().unwrap(), "e");
+    assert!(lines.decode_eof(&mut stream).unwrap().unwrap().is_err());
+    let mut fragments = FragmentCodec::from(lines);
+    assert!(fragments.decode_eof(&mut stream).unwrap().is_none());
+    assert_eq!(fragments.counters().unterminated, 1);
+}
+
 #[test]
 fn a_codec_made_without_settings_has_the_limits_of_the_contract() {
-    assert_eq!(LineCodec::new().max_length(), 65_536);
+    assert_eq!(LineCodec::new().max_length(), Some(65_536));
+    assert_eq!(LineCodec::builder().max_length(None).build().max_length(), None);
     let mut fragments = FragmentCodec::new();
     let piece = fragments.decode(&mut BytesMut::from("line\nrest")).unwrap().unwrap();
     assert_eq!((&piece.bytes[..], piece.is_last), (&b"line"[..], true));
@@ -326,7 +373,7 @@ fn a_new_limit_is_for_lines_read_and_written_unless_those_written_have_their_own
     codec.set_max_length(3);
     assert_eq!(
         (codec.max_length(), written(&mut codec, b"abc"), written(&mut codec, b"abcd")),
-        (3, true, false)
+        (Some(3), true, false)
     );
     let mut stream = BytesMut::from("abc\nabcd\n");
     assert!(codec.decode(&mut stream).unwrap().unwrap().is_ok());
@@ -336,6 +383,6 @@ fn a_new_limit_is_for_lines_read_and_written_unless_those_written_have_their_own
     apart.set_max_length(3);
     assert_eq!(
         (apart.max_length(), written(&mut apart, b"abcd"), written(&mut apart, b"abcde")),
-        (3, true, false)
+        (Some(3), true, false)
     );
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use lineframe::{
-    Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, Timeout,
+    Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, TimeoutKind,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 use tokio::time::{Instant, sleep, timeout};
@@ -69,7 +69,11 @@ async fn a_new_limit_holds_for_lines_read_or_written() -> io::Result<()> {
     Ok(())
 }
 
-async fn ends_after<T>(expected: Duration, timeout: Timeout, call: impl Future<Output = Result<T, Error>>) {
+async fn ends_after<T>(
+    expected: Duration,
+    timeout: TimeoutKind,
+    call: impl Future<Output = Result<T, Error>>,
+) {
     let since = Instant::now();
     let ended = tokio::time::timeout(60 * SECOND, call).await.expect("an end").map(drop);
     assert!(matches!(ended, Err(Error::Timeout(of)) if of == timeout), "{ended:?}");
@@ -83,15 +87,15 @@ async fn each_half_has_its_deadlines() {
     let (mut peer, io) = duplex(4);
     let (mut reader, mut writer) = Connection::new(io).into_split();
     writer.set_write_timeout(3 * SECOND);
-    ends_after(3 * SECOND, Timeout::Write, writer.send_line("longer than the pipe")).await;
+    ends_after(3 * SECOND, TimeoutKind::Write, writer.send_line("longer than the pipe")).await;
     reader.set_line_timeout(2 * SECOND);
     peer.write_all(b"x").await.unwrap();
-    ends_after(2 * SECOND, Timeout::Line, reader.next_line()).await;
+    ends_after(2 * SECOND, TimeoutKind::Line, reader.next_line()).await;
 
     let (_peer, io) = duplex(4);
     let (mut reader, _writer) = Connection::new(io).into_split();
     reader.set_idle_timeout(SECOND);
-    ends_after(SECOND, Timeout::Idle, reader.next_line()).await;
+    ends_after(SECOND, TimeoutKind::Idle, reader.next_line()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,17 +104,17 @@ async fn a_connection_has_its_deadlines() {
     let mut conn = Connection::new(io);
     conn.set_line_timeout(2 * SECOND);
     peer.write_all(b"x").await.unwrap();
-    ends_after(2 * SECOND, Timeout::Line, conn.next_line()).await;
+    ends_after(2 * SECOND, TimeoutKind::Line, conn.next_line()).await;
 
     let (_peer, io) = duplex(4);
     let mut conn = Connection::new(io);
     conn.set_idle_timeout(SECOND);
-    ends_after(SECOND, Timeout::Idle, conn.next_line()).await;
+    ends_after(SECOND, TimeoutKind::Idle, conn.next_line()).await;
 
     let (_peer, io) = duplex(4);
     let mut conn = Connection::new(io);
     conn.set_write_timeout(3 * SECOND);
-    ends_after(3 * SECOND, Timeout::Write, conn.send_line("longer than the pipe")).await;
+    ends_after(3 * SECOND, TimeoutKind::Write, conn.send_line("longer than the pipe")).await;
 }
 
 /// However late it is asked for, and in whichever batch it is.
@@ -127,7 +131,7 @@ async fn the_deadline_of_a_line_counts_from_its_first_byte() {
     peer.write_all(b"a\nb").await.unwrap();
     assert_eq!(conn.next_line().await.unwrap().unwrap(), Ok("a".into()));
     sleep(6 * SECOND).await;
-    ends_after(4 * SECOND, Timeout::Line, conn.next_line()).await;
+    ends_after(4 * SECOND, TimeoutKind::Line, conn.next_line()).await;
 
     // A line over the limit is reported before its end has come.
     let (mut peer, mut conn) = connection();
@@ -138,7 +142,7 @@ async fn the_deadline_of_a_line_counts_from_its_first_byte() {
     };
     let (batch, ()) = tokio::join!(conn.next_batch(), rest);
     assert_eq!(batch.unwrap().unwrap().len(), 1);
-    ends_after(4 * SECOND, Timeout::Line, conn.next_batch()).await;
+    ends_after(4 * SECOND, TimeoutKind::Line, conn.next_batch()).await;
 
     // And behind others it is another line than the one that was waited for.
     let (mut peer, mut conn) = connection();
@@ -149,7 +153,7 @@ async fn the_deadline_of_a_line_counts_from_its_first_byte() {
     };
     let (batch, ()) = tokio::join!(conn.next_batch(), rest);
     assert_eq!(batch.unwrap().unwrap().len(), 2);
-    ends_after(10 * SECOND, Timeout::Line, conn.next_batch()).await;
+    ends_after(10 * SECOND, TimeoutKind::Line, conn.next_batch()).await;
 }
 
 #[tokio::test]
@@ -187,7 +191,7 @@ async fn a_connection_whose_half_was_leaked_is_gone() -> io::Result<()> {
 #[tokio::test]
 async fn a_typed_connection_becomes_any_as_it_was() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
-    let mut conn = Connection::typed(io, LineCodec::new());
+    let mut conn = Connection::from_io(io, LineCodec::new());
     peer.write_all(b"one\ntwo\n").await?;
     assert_eq!(conn.next_line().await?.unwrap(), Ok("one".into()));
     let request = conn.request("dropped before its reply");
@@ -202,7 +206,7 @@ async fn a_typed_connection_becomes_any_as_it_was() -> io::Result<()> {
     assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
 
     let (peer, io) = duplex(64);
-    let mut conn = Connection::typed(io, LineCodec::new());
+    let mut conn = Connection::from_io(io, LineCodec::new());
     conn.set_idle_timeout(Duration::ZERO);
     assert!(conn.next_line().await.is_err());
     let mut conn = conn.into_any();
@@ -250,7 +254,7 @@ async fn a_connection_may_be_read_through_another() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     peer.write_all(b"one\r\ntwo\r\n").await?;
     drop(peer);
-    let mut reader = LineReader::new(Through(Connection::typed(io, LineCodec::new())));
+    let mut reader = LineReader::new(Through(Connection::from_io(io, LineCodec::new())));
     assert_eq!(reader.next_line().await?.unwrap(), Ok("one".into()));
     assert_eq!(reader.next_line().await?.unwrap(), Ok("two".into()));
     assert!(reader.next_line().await?.is_none());
@@ -277,4 +281,101 @@ async fn a_connection_is_whole_as_soon_as_its_halves_are_dropped() -> io::Result
     peer.write_all(b"A\n").await?;
     assert_eq!(conn.next_line().await?.unwrap(), Ok("A".into()));
     Ok(())
+}
+
+#[tokio::test]
+async fn reunited_halves_are_the_connection_again() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    peer.write_all(b"one\ntwo\n").await?;
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("one".into()));
+    let (reader, mut writer) = conn.into_split();
+    writer.feed_line("queued").await?;
+    let (_, stranger) = Connection::new(duplex(64).1).into_split();
+    let refused = Connection::reunite(reader, stranger).unwrap_err();
+    let mut conn = Connection::reunite(refused.0, writer).unwrap();
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("two".into()));
+    conn.flush().await?;
+    let mut got = [0; 7];
+    peer.read_exact(&mut got).await?;
+    assert_eq!(&got, b"queued\n");
+    assert_eq!(conn.counters().read.lines, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_is_a_stream_and_a_sink() -> io::Result<()> {
+    use futures::{SinkExt, StreamExt};
+
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    peer.write_all(b"one\ntwo\n").await?;
+    assert_eq!(conn.next().await.unwrap()?, Ok("one".into()));
+    assert_eq!(conn.next().await.unwrap()?, Ok("two".into()));
+    conn.feed("three".into()).await?;
+    assert!(matches!(conn.feed("two\nlines".into()).await, Err(Error::Encode(_))));
+    conn.close().await?;
+    let mut got = String::new();
+    drop(conn);
+    peer.read_to_string(&mut got).await?;
+    assert_eq!(got, "three\n");
+
+    // A relay needs no adapter.
+    let lines = LineReader::new(&b"a\nb\n"[..]).map(|line| Ok(line??));
+    let mut output = Vec::new();
+    lines.forward(LineWriter::new(&mut output)).await?;
+    assert_eq!(output, b"a\nb\n");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_goes_back_only_where_it_came_from() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    peer.write_all(b"one\ntwo\n").await?;
+    let batch = conn.next_batch().await?.unwrap();
+    let batch = Connection::new(duplex(64).1).put_back(batch).unwrap_err();
+    assert_eq!(batch.len(), 2);
+    let copy = batch.clone();
+    conn.put_back(batch).unwrap();
+    assert!(conn.put_back(copy).is_err(), "it is back already");
+    let batch = conn.next_batch().await?.unwrap();
+    peer.write_all(b"three\n").await?;
+    assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
+    assert!(conn.put_back(batch).is_err(), "something was read after it");
+    Ok(())
+}
+
+/// Bytes to be skipped come after the batch: its lines would be skipped in their place.
+#[tokio::test]
+async fn a_batch_does_not_go_back_after_a_skip() -> io::Result<()> {
+    let (mut peer, io) = duplex(64);
+    let mut conn = Connection::new(io);
+    peer.write_all(b"one\ntwo\n").await?;
+    let batch = conn.next_batch().await?.unwrap();
+    assert!(is_waiting(conn.skip_bytes(4)));
+    assert!(conn.put_back(batch).is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_of_lines_ends_after_an_error() {
+    use futures::StreamExt;
+
+    let failing = one_line_then_an_error();
+    let items: Vec<_> = LineReader::new(failing).take(10).collect().await;
+    assert_eq!(items.len(), 2);
+    assert!(items[0].is_ok() && items[1].is_err());
+}
+
+fn one_line_then_an_error() -> impl AsyncRead + Unpin {
+    struct Failing;
+
+    impl AsyncRead for Failing {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    AsyncReadExt::chain(&b"one\n"[..], Failing)
 }

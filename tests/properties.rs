@@ -379,7 +379,7 @@ proptest! {
                 }
                 Err(refused) => {
                     prop_assert_eq!(&written, &before);
-                    match refused {
+                    match refused.downcast().expect("the encoder's error") {
                         EncodeError::TooLong { length, max_length, .. } => {
                             prop_assert_eq!((length, max_length), (line.len(), limit));
                             prop_assert!(length > limit);

@@ -372,14 +372,14 @@ async fn the_stream_is_not_given_away_with_output_left_over() {
     let (_peer, io) = tokio::io::duplex(64);
     let mut conn = Connection::new(io);
     conn.write_line("go").await.unwrap();
-    assert!(matches!(conn.into_upgrade(), Err(Error::LeftOver { bytes: 3, .. })));
+    assert!(matches!(conn.into_upgrade().map_err(Error::from), Err(Error::LeftOver { bytes: 3, .. })));
 
     let (mut peer, io) = tokio::io::duplex(64);
     peer.write_all(b"one\ntwo\n").await.unwrap();
     let mut conn = Connection::new(io);
     conn.next_line().await.unwrap();
     conn.write_line("go").await.unwrap();
-    assert!(matches!(conn.into_upgrade(), Err(Error::LeftOver { bytes: 7, .. })));
+    assert!(matches!(conn.into_upgrade().map_err(Error::from), Err(Error::LeftOver { bytes: 7, .. })));
 }
 
 #[tokio::test]
@@ -388,7 +388,7 @@ async fn the_stream_is_not_given_away_with_input_left_over() {
     peer.write_all(b"one\ntwo\nthr").await.unwrap();
     let mut conn = Connection::new(io);
     assert_eq!(conn.next_line().await.unwrap().unwrap().unwrap(), "one");
-    assert!(matches!(conn.into_upgrade(), Err(Error::LeftOver { bytes: 7, .. })));
+    assert!(matches!(conn.into_upgrade().map_err(Error::from), Err(Error::LeftOver { bytes: 7, .. })));
 
     let (mut peer, io) = tokio::io::duplex(64);
     peer.write_all(b"one\n").await.unwrap();
@@ -408,7 +408,7 @@ async fn lines_of_a_batch_that_were_put_back_are_left_over_too() {
     let mut conn = Connection::new(io);
     let mut batch = conn.next_batch().await.unwrap().unwrap();
     assert_eq!(batch.next().unwrap().unwrap(), "starttls");
-    conn.put_back(batch);
+    conn.put_back(batch).unwrap();
     let upgraded = conn.upgrade(async |io| -> io::Result<_> { Ok(io) }).await;
     assert!(matches!(upgraded, Err(Error::LeftOver { bytes: 7, .. })));
 }
@@ -426,7 +426,7 @@ async fn counted_bytes_that_a_batch_begins_with_are_put_back_uncounted() {
         // Where the end is seen before the batch is made, too few bytes are an item as well.
         let batch = conn.next_batch().await.unwrap().unwrap();
         assert_eq!((batch.len(), batch.iter().filter(Result::is_err).count()), (items, 2 - items));
-        conn.put_back(batch);
+        conn.put_back(batch).unwrap();
         let read = conn.counters().read;
         assert_eq!((read.blocks, read.incomplete, read.lines, read.content_bytes), (0, 0, 0, 0));
         assert_eq!(conn.next_line().await.unwrap().unwrap().unwrap(), "abcline");

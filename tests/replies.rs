@@ -1,14 +1,12 @@
-//! `reply`, `reply_into` and `reply_bytewise` give the same replies to the same lines.
+//! `reply` and `reply_into` send the same replies to the same lines.
 
 mod served;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use lineframe::{
-    Accepted, AnyIo, Connection, Counters, Delimiter, LineCodec, Peer, Server, ServerBuilder, Unterminated,
-    reply, reply_bytewise, reply_into,
+    Accepted, AnyIo, Connection, Delimiter, LineCodec, Peer, Server, ServerBuilder, ServerCounters,
+    Unterminated, reply, reply_into,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -85,7 +83,7 @@ async fn answered<H, Fut>(
     server: ServerBuilder,
     sent: &[u8],
     at_once: usize,
-) -> (Vec<u8>, Counters)
+) -> (Vec<u8>, ServerCounters)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
@@ -131,8 +129,6 @@ fn the_same_is_replied(server: impl Fn() -> ServerBuilder, sent: &[u8], map: fn(
         let expected = answered(reply(mapped), server(), sent, at_once).await;
         let got = answered(into, server(), sent, at_once).await;
         assert!(got == expected, "into: {got:?} instead of {expected:?}");
-        let got = answered(reply_bytewise(map), server(), sent, at_once).await;
-        assert!(got == expected, "bytewise: {got:?} instead of {expected:?}");
     });
 }
 
@@ -169,17 +165,6 @@ async fn a_block_of_no_bytes_is_answered_before_anything_comes() {
     tokio::join!(served, asked);
 }
 
-#[tokio::test]
-async fn bytewise_replies_end_as_the_codec_says_behind_borrowed_halves() {
-    let codec = LineCodec::builder().write_crlf(true).build();
-    let handler = |mut conn: Connection| async move {
-        drop(conn.split());
-        reply_bytewise(|byte| byte.to_ascii_uppercase())(conn).await
-    };
-    let (said, _) = answered(handler, Server::builder().codec(codec), b"one\ntwo\n", 100).await;
-    assert_eq!(said, b"ONE\r\nTWO\r\n");
-}
-
 /// It is not known what it would have become.
 #[tokio::test]
 async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {
@@ -189,15 +174,8 @@ async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {
         reply.extend_from_slice(&[line, also].concat());
         assert_ne!(line, b"panic", "as asked");
     });
-    // What it is asked before the first line comes does not count.
-    let asked = Arc::new(AtomicUsize::new(0));
-    let bytewise = reply_bytewise(move |byte| {
-        assert!(byte != b'!' || asked.fetch_add(1, SeqCst) < 2, "as asked");
-        byte
-    });
     let refused = "would not be read back as one: it holds a terminator, or part of one, at byte 3";
     panics(half, "a\ntwo\nb\npanic\nc\n", &format!("a\nerror: reply refused: line {refused}\nb\n")).await;
-    panics(bytewise, &format!("a\r\n{}\n!\nc\n", "b".repeat(100)), "a\n").await;
 }
 
 async fn panics<H, Fut>(handler: H, sent: &str, expected: &str)

@@ -194,7 +194,7 @@ impl Over {
     fn run(self, scenario: &Scenario, by: By, script: &Script) -> Outcome {
         let mut seen = Vec::new();
         let codec = scenario.codec.map_or_else(LineCodec::new, |codec| codec());
-        let mut conn = Connection::typed(script.clone(), codec);
+        let mut conn = Connection::from_io(script.clone(), codec);
         let done = match self {
             Self::Connection => run(script, talk(&mut conn, by, &mut seen)),
             Self::Joined => {

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{Either, select};
-use lineframe::{Accepted, AnyIo, Connection, Counters, Error, LineCodec, Listener, Peer, Server, reply};
+use lineframe::{
+    Accepted, AnyIo, Connection, Error, LineCodec, Listener, Peer, Server, ServerCounters, reply,
+};
 use script::Does::{Awaits, Ends, Sends, Signals};
 use script::{By, Case, Disturbance, Does, Halves, Script, answer, clock, run_in_time};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex, join, sink};
@@ -116,7 +118,7 @@ const SESSIONS: &[Session] = &[
 ];
 
 /// Serves the script to the end of the session.
-fn serve_one(clock: &Runtime, session: &Session, script: &Script) -> Counters {
+fn serve_one(clock: &Runtime, session: &Session, script: &Script) -> ServerCounters {
     // Nothing may be unsent: writes are waited for wherever they can be.
     let server = Server::builder().max_unsent(0).build();
     let handler = session.handler;
@@ -160,7 +162,7 @@ fn a_session_with_any_one_call_disturbed() {
     println!("{runs} runs");
 }
 
-fn check_whole(session: &Session, script: &Script, counters: Counters) {
+fn check_whole(session: &Session, script: &Script, counters: ServerCounters) {
     assert_eq!(script.received().escape_ascii().to_string(), session.received.escape_default().to_string());
     // The peer's bytes are all read, those too that nobody wanted: no reset destroys the replies.
     assert!(script.is_shut() && script.is_read());
@@ -169,7 +171,7 @@ fn check_whole(session: &Session, script: &Script, counters: Counters) {
 }
 
 /// After a failure: the beginning of the replies, and the server knows how much of it.
-fn check_begun(all: &str, script: &Script, counters: Counters) {
+fn check_begun(all: &str, script: &Script, counters: ServerCounters) {
     let received = script.received();
     assert!(all.as_bytes().starts_with(&received), "{}", received.escape_ascii());
     assert_eq!((counters.accepted, counters.panicked), (1, 0));
@@ -195,14 +197,14 @@ fn serve_and_drain(
     handler: Handler,
     max_unsent: usize,
     script: &Script,
-) -> (Counters, Duration) {
+) -> (ServerCounters, Duration) {
     let server = Server::builder().max_unsent(max_unsent).linger_timeout(LINGER).build();
     let listener = Once(Some(AnyIo::new(script.clone())));
     run_in_time(clock, script, async {
         // After a failure nobody comes to where the peer signals.
         let shutdown = timeout(Duration::from_secs(1), script.signalled());
         let begun = Instant::now();
-        let counters = server.serve(listener, move |conn| handler.run(conn), shutdown).await;
+        let counters = server.serve_with_shutdown(listener, move |conn| handler.run(conn), shutdown).await;
         (counters, begun.elapsed())
     })
 }
@@ -276,7 +278,7 @@ fn a_drain_answers_all_that_has_come_however_many_reads_it_takes() {
             }
             Ok(())
         };
-        Server::new().serve(listener, handler, async move { shutdown.notified().await }).await
+        Server::new().serve_with_shutdown(listener, handler, async move { shutdown.notified().await }).await
     });
     assert_eq!((counters.lines, counters.lines_written), (LINES as u64, LINES as u64));
 }
@@ -304,7 +306,7 @@ fn a_drain_ends_although_the_peer_goes_on() {
         let talking = tokio::spawn(talking);
         let listener = Once(Some(AnyIo::new(io)));
         let shutdown = async move { stopped.notified().await };
-        let counters = Server::new().serve(listener, reply(|_| "ok"), shutdown).await;
+        let counters = Server::new().serve_with_shutdown(listener, reply(|_| "ok"), shutdown).await;
         (counters, talking.await.unwrap())
     });
     assert_eq!(replies.len() as u64, 3 * counters.lines);
@@ -340,7 +342,7 @@ impl AsyncRead for Drips {
 
 /// Drains a connection from its beginning. Gives the counters and how many lines were read before the first was shown to the
 /// handler, which reads them itself or is a `reply`.
-fn drain_drips(lines: usize, reads_itself: bool) -> (Counters, usize) {
+fn drain_drips(lines: usize, reads_itself: bool) -> (ServerCounters, usize) {
     let read = Arc::new(AtomicUsize::new(0));
     let before_first = Arc::new(AtomicUsize::new(0));
     let listener =
@@ -363,7 +365,8 @@ fn drain_drips(lines: usize, reads_itself: bool) -> (Counters, usize) {
         }
         Ok(())
     };
-    let served = Server::new().serve(listener, handler, async move { shutdown.notified().await });
+    let served =
+        Server::new().serve_with_shutdown(listener, handler, async move { shutdown.notified().await });
     (clock().block_on(served), before_first.load(SeqCst))
 }
 
@@ -416,8 +419,9 @@ fn a_drain_of_who_never_stops_sending_leaves_turns_to_others() {
         }
         Ok(())
     };
-    let counters =
-        clock().block_on(Server::new().serve(listener, handler, async move { shutdown.notified().await }));
+    let counters = clock().block_on(
+        Server::new().serve_with_shutdown(listener, handler, async move { shutdown.notified().await }),
+    );
     // Ten seconds are up after the first 128 KiB.
     assert!(counters.lines < 1 << 19, "{}", counters.lines);
     assert_eq!(counters.aborted, 1);
@@ -431,7 +435,8 @@ async fn a_drain_answers_what_the_system_has_received() {
     let stop = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop);
     let handler = reply(<[u8]>::to_ascii_uppercase);
-    let served = Server::new().serve(listener, handler, async move { stopped.notified().await });
+    let served =
+        Server::new().serve_with_shutdown(listener, handler, async move { stopped.notified().await });
     let served = tokio::spawn(served);
 
     let mut peer = TcpStream::connect(address).await.unwrap();
@@ -459,7 +464,7 @@ fn a_request_with_a_long_target_is_refused_and_no_bad_line_too_many() {
         let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
         let handler = |conn| Handler::Answers(By::Line).run(conn);
         run_in_time(&clock, &script, server.serve_one(accepted, handler));
-        let Counters { refused, failed, .. } = server.counters();
+        let ServerCounters { refused, failed, .. } = server.counters();
         assert_eq!((refused, failed), (1, 0), "{position}");
         if position >= script.positions() {
             break;
@@ -481,7 +486,7 @@ fn a_bad_line_too_many_is_the_last() {
             let _case = Case(format!("{handler:?} {most}"));
             let received = String::from_utf8(script.received()).unwrap();
             assert_eq!(received.lines().count() as u64, 2 * most + 1);
-            let Counters { lines, bad_lines, failed, .. } = server.counters();
+            let ServerCounters { lines, bad_lines, failed, .. } = server.counters();
             assert_eq!((lines, bad_lines, failed), (most, most + 1, 1));
         }
     }

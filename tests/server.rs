@@ -6,7 +6,7 @@ mod served;
 use std::io;
 use std::sync::Arc;
 
-use lineframe::{Connection, Counters, Server, reply, reply_into};
+use lineframe::{Connection, Server, ServerCounters, reply, reply_into};
 use served::{Address, AnyListener, Buffers, NEVER, Running, all_kinds, line, rest, soon, tcp, unix, upper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
@@ -71,7 +71,7 @@ async fn one_server_shares_its_counters_between_listeners_and_clones() {
     let mut served = JoinSet::new();
     for (address, listener) in all_kinds() {
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        served.spawn(server.clone().serve(listener, reply(upper), stopped));
+        served.spawn(server.clone().serve_with_shutdown(listener, reply(upper), stopped));
         let mut peer = address.connect().await.unwrap();
         peer.write_all(b"a\n").await.unwrap();
         assert_eq!(soon(line(&mut peer)).await, "A\n");
@@ -97,7 +97,7 @@ async fn a_reply_may_be_appended_to_a_vec_or_given_away_and_each_connection_has_
         let mut peer = address.connect().await.unwrap();
         peer.write_all(b"a\nb\r\nc").await.unwrap();
         peer.shutdown().await.unwrap();
-        let expected = "1 a\n2 b\nerror: line of 1 bytes cut before its terminator\n";
+        let expected = "1 a\n2 b\nerror: line of 1 byte cut before its terminator\n";
         assert_eq!(soon(rest(&mut peer)).await, expected);
     }
     let counters = soon(running.stopped()).await;
@@ -112,7 +112,7 @@ async fn a_block_that_each_connection_begins_with_is_answered_however_little_of_
     let running = Running::start(Server::builder().codec(codec), listener, reply(upper));
     for (sent, expected) in [
         ("a;bc\n", "A;B\nC\n"),
-        ("a", "error: block of 3 bytes cut after 1 bytes\n"),
+        ("a", "error: block of 3 bytes cut after 1 byte\n"),
         ("", "error: block of 3 bytes cut after 0 bytes\n"),
     ] {
         let mut peer = address.connect().await.unwrap();
@@ -317,7 +317,7 @@ async fn what_goes_through_a_connection_is_counted_while_it_is_there_and_once_it
     async fn takes_apart(mut conn: Connection) -> io::Result<()> {
         let mut batch = conn.next_batch().await?.unwrap();
         let first = batch.next().unwrap()?;
-        conn.put_back(batch);
+        conn.put_back(batch).unwrap();
         conn.write_line(first).await?;
         let second = conn.next_line().await?.unwrap()?;
         conn.write_line(second).await?;
@@ -330,11 +330,11 @@ async fn what_goes_through_a_connection_is_counted_while_it_is_there_and_once_it
     let mut peer = address.connect().await.unwrap();
     peer.write_all(b"one\ntwo\n").await.unwrap();
     assert_eq!((line(&mut peer).await, line(&mut peer).await), ("one\n".into(), "two\n".into()));
-    let Counters { lines, bytes_read, lines_written, bytes_sent, .. } = running.server.counters();
+    let ServerCounters { lines, bytes_read, lines_written, bytes_sent, .. } = running.server.counters();
     assert_eq!((lines, bytes_read, lines_written, bytes_sent), (2, 8, 2, 8));
     peer.write_all(b"three\n").await.unwrap();
     assert_eq!(rest(&mut peer).await, "");
-    let Counters { lines, bytes_read, lines_written, bytes_sent, .. } = soon(running.stopped()).await;
+    let ServerCounters { lines, bytes_read, lines_written, bytes_sent, .. } = soon(running.stopped()).await;
     assert_eq!((lines, bytes_read, lines_written, bytes_sent), (3, 14, 2, 8));
 }
 

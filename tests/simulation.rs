@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use expected::{End, Expected, Undecided, expect};
 use handlers::{Context, Seen};
-use lineframe::{Accepted, AnyIo, Counters, Listener, Server, Timeout};
+use lineframe::{Accepted, AnyIo, Listener, Server, ServerCounters, TimeoutKind};
 use pipe::{PeerEnd, ServerEnd, StreamEnd};
 use plan::{Config, Handler, Ms, NEVER, Peer, Plan, Reads, Rng, Step};
 use tokio::sync::mpsc;
@@ -208,8 +208,11 @@ async fn simulate(plan: Plan, forecast: Forecast) {
 
     let server = server(&config);
     let listener = Arrivals { connecting, first: None };
-    let serving =
-        server.serve(listener, handlers::handler(context.clone()), sleep_until(at(start, forecast.drain_at)));
+    let serving = server.serve_with_shutdown(
+        listener,
+        handlers::handler(context.clone()),
+        sleep_until(at(start, forecast.drain_at)),
+    );
     let counters = serving.await;
     let returned_at = context.now();
     for (pipe, connection) in pipes.iter().zip(&forecast.connections) {
@@ -364,7 +367,7 @@ fn by_time(times: &[(Ms, usize)]) -> Vec<(Ms, usize)> {
     by_time
 }
 
-fn check_counters(config: &Config, forecast: &Forecast, counters: Counters) {
+fn check_counters(config: &Config, forecast: &Forecast, counters: ServerCounters) {
     let count = |is: &dyn Fn(&Expected) -> bool| forecast.expected().filter(|e| is(e)).count() as u64;
     let ended = |end: End| count(&|expected| expected.end == end);
     assert_eq!(counters.accepted, count(&|_| true), "accepted");
@@ -373,9 +376,9 @@ fn check_counters(config: &Config, forecast: &Forecast, counters: Counters) {
     assert_eq!(counters.failed, ended(End::Failed), "failed");
     assert_eq!(counters.panicked, ended(End::Panicked), "panicked");
     assert_eq!(counters.aborted, ended(End::Aborted), "aborted");
-    assert_eq!(counters.idle_timeouts, ended(End::TimedOut(Timeout::Idle)), "idle_timeouts");
-    assert_eq!(counters.line_timeouts, ended(End::TimedOut(Timeout::Line)), "line_timeouts");
-    assert_eq!(counters.write_timeouts, ended(End::TimedOut(Timeout::Write)), "write_timeouts");
+    assert_eq!(counters.idle_timeouts, ended(End::TimedOut(TimeoutKind::Idle)), "idle_timeouts");
+    assert_eq!(counters.line_timeouts, ended(End::TimedOut(TimeoutKind::Line)), "line_timeouts");
+    assert_eq!(counters.write_timeouts, ended(End::TimedOut(TimeoutKind::Write)), "write_timeouts");
     assert_eq!(counters.handshake_timeouts, 0);
 
     let counted = || forecast.expected().filter(|expected| !lives_on(config, expected));

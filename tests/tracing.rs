@@ -111,7 +111,7 @@ async fn errors_of_accept_are_told_once_a_second() {
     let (failed, stop) = oneshot::channel();
     let listener = Failing { times: 20, failed: Some(failed) };
     let begun = tokio::time::Instant::now();
-    let counters = Server::new().serve(listener, reply(|line| line.to_vec()), stop).await;
+    let counters = Server::new().serve_with_shutdown(listener, reply(|line| line.to_vec()), stop).await;
     assert_eq!(counters.accept_errors, 20);
     let lines = told.lines();
     // 10 ms, doubling to a second: 20 attempts take 14 s or so.
@@ -119,6 +119,6 @@ async fn errors_of_accept_are_told_once_a_second() {
     assert!((12..=16).contains(&seconds), "{seconds} s");
     // At once, then after 1.27 s, and each of the others a second after the one before.
     assert_eq!(lines.len(), 14, "{lines:#?}");
-    assert!(lines[0].ends_with("untold=0") && lines[1].ends_with("untold=6"), "{lines:#?}");
+    assert!(lines[0].ends_with("unreported=0") && lines[1].ends_with("unreported=6"), "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains("cannot accept") && line.contains("too many open files")));
 }

@@ -45,8 +45,11 @@ async fn lines_are_served_and_the_file_goes_with_the_server() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let serving =
-        tokio::spawn(Server::new().serve(listener, reply(|line| line.to_ascii_uppercase()), stopped));
+    let serving = tokio::spawn(Server::new().serve_with_shutdown(
+        listener,
+        reply(|line| line.to_ascii_uppercase()),
+        stopped,
+    ));
     let mut conn = Client::new().connect_unix(&path).await.unwrap();
     assert_eq!(conn.request("hello").await.unwrap(), "HELLO");
     drop((conn, stop));

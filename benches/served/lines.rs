@@ -25,17 +25,7 @@ const CASES: [Load; 12] = [
 pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     let kinds: Vec<&str> = servers::KINDS.into_iter().chain([SERVE]).collect();
     for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
-        let mut rounds = Vec::new();
-        for round in 0..asked.rounds.unwrap_or(ROUNDS) {
-            // Each is the first in its turn: who comes behind whom is not to matter.
-            let mut figures: Vec<Option<Figures>> = kinds.iter().map(|_| None).collect();
-            for place in 0..kinds.len() {
-                let at = (place + round) % kinds.len();
-                let measured = start(kinds[at]).and_then(|running| case.on(&running, &[1]));
-                figures[at] = Some(measured.map_err(|error| format!("{}: {error}", kinds[at]))?);
-            }
-            rounds.push(figures.into_iter().flatten().collect::<Vec<_>>());
-        }
+        let rounds = take_turns(&kinds, case, asked.rounds.unwrap_or(ROUNDS))?;
         println!("\n### {}\n", case.name());
         head(&["server", "ns of CPU a line", "99 % of replies within"]);
         for (at, kind) in kinds.iter().enumerate() {
@@ -45,6 +35,22 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Measures each server once per round. Every round begins with another one, so that no server always
+/// runs after the same other.
+pub(crate) fn take_turns(kinds: &[&str], case: &Load, rounds: usize) -> Result<Vec<Vec<Figures>>, Failed> {
+    let mut measured = Vec::new();
+    for round in 0..rounds {
+        let mut figures: Vec<Option<Figures>> = kinds.iter().map(|_| None).collect();
+        for place in 0..kinds.len() {
+            let at = (place + round) % kinds.len();
+            let of_one = start(kinds[at]).and_then(|running| case.on(&running, &[1]));
+            figures[at] = Some(of_one.map_err(|error| format!("{}: {error}", kinds[at]))?);
+        }
+        measured.push(figures.into_iter().flatten().collect());
+    }
+    Ok(measured)
 }
 
 fn start(kind: &str) -> Result<Running, Failed> {

@@ -3,6 +3,7 @@
 //! | part | |
 //! |---|---|
 //! | `lines` | a served line beside the peers that build with cargo |
+//! | `framed` | the programs that users of `Framed` write |
 //! | `runtimes` | which Tokio runtime serves it, on one core and on two |
 //! | `drip` | a line that comes a byte at a time |
 //! | `flood` | a line that never ends |
@@ -19,6 +20,7 @@
 
 mod drip;
 mod flood;
+mod framed;
 mod idle;
 mod lines;
 mod process;
@@ -40,8 +42,9 @@ struct Asked<'a> {
 
 type Part = fn(&Asked<'_>) -> Result<(), Failed>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("lines", lines::measure),
+    ("framed", framed::measure),
     ("runtimes", runtimes::measure),
     ("drip", drip::measure),
     ("flood", flood::measure),

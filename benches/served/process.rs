@@ -91,8 +91,11 @@ impl Load {
             .args(["--connections", &self.connections.to_string(), "--window", &self.window.to_string()])
             .args(["--length", &self.length.to_string(), &running.address])
             .output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        // Exit codes of a wrong reply and of a badly framed one: a second attempt must not hide it.
+        assert!(!matches!(output.status.code(), Some(6 | 7)), "{complaint}");
         if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).into());
+            return Err(complaint.into());
         }
         let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
         let figure = |value: &serde_json::Value| value.as_f64().ok_or("too little to measure");

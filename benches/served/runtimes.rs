@@ -129,7 +129,7 @@ pub(crate) fn serve(name: &str) -> Result<(), Failed> {
                     threads[nth % count].send(stream.into_std()?)?;
                 }
             }
-            _ => _ = server.serve(listener, reply_into(upper), std::future::pending::<()>()).await,
+            _ => _ = server.serve(listener, reply_into(upper)).await,
         }
         Ok(())
     })
@@ -141,7 +141,7 @@ fn share(server: &Server, interval: u32) -> mpsc::UnboundedSender<std::net::TcpS
     let server = server.clone();
     thread::spawn(move || {
         let runtime = Builder::new_current_thread().enable_all().event_interval(interval).build()?;
-        runtime.block_on(server.serve(Handed(receiver), reply_into(upper), std::future::pending::<()>()));
+        runtime.block_on(server.serve(Handed(receiver), reply_into(upper)));
         io::Result::Ok(())
     });
     sender

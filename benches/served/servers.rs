@@ -1,12 +1,16 @@
 //! What is compared: servers that answer each line with its ASCII upper case, each a process of its own.
 
+use std::error::Error;
 use std::io;
 
-use futures::{SinkExt, StreamExt};
 use lineframe::{Connection, Reply, Server, reply_into};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::codec::{Framed, LinesCodec};
+
+use crate::framed;
+
+/// The end of a connection.
+pub(crate) type Served = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// By name. The first is what the others are measured by; `lineframe serve` is a program of its own.
 pub(crate) const KINDS: [&str; 6] = [
@@ -29,11 +33,11 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
         println!("listening {}", listener.local_addr()?);
         match kind {
             "Server, reply_into" => {
-                Server::new().serve(listener, reply_into(upper), std::future::pending::<()>()).await;
+                Server::new().serve(listener, reply_into(upper)).await;
                 Ok(())
             }
             "Server, next_line" => {
-                Server::new().serve(listener, next_line, std::future::pending::<()>()).await;
+                Server::new().serve(listener, next_line).await;
                 Ok(())
             }
             _ => loop {
@@ -42,7 +46,8 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
                 match kind {
                     "raw" | "raw, current-thread" => tokio::spawn(raw(stream)),
                     "read_until" => tokio::spawn(read_until(stream)),
-                    _ => tokio::spawn(framed(stream)),
+                    "Framed + LinesCodec" => tokio::spawn(framed::text_send(stream)),
+                    _ => tokio::spawn(framed::program(kind)?(stream)),
                 };
             },
         }
@@ -65,7 +70,7 @@ async fn next_line(mut conn: Connection) -> io::Result<()> {
 }
 
 /// No framing at all: as much as a read brings, in upper case.
-async fn raw(mut stream: TcpStream) -> io::Result<()> {
+async fn raw(mut stream: TcpStream) -> Served {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match stream.read(&mut buffer).await? {
@@ -78,7 +83,7 @@ async fn raw(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-async fn read_until(mut stream: TcpStream) -> io::Result<()> {
+async fn read_until(mut stream: TcpStream) -> Served {
     let (reader, writer) = stream.split();
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     let mut writer = BufWriter::with_capacity(64 * 1024, writer);
@@ -94,13 +99,4 @@ async fn read_until(mut stream: TcpStream) -> io::Result<()> {
             writer.flush().await?;
         }
     }
-}
-
-/// As it is usually written.
-async fn framed(stream: TcpStream) -> io::Result<()> {
-    let mut lines = Framed::new(stream, LinesCodec::new_with_max_length(64 * 1024));
-    while let Some(line) = lines.next().await {
-        lines.send(line.map_err(io::Error::other)?.to_ascii_uppercase()).await.map_err(io::Error::other)?;
-    }
-    Ok(())
 }

@@ -1,7 +1,5 @@
 //! A server and a client connected to it, in one process.
 
-use std::future::pending;
-
 use lineframe::Server;
 
 use crate::address::Address;
@@ -21,7 +19,7 @@ pub(crate) struct Arguments {}
 pub(crate) async fn run(Arguments {}: Arguments) -> Result<(), Failure> {
     let listener = Listener::bind(&lineframe::Bind::new(), &Address::Tcp("127.0.0.1:0".into())).await?;
     let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
-    tokio::spawn(Server::new().serve(listener, serve::upper, pending::<()>()));
+    tokio::spawn(Server::new().serve(listener, serve::upper));
     let greeting = format!("A server listens on {address}, and you are connected to it.");
     connect::talk(stream::connect(&address).await?, greeting, None, &connect::Options::forgetful()).await
 }

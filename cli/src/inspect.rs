@@ -89,7 +89,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let codec = arguments.framing.codec();
     let rules = Rules {
         delimiter: codec.delimiter().clone(),
-        max_length: codec.max_length(),
+        max_length: codec.max_length().unwrap_or(usize::MAX),
         max_text: arguments.max_text,
         check: arguments.check,
     };

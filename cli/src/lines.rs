@@ -70,7 +70,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 
     /// What is wrong with a line of `kind`, where it is not whole and well.
     pub(crate) fn fault(&self, kind: Kind) -> Option<String> {
-        let max_length = self.scanner.max_length();
+        let max_length = self.scanner.max_length().unwrap_or(usize::MAX);
         match kind {
             Kind::Line | Kind::Piece => None,
             Kind::TooLong => Some(format!("more than {max_length} bytes; --max-length sets the limit")),

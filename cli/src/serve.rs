@@ -136,7 +136,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             let (answer, address, present) = &*own;
             answer.to(connection, address, present.clone())
         };
-        serving.spawn(server.serve(listener, handler, stop.clone().cancelled_owned()));
+        serving.spawn(server.serve_with_shutdown(listener, handler, stop.clone().cancelled_owned()));
     }
     drop(present);
 

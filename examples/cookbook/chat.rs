@@ -171,6 +171,6 @@ async fn main() -> io::Result<()> {
     let server = Server::builder().codec(codec).build();
     let network = Network { said: broadcast::Sender::new(MAX_BEHIND), nicks: Arc::default() };
     let session = async move |conn| session(conn, network).await;
-    println!("{:?}", server.serve(listener, session, tokio::signal::ctrl_c()).await);
+    println!("{:?}", server.serve_with_shutdown(listener, session, tokio::signal::ctrl_c()).await);
     Ok(())
 }

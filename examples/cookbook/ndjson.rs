@@ -77,6 +77,6 @@ async fn main() -> io::Result<()> {
     // An answer has the sensor's name in it, and a little more: it may be longer than the line.
     let codec = LineCodec::builder().max_length(4096).max_encoded_length(8192).build();
     let server = Server::builder().codec(codec).refuse_http_and_tls(true).build();
-    println!("{:?}", server.serve(listener, session, tokio::signal::ctrl_c()).await);
+    println!("{:?}", server.serve_with_shutdown(listener, session, tokio::signal::ctrl_c()).await);
     Ok(())
 }

@@ -60,7 +60,7 @@ async fn counted(conn: &mut Connection, count: &[u8]) -> Result<Option<Vec<Bytes
         let Some(length) = line.strip_prefix(b"$").and_then(number) else { return Ok(None) };
         match conn.read_bytes(length).await {
             Ok(argument) => command.push(argument),
-            Err(Error::TooManyBytes(_)) => return Ok(None),
+            Err(Error::Block(_)) => return Ok(None),
             Err(gone) => return Err(gone),
         }
         // What ends the bytes arrives as an empty line. If it is not empty, the length was wrong.
@@ -137,6 +137,6 @@ async fn main() -> io::Result<()> {
     let server = Server::builder().codec(codec).refuse_http_and_tls(true).build();
     let values = Values::default();
     let session = async move |conn| session(conn, values).await;
-    println!("{:?}", server.serve(listener, session, tokio::signal::ctrl_c()).await);
+    println!("{:?}", server.serve_with_shutdown(listener, session, tokio::signal::ctrl_c()).await);
     Ok(())
 }

@@ -262,6 +262,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let began = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64;
     let site = Site { directory: Arc::new(directory.into()), next: Arc::new(began.into()), tls };
     let session = async move |conn| Session { conn, site, mail: Mail::default() }.run().await;
-    println!("{:?}", server.serve(listener, session, tokio::signal::ctrl_c()).await);
+    println!("{:?}", server.serve_with_shutdown(listener, session, tokio::signal::ctrl_c()).await);
     Ok(())
 }

@@ -25,7 +25,7 @@ async fn main() -> std::io::Result<()> {
         .codec(LineCodec::builder().max_length(80).build())
         .line_timeout(Duration::from_secs(1)) // 30 s unless set
         .build();
-    let done = server.serve(listener, upper, tokio::signal::ctrl_c()).await;
+    let done = server.serve_with_shutdown(listener, upper, tokio::signal::ctrl_c()).await;
     println!("clients: {}, lines: {}, cut off: {}", done.accepted, done.lines, done.line_timeouts);
     Ok(())
 }

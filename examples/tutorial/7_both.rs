@@ -12,8 +12,8 @@ async fn main() -> std::io::Result<()> {
     let server = Server::new();
     let upper = reply(|line| line.to_ascii_uppercase());
     let (_, done) = tokio::join!(
-        server.serve(tcp, upper.clone(), tokio::signal::ctrl_c()),
-        server.serve(unix, upper, tokio::signal::ctrl_c()),
+        server.serve_with_shutdown(tcp, upper.clone(), tokio::signal::ctrl_c()),
+        server.serve_with_shutdown(unix, upper, tokio::signal::ctrl_c()),
     );
     println!("clients: {}, lines: {}", done.accepted, done.lines);
     println!("./lesson.sock is still there: {}", std::fs::exists("./lesson.sock")?);

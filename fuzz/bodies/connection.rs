@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use lineframe::{Batch, Connection, Error, LineCodec};
+use lineframe::{Batch, BlockError, Connection, Error, LineCodec};
 use tokio::io::AsyncReadExt;
 
 use super::drive::Drive;
@@ -71,7 +71,7 @@ impl Machine {
         let script = Script::new(&[]);
         let script = if flags & 1 == 1 { script.dripping() } else { script };
         Some(Self {
-            conn: Connection::typed(script.clone(), codec.clone()),
+            conn: Connection::from_io(script.clone(), codec.clone()),
             script,
             oracle: Oracle::new(model, max_block_length),
             has_ended: false,
@@ -229,7 +229,7 @@ impl Machine {
                 self.check_lines(&batch);
                 if then & 2 == 2 {
                     self.oracle = before;
-                    self.conn.put_back(batch);
+                    self.conn.put_back(batch).unwrap();
                 }
             }
             Some(Ok(None)) => self.given(drive, Some(Ok(None))),
@@ -265,9 +265,9 @@ impl Machine {
                 self.oracle.at += count;
                 self.oracle.items += 1;
             }
-            Some(Err(Error::TooManyBytes(bad))) => {
-                assert_eq!((bad.asked, bad.max), (count, self.oracle.max_block_length));
-                assert!(bad.asked > bad.max);
+            Some(Err(Error::Block(BlockError::TooLong { asked, max, .. }))) => {
+                assert_eq!((asked, max), (count, self.oracle.max_block_length));
+                assert!(asked > max);
             }
             Some(Err(Error::Eof)) => {
                 self.is_at_end();

@@ -1,7 +1,7 @@
 //! Whatever can be done with a codec between two reads, in any order, against a step-by-step reader of the model's lines.
 
 use bytes::BytesMut;
-use lineframe::{BatchCodec, FragmentCodec, LineCodec};
+use lineframe::{BatchCodec, BlockError, FragmentCodec, LineCodec};
 
 use super::oracle::Oracle;
 use super::{Input, accounted, chunk, decode, item, longest_terminator, model};
@@ -102,14 +102,19 @@ impl Machine {
     }
 
     fn expect_bytes(&mut self, count: usize) {
-        let given = self.codec.expect_bytes(count).map_err(|bad| (bad.asked, bad.max));
         let oracle = &mut self.oracle;
-        let max = if oracle.block.is_some() { 0 } else { oracle.max_block_length };
-        if oracle.block.is_some() || count > max {
-            assert_eq!(given, Err((count, max)));
-        } else {
-            assert_eq!(given, Ok(()));
-            oracle.block = Some(count);
+        let is_pending = oracle.block.is_some();
+        match self.codec.expect_bytes(count) {
+            Ok(()) => {
+                assert!(!is_pending && count <= oracle.max_block_length);
+                oracle.block = Some(count);
+            }
+            Err(BlockError::Pending { asked, .. }) => assert!(is_pending && asked == count),
+            Err(BlockError::TooLong { asked, max, .. }) => {
+                assert!(!is_pending && asked > max);
+                assert_eq!((asked, max), (count, oracle.max_block_length));
+            }
+            Err(other) => panic!("{other}"),
         }
     }
 

@@ -1,224 +1,158 @@
+use core::slice;
+use std::fmt;
 use std::iter::FusedIterator;
-use std::{fmt, io};
-
-use bytes::{Buf, Bytes, BytesMut};
-use tokio_util::codec::{Decoder, Encoder};
-
-use super::found::{Found, FoundIter, Kind, Line};
-use super::item::Item;
-use super::walk::{Walk, Window};
-use super::{CodecCounters, LineCodec};
-use crate::error::{EncodeError, LineError};
-
-/// So many lines of a read, at most, make one batch. The lines behind them make the next one, without further input.
-const MAX_LINES: usize = 4096;
-
-/// All whole lines of a read as one item, for little more than the cost of finding them.
-///
-/// The lines are those of [`LineCodec`], in the same order, bad ones among them. There is no `expect_bytes` here, since
-/// a batch has run ahead over whatever follows the line.
-///
-/// ```
-/// use futures::{SinkExt, TryStreamExt};
-/// use lineframe::{BatchCodec, LineCodec};
-/// use tokio_util::codec::Framed;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> std::io::Result<()> {
-/// # let (mut peer, io) = tokio::io::duplex(4096);
-/// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"one\ntwo\n").await?;
-/// # tokio::io::AsyncWriteExt::shutdown(&mut peer).await?;
-/// let mut framed = Framed::new(io, BatchCodec::from(LineCodec::new()));
-/// while let Some(batch) = framed.try_next().await? {
-///     for line in batch {
-///         match line {
-///             Ok(line) => framed.feed(line).await?,
-///             Err(bad) => framed.feed(bad.reply().into()).await?,
-///         }
-///     }
-///     framed.flush().await?; // one write for all the lines of a read
-/// }
-/// # let mut echoed = String::new();
-/// # drop(framed);
-/// # tokio::io::AsyncReadExt::read_to_string(&mut peer, &mut echoed).await?;
-/// # assert_eq!(echoed, "one\ntwo\n");
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Default)]
-pub struct BatchCodec {
-    line: LineCodec,
-}
-
-impl BatchCodec {
-    /// [`Delimiter::Newline`](crate::Delimiter::Newline), lines of at most 64 KiB, a cut last line reported.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// What has become of the bytes read so far; every line of a batch counts from when the batch was handed over.
-    pub fn counters(&self) -> CodecCounters {
-        self.line.counters()
-    }
-}
-
-impl Walk {
-    /// All whole lines at the front of `buffer`, of which `first` is one. The item with which there have been more than
-    /// `most_bad` bad ones is the last.
-    pub(crate) fn batch_from(
-        &mut self,
-        first: Item,
-        buffer: &mut BytesMut,
-        eof: bool,
-        most_bad: u64,
-    ) -> Batch {
-        // As many as there are if they are as long as the first.
-        let others = ((buffer.len() - first.consumed) / first.consumed.max(16)).min(MAX_LINES);
-        let mut lines = Found::new(first, self.max_length(), others);
-        let mut end = first.consumed;
-        let (window, eof) = match buffer.get(..Found::END) {
-            None => (&buffer[..], eof),
-            Some(window) => (window, false),
-        };
-        let is_over = first.kind.is_bad() && self.bad_items() > most_bad;
-        if !is_over && end < window.len() {
-            let window = Window { bytes: &window[first.consumed..], eof, most_bad };
-            end += self.take_items(window, |start, stop, kind| {
-                lines.push(first.consumed + start, first.consumed + stop, kind);
-                lines.len() < MAX_LINES
-            });
-        }
-        Batch {
-            bytes: buffer.split_to(end).freeze(),
-            lines,
-            next: 0,
-            #[cfg(feature = "net")]
-            _lent: None,
-        }
-    }
-}
-
 #[cfg(feature = "net")]
-impl Walk {
-    /// Takes the lines of `batch` that were not taken as not read. They are what was read last, and their bytes are given
-    /// back to be read again.
-    pub(crate) fn put_back(&mut self, batch: Batch) -> Bytes {
-        let lines = batch.lines.iter(batch.next);
-        let starts = lines.clone().skip(1).map(|line| line.start).chain([batch.bytes.len()]);
-        for (line, next) in lines.zip(starts) {
-            self.untake(batch.lines.kind(line.kind), line.end - line.start, next - line.end);
-        }
-        let rest = batch.into_rest();
-        if !rest.is_empty() {
-            self.read_again(rest.len());
-        }
-        rest
-    }
-}
+use std::sync::Arc;
+use std::vec::Vec;
 
-/// Takes over the configuration and, in the middle of a stream, its place. A block that is outstanding is a line of its
-/// batch.
-impl From<LineCodec> for BatchCodec {
-    fn from(line: LineCodec) -> Self {
-        Self { line }
-    }
-}
+use bytes::{Buf, Bytes};
+#[cfg(feature = "text")]
+use simdutf8::{basic, compat};
 
-/// Goes on where the last batch ended.
-impl From<BatchCodec> for LineCodec {
-    fn from(batch: BatchCodec) -> Self {
-        batch.line
-    }
-}
+use super::item::Item;
+use crate::error::LineError;
+use crate::scan::Kind;
 
-impl Decoder for BatchCodec {
-    type Item = Batch;
-    /// Never given by this decoder.
-    type Error = io::Error;
-
-    fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
-        let first = self.line.next_item_read(src, false);
-        Ok(first.map(|first| self.line.walk.batch_from(first, src, false, u64::MAX)))
-    }
-
-    fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Batch>> {
-        let first = self.line.next_item_read(src, true);
-        Ok(first.map(|first| self.line.walk.batch_from(first, src, true, u64::MAX)))
-    }
-}
-
-impl Encoder<Bytes> for BatchCodec {
-    type Error = EncodeError;
-
-    fn encode(&mut self, line: Bytes, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        self.line.encode_line(&line, dst)
-    }
-}
-
-/// Whole lines, in order, bad ones among them: at least one, as [`BatchCodec`] hands it over.
+/// Whole lines in order, including bad ones: at least one. [`BatchCodec`](crate::BatchCodec) returns it.
 ///
-/// Owned: it can go to another task. As an iterator it gives its lines away as [`Bytes`]; [`iter`](Self::iter), or
-/// `for line in &batch`, lends them as slices, which is faster and leaves them there. All of them share the read buffer,
-/// which stays in memory as long as one of them does.
-#[must_use = "the lines in it have been read and come no second time"]
+/// It is owned, so it can go to another task. As an iterator it yields its lines as [`Bytes`];
+/// [`iter`](Self::iter), or `for line in &batch`, yields slices, which is faster. All lines share the read
+/// buffer, which stays in memory as long as one of them does.
+#[must_use = "the lines in it have been read, and are not returned again"]
 #[derive(Clone)]
 pub struct Batch {
     /// From the first line to the end of the last one, with everything between.
-    pub(super) bytes: Bytes,
-    /// All within `bytes`.
-    pub(super) lines: Found,
-    /// So many of `lines` were taken. Always at most their number.
-    pub(super) next: usize,
-    /// Shows the connection that it is from whether it is still there.
+    bytes: Bytes,
+    /// Where the lines are in `bytes`. Never empty.
+    places: Vec<Place>,
+    /// The number of bytes asked for, if the first line is a block.
+    expected: usize,
+    /// The number of lines taken. Always at most their number.
+    next: usize,
+    /// Shared with the connection that returned the batch.
     #[cfg(feature = "net")]
-    _lent: Option<std::sync::Arc<()>>,
+    token: Option<Arc<()>>,
+}
+
+/// Where a line lies in the bytes of its batch, which may have thousands of them: smaller than an [`Item`].
+#[derive(Clone)]
+struct Place {
+    kind: Kind,
+    start: usize,
+    /// At least `start`.
+    content_end: usize,
 }
 
 impl Batch {
-    /// The lines that were not taken yet, lent.
-    pub fn iter(&self) -> BatchIter<'_> {
-        BatchIter { batch: self, lines: self.lines.iter(self.next) }
+    /// Returns a batch of one line, with memory for `capacity` lines, and without the bytes.
+    pub(super) fn new(first: Item, capacity: usize) -> Self {
+        let mut batch = Self {
+            bytes: Bytes::new(),
+            places: Vec::with_capacity(capacity),
+            expected: first.expected,
+            next: 0,
+            #[cfg(feature = "net")]
+            token: None,
+        };
+        batch.push(first);
+        batch
     }
 
-    /// A line that [`iter`](Self::iter) lent, to keep: no copy, and the whole batch stays in memory for it.
-    /// `Bytes::copy_from_slice` copies it out.
+    /// Adds a line, and returns the number of lines.
+    #[inline]
+    pub(super) fn push(&mut self, Item { kind, start, content_end, .. }: Item) -> usize {
+        self.places.push(Place { kind, start, content_end });
+        self.places.len()
+    }
+
+    pub(super) fn with_bytes(self, bytes: Bytes) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// Iterates over the lines that were not taken yet, as slices.
+    pub fn iter(&self) -> BatchIter<'_> {
+        BatchIter { batch: self, places: self.places().iter() }
+    }
+
+    /// Iterates over the lines that were not taken yet, as text. A line that is not UTF-8 is a
+    /// [`LineError::NotUtf8`].
+    ///
+    /// All bytes of the batch are checked together, and line by line only if they are not UTF-8.
+    /// [`BatchCodec::counters`](crate::BatchCodec::counters) counts a line that is not UTF-8 as a good one,
+    /// because the codec returned it before text was asked for.
+    #[cfg(feature = "text")]
+    pub fn text(&self) -> impl Iterator<Item = Result<&str, LineError>> {
+        let all = basic::from_utf8(&self.bytes).ok();
+        self.places().iter().map(move |place| {
+            let bytes = self.line(place)?;
+            match all.and_then(|all| all.get(place.start..place.content_end)) {
+                Some(text) => Ok(text),
+                None => compat::from_utf8(bytes).map_err(|error| LineError::NotUtf8 {
+                    line: self.bytes.slice(place.start..place.content_end),
+                    valid_up_to: error.valid_up_to(),
+                }),
+            }
+        })
+    }
+
+    /// Returns a line of [`iter`](Self::iter) as `Bytes`, without a copy. It keeps the whole batch in memory;
+    /// `Bytes::copy_from_slice` does not.
     ///
     /// # Panics
     ///
-    /// Where `line` is not a slice of this batch, as [`Bytes::slice_ref`].
+    /// If `line` is not a slice of this batch, as [`Bytes::slice_ref`].
     pub fn slice_ref(&self, line: &[u8]) -> Bytes {
         self.bytes.slice_ref(line)
     }
 
-    /// The bytes of the lines that were not taken, as they were read, with their terminators.
+    /// Returns the bytes of the lines that were not taken, as they were read, with their terminators.
     pub fn into_rest(mut self) -> Bytes {
-        match self.lines.get(self.next) {
-            Some(line) => self.bytes.advance(line.start),
-            None => self.bytes.clear(),
-        }
+        let taken = self.places().first().map_or(self.bytes.len(), |place| place.start);
+        self.bytes.advance(taken);
         self.bytes
     }
 
-    /// As long as it, or a clone of it, is there, `lent` is shared.
+    /// Marks the batch and its clones as from the connection that owns `token`, which they then share.
     #[cfg(feature = "net")]
-    pub(crate) fn lent_by(self, lent: &std::sync::Arc<()>) -> Self {
-        Self { _lent: Some(std::sync::Arc::clone(lent)), ..self }
+    pub(crate) fn with_token(self, token: &Arc<()>) -> Self {
+        Self { token: Some(Arc::clone(token)), ..self }
+    }
+
+    /// Returns whether the batch is from the connection that owns `token`.
+    #[cfg(feature = "net")]
+    pub(crate) fn has_token(&self, token: &Arc<()>) -> bool {
+        self.token.as_ref().is_some_and(|own| Arc::ptr_eq(own, token))
+    }
+
+    /// Iterates over the lines that were not taken: the kind, and the bytes of content and in total.
+    #[cfg(feature = "net")]
+    pub(super) fn untaken(&self) -> impl Iterator<Item = (Kind, usize, usize)> {
+        let ends = self.places().iter().skip(1).map(|next| next.start).chain([self.bytes.len()]);
+        let lines = self.places().iter().zip(ends);
+        lines.map(|(line, end)| (line.kind, line.content_end - line.start, end - line.start))
+    }
+
+    /// Returns the lines that were not taken.
+    fn places(&self) -> &[Place] {
+        &self.places[self.next..]
     }
 
     #[inline(always)]
-    pub(super) fn item(&self, line: Line) -> Result<&[u8], LineError> {
-        let error = if matches!(line.kind, Kind::Line) { None } else { self.error(line) };
-        error.map_or(Ok(&self.bytes[line.start..line.end]), Err)
+    fn line(&self, place: &Place) -> Result<&[u8], LineError> {
+        if place.kind.is_bad() {
+            self.bad_line(place)?;
+        }
+        Ok(&self.bytes[place.start..place.content_end])
     }
 
     #[cold]
-    fn error(&self, line: Line) -> Option<LineError> {
-        self.owned_item(line).err()
+    fn bad_line(&self, place: &Place) -> Result<Bytes, LineError> {
+        self.owned_line(place)
     }
 
     #[inline]
-    fn owned_item(&self, line: Line) -> Result<Bytes, LineError> {
-        self.lines.kind(line.kind).with(self.bytes.slice(line.start..line.end))
+    fn owned_line(&self, place: &Place) -> Result<Bytes, LineError> {
+        LineError::check(place.kind, self.bytes.slice(place.start..place.content_end), self.expected)
     }
 }
 
@@ -227,13 +161,13 @@ impl Iterator for Batch {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let line = self.lines.get(self.next)?;
+        let place = self.places.get(self.next)?;
         self.next += 1;
-        Some(self.owned_item(line))
+        Some(self.owned_line(place))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.lines.len() - self.next;
+        let left = self.places.len() - self.next;
         (left, Some(left))
     }
 }
@@ -256,11 +190,11 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// The lines of a [`Batch`], lent: [`Batch::iter`].
+/// The lines of a [`Batch`] as slices: [`Batch::iter`].
 #[derive(Clone)]
 pub struct BatchIter<'a> {
     batch: &'a Batch,
-    lines: FoundIter<'a>,
+    places: slice::Iter<'a, Place>,
 }
 
 impl fmt::Debug for BatchIter<'_> {
@@ -274,11 +208,11 @@ impl<'a> Iterator for BatchIter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        self.lines.next().map(|line| self.batch.item(line))
+        self.places.next().map(|place| self.batch.line(place))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.lines.size_hint()
+        self.places.size_hint()
     }
 }
 

@@ -3,36 +3,63 @@ use std::sync::Arc;
 use bytes::{BufMut, BytesMut};
 
 use crate::error::EncodeError;
-use crate::scan::Delimiter;
+use crate::scan::{Delimiter, LastByte};
 
-/// No error line is longer.
-#[cfg(feature = "server")]
-const LONGEST_ERROR: usize = 256;
-
-/// The writing side of a codec: small, for who only writes.
+/// Appends lines to a buffer: the writing side of a codec, as a value of its own.
+///
+/// Clones are cheap, and share the configuration. Each codec returns one:
+/// [`LineCodec::encoder`](crate::LineCodec::encoder).
+///
+/// With it, a program answers inside `Framed` from slices. `Framed` cannot lend its codec and its write
+/// buffer at the same time, so a copy of the encoder writes into the buffer. Together with
+/// [`BatchCodec`](crate::BatchCodec) this is the fastest way to answer lines: `feed` needs an owned `Bytes`
+/// for each reply, and copies it into the same buffer.
+///
+/// ```
+/// use futures::{SinkExt, TryStreamExt};
+/// use lineframe::BatchCodec;
+/// use tokio_util::codec::Framed;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let (mut peer, io) = tokio::io::duplex(4096);
+/// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"one\ntwo\n").await?;
+/// # tokio::io::AsyncWriteExt::shutdown(&mut peer).await?;
+/// let mut framed = Framed::new(io, BatchCodec::new());
+/// let encoder = framed.codec().encoder();
+/// let mut reply = Vec::new();
+/// while let Some(batch) = framed.try_next().await? {
+///     for line in &batch {
+///         reply.clear();
+///         match line {
+///             Ok(line) => reply.extend(line.iter().map(u8::to_ascii_uppercase)),
+///             Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()),
+///         }
+///         encoder.encode_line(&reply, framed.write_buffer_mut())?;
+///     }
+///     framed.flush().await?; // one write for all replies to a read
+/// }
+/// # let mut replies = String::new();
+/// # drop(framed);
+/// # tokio::io::AsyncReadExt::read_to_string(&mut peer, &mut replies).await?;
+/// # assert_eq!(replies, "ONE\nTWO\n");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
-pub(crate) struct LineEncoder(Arc<Rules>);
+pub struct LineEncoder(Arc<Config>);
 
-/// What it is told once. Clones share it, until one is told otherwise.
+/// Shared by clones of an encoder until one of them changes it.
 #[derive(Clone, Debug)]
-struct Rules {
+struct Config {
     delimiter: Delimiter,
     write_crlf: bool,
+    /// `usize::MAX`: no limit.
     max_length: usize,
-    /// Whether that is its own, and not that of the lines read.
-    is_apart: bool,
-    /// What is written behind a line, where that is one byte, which ends every line that is read and nothing else.
-    last_byte: Option<u8>,
-}
-
-impl Rules {
-    #[inline]
-    fn terminator(&self) -> &[u8] {
-        match &self.delimiter {
-            Delimiter::Newline if self.write_crlf => b"\r\n",
-            delimiter => delimiter.written(),
-        }
-    }
+    /// Whether `max_length` follows that of the decoder.
+    follows_decoder: bool,
+    /// The terminator, if it is one byte and a line ends wherever that byte stands.
+    last_byte: Option<LastByte>,
 }
 
 impl LineEncoder {
@@ -42,34 +69,41 @@ impl LineEncoder {
         max_length: usize,
         max_encoded_length: Option<usize>,
     ) -> Self {
-        let mut rules = Rules {
+        let mut config = Config {
             delimiter,
             write_crlf,
             max_length: max_encoded_length.unwrap_or(max_length),
-            is_apart: max_encoded_length.is_some(),
+            follows_decoder: max_encoded_length.is_none(),
             last_byte: None,
         };
-        rules.last_byte = rules.delimiter.last_byte().filter(|byte| rules.terminator() == [*byte]);
-        Self(Arc::new(rules))
+        config.last_byte = config.delimiter.last_byte().filter(|last| config.terminator() == [last.byte]);
+        Self(Arc::new(config))
     }
 
+    /// Appends `line` and its terminator to `dst`.
+    ///
+    /// A decoder of the same configuration reads every accepted line back as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`EncodeError::TooLong`] if the line is over the limit, otherwise [`EncodeError::ContainsTerminator`]
+    /// if it would not be read back as one line. `dst` is then unchanged.
     #[inline]
-    pub(crate) fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let Rules { delimiter, max_length, last_byte, .. } = &*self.0;
+    pub fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
+        let Config { max_length, last_byte, .. } = &*self.0;
         if line.len() > *max_length {
             return Err(EncodeError::TooLong { length: line.len(), max_length: *max_length });
         }
-        // Of most lines nothing more is to be asked: so much is compiled into who calls it.
-        if let Some(byte) = *last_byte
-            && !delimiter.is_in(line)
-            && !delimiter.ends_in_cr(line)
-        {
-            dst.reserve(line.len() + 1);
-            dst.extend_from_slice(line);
-            dst.put_u8(byte);
-            return Ok(());
+        match *last_byte {
+            // Inlined, because this is all that most lines need.
+            Some(last_byte) if last_byte.conflict(line).is_none() => {
+                dst.reserve(line.len() + 1);
+                dst.extend_from_slice(line);
+                dst.put_u8(last_byte.byte);
+                Ok(())
+            }
+            _ => self.encode_any_line(line, dst),
         }
-        self.encode_any_line(line, dst)
     }
 
     #[inline(never)]
@@ -80,13 +114,20 @@ impl LineEncoder {
         self.end_line(start, dst)
     }
 
-    /// What `dst` holds from `start` on becomes a line, or is taken off.
+    /// Makes a line of what `dst` holds from `start` on, or truncates it.
     #[inline]
     pub(crate) fn end_line(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let end = dst.len();
-        self.refuse_too_long(start, dst)?;
-        self.terminate(dst);
-        // Judged as it will be read.
+        let (length, max_length) = (end - start, self.0.max_length);
+        if length > max_length {
+            dst.truncate(start);
+            return Err(EncodeError::TooLong { length, max_length });
+        }
+        match *self.terminator() {
+            // Faster than a call.
+            [byte] => dst.put_u8(byte),
+            ref bytes => dst.extend_from_slice(bytes),
+        }
         match self.0.delimiter.conflict(&dst[start..end], &dst[start..]) {
             None => Ok(()),
             Some(at) => {
@@ -96,87 +137,31 @@ impl LineEncoder {
         }
     }
 
-    /// The same, but that it is not searched for a terminator: many lines are, [together](Self::holds_terminator), where they
-    /// [can be](Self::searches_together). Until then its own is [another one](Self::turn_terminator).
-    #[cfg(feature = "server")]
+    /// Returns what is written after a line.
     #[inline]
-    pub(crate) fn end_line_unsearched(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let Rules { delimiter, max_length, last_byte, .. } = &*self.0;
-        let line = &dst[start..];
-        match *last_byte {
-            Some(byte) if line.len() <= *max_length && !delimiter.ends_in_cr(line) => {
-                dst.put_u8(!byte);
-                Ok(())
-            }
-            // Which says why not.
-            _ => self.end_line(start, dst),
-        }
-    }
-
-    /// What ended in a terminator does no longer, and the other way round.
-    #[cfg(feature = "server")]
-    #[inline]
-    pub(crate) fn turn_terminator(line: &mut [u8]) {
-        if let Some(last) = line.last_mut() {
-            *last = !*last;
-        }
-    }
-
-    /// Whether lines can be searched together, and any error be said in one.
-    #[cfg(feature = "server")]
-    pub(crate) fn searches_together(&self) -> bool {
-        let is_free = |byte: u8| byte != b' ' && !byte.is_ascii_graphic();
-        self.0.last_byte.is_some_and(is_free) && self.0.max_length >= LONGEST_ERROR
-    }
-
-    /// Whether a line ends anywhere in `bytes`, where [lines can be searched together](Self::searches_together).
-    #[cfg(feature = "server")]
-    pub(crate) fn holds_terminator(&self, bytes: &[u8]) -> bool {
-        self.0.delimiter.is_in(bytes)
-    }
-
-    #[inline]
-    fn refuse_too_long(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        let (length, max_length) = (dst.len() - start, self.0.max_length);
-        if length > max_length {
-            dst.truncate(start);
-            return Err(EncodeError::TooLong { length, max_length });
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn terminate(&self, dst: &mut BytesMut) {
-        match *self.terminator() {
-            // Without a call.
-            [byte] => dst.put_u8(byte),
-            ref bytes => dst.extend_from_slice(bytes),
-        }
-    }
-
-    /// What is written behind a line, where that is one byte, which ends every line that is read and nothing else.
-    #[cfg(feature = "server")]
-    pub(crate) fn last_byte(&self) -> Option<u8> {
-        self.0.last_byte
-    }
-
-    /// The limit of a line's content, in bytes.
-    #[cfg(feature = "server")]
-    #[inline]
-    pub(crate) fn max_length(&self) -> usize {
-        self.0.max_length
-    }
-
-    /// What is written behind a line.
-    #[inline]
-    pub(crate) fn terminator(&self) -> &[u8] {
+    pub fn terminator(&self) -> &[u8] {
         self.0.terminator()
     }
 
-    /// The limit of the lines read, where it has none of its own.
-    pub(crate) fn set_max_length(&mut self, content_bytes: usize) {
-        if !self.0.is_apart {
-            Arc::make_mut(&mut self.0).max_length = content_bytes;
+    /// Returns the limit for a line's content, in bytes. `None`: no limit.
+    pub fn max_length(&self) -> Option<usize> {
+        Some(self.0.max_length).filter(|max_length| *max_length < usize::MAX)
+    }
+
+    /// Adopts the limit of the decoder, unless this encoder has its own.
+    pub(crate) fn set_max_length(&mut self, max_length: usize) {
+        if self.0.follows_decoder {
+            Arc::make_mut(&mut self.0).max_length = max_length;
+        }
+    }
+}
+
+impl Config {
+    #[inline]
+    fn terminator(&self) -> &[u8] {
+        match &self.delimiter {
+            Delimiter::Newline if self.write_crlf => b"\r\n",
+            delimiter => delimiter.written(),
         }
     }
 }

@@ -1,111 +1,75 @@
-#[cfg(feature = "server")]
+#[cfg(feature = "net")]
 use alloc::string::String;
 
 use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error::LineError;
+use crate::scan::Kind;
 
-/// An item and where it lies at the front of the bytes shown.
+/// An item, and where it lies in the bytes that the decoder was shown.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
-    pub(super) kind: ItemKind,
-    pub(super) content: usize,
-    /// Content, terminator and, in `TooLong`, what was skipped so far.
-    pub(super) consumed: usize,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ItemKind {
-    Line,
-    /// Counted bytes, all of them.
-    Block,
-    TooLong {
-        max_length: usize,
-    },
-    Unterminated,
-    BareTerminator,
-    Incomplete {
-        expected: usize,
-    },
-    Piece {
-        is_last: bool,
-    },
+    pub(super) kind: Kind,
+    pub(super) start: usize,
+    /// At least `start`.
+    pub(super) content_end: usize,
+    /// Where the next item begins. At least `content_end`.
+    pub(super) end: usize,
+    /// The number of bytes asked for, of a block.
+    pub(super) expected: usize,
 }
 
 impl Item {
-    /// Takes the item off the front of `buffer`, without a copy.
-    #[inline(always)]
-    pub(crate) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
-        match self.kind {
-            ItemKind::Line => Ok(self.cut_bytes(buffer)),
-            bad => bad.with(self.cut_bytes(buffer)),
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
-        if self.content == 0 {
-            // An empty slice would keep the whole buffer alive.
-            buffer.advance(self.consumed);
-            return Bytes::new();
-        }
-        let mut bytes = buffer.split_to(self.consumed);
-        bytes.truncate(self.content);
-        bytes.freeze()
-    }
-}
-
-impl ItemKind {
     #[inline]
-    pub(crate) fn is_bad(self) -> bool {
-        !matches!(self, Self::Line | Self::Block | Self::Piece { .. })
+    pub(crate) fn is_bad(&self) -> bool {
+        self.kind.is_bad()
     }
 
-    /// What a peer is told of a bad item with this content.
-    #[cfg(feature = "server")]
+    #[cfg(feature = "net")]
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns the content. `bytes` are those that the decoder was shown.
+    #[cfg(feature = "net")]
+    #[inline]
+    pub(crate) fn content<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.start..self.content_end]
+    }
+
+    /// Returns where the item ends: after its terminator and, in `TooLong`, what was skipped so far.
+    #[cfg(feature = "net")]
+    #[inline]
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Returns what to answer a bad item with.
+    #[cfg(feature = "net")]
     #[cold]
-    pub(crate) fn reply(self, content: &[u8]) -> String {
-        let bad = self.with(Bytes::copy_from_slice(content)).err();
+    pub(crate) fn error_reply(&self, bytes: &[u8]) -> String {
+        let content = Bytes::copy_from_slice(self.content(bytes));
+        let bad = LineError::check(self.kind, content, self.expected).err();
         bad.map(|bad| bad.reply()).unwrap_or_default()
     }
 
-    /// The item with its content in it.
-    #[inline]
-    pub(super) fn with(self, bytes: Bytes) -> Result<Bytes, LineError> {
-        Err(match self {
-            Self::Line | Self::Block | Self::Piece { .. } => return Ok(bytes),
-            Self::TooLong { max_length } => LineError::TooLong { prefix: bytes, max_length },
-            Self::Unterminated => LineError::Unterminated { line: bytes },
-            Self::BareTerminator => LineError::BareTerminator { line: bytes },
-            Self::Incomplete { expected } => LineError::Incomplete { bytes, expected },
-        })
-    }
-}
-
-/// What is told of each item, where its content begins and ends, until it gives false.
-pub(crate) trait Items {
-    /// A good line with its terminator. Apart from the others, since what is told there is only one that all of its work may be part of.
-    fn line(&mut self, start: usize, end: usize) -> bool;
-    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool;
-
-    /// How many bytes of good lines, at most, may be told [together](Self::lines).
+    /// Takes the item off the front of `buffer`, without a copy. It has to be the first one.
     #[inline(always)]
-    fn most_together(&self) -> usize {
-        0
+    pub(crate) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
+        LineError::check(self.kind, self.cut_bytes(buffer), self.expected)
     }
 
-    /// So many good lines, one behind the other from `start` to `end`, each with a terminator of one byte.
-    fn lines(&mut self, _start: usize, _end: usize, _count: usize) {}
-}
-
-impl<F: FnMut(usize, usize, ItemKind) -> bool> Items for F {
+    /// [`cut`](Self::cut) without a look at its kind.
     #[inline(always)]
-    fn line(&mut self, start: usize, end: usize) -> bool {
-        self(start, end, ItemKind::Line)
-    }
-
-    #[inline(always)]
-    fn item(&mut self, start: usize, end: usize, kind: ItemKind) -> bool {
-        self(start, end, kind)
+    pub(crate) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
+        debug_assert_eq!(self.start, 0);
+        if self.content_end == 0 {
+            // An empty slice would keep the whole buffer alive.
+            buffer.advance(self.end);
+            return Bytes::new();
+        }
+        let mut bytes = buffer.split_to(self.end);
+        bytes.truncate(self.content_end);
+        bytes.freeze()
     }
 }

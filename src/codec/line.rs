@@ -1,21 +1,75 @@
+use core::marker::PhantomData;
 use std::io;
 
 use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
+use super::counters::CodecCounters;
+use super::decoder::{LineDecoder, MAX_BLOCK_LENGTH};
 use super::encoder::LineEncoder;
 use super::item::Item;
-use super::room::Room;
-use super::walk::Walk;
-use super::{CodecCounters, LineCodecBuilder};
-use crate::error::{EncodeError, LineError, TooManyBytes};
-use crate::scan::Delimiter;
+use super::read_size::ReadSize;
+use crate::error::{BlockError, EncodeError, LineError};
+use crate::scan::{Delimiter, Scanner, Unterminated};
 
-/// Lines out of a byte stream as `Bytes`, and back.
+/// Implements what the codecs over a `line: LineCodec` have in common. Their `next` decodes an item.
+macro_rules! implement_codec {
+    ($codec:ident, $item:ty, $of:literal) => {
+        impl $codec {
+            /// Returns a codec for [`Delimiter::Newline`](crate::Delimiter::Newline) and
+            #[doc = $of]
+            /// of at most 64 KiB.
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            /// Returns a builder, which sets the delimiter, limits and more.
+            pub fn builder() -> LineCodecBuilder<Self> {
+                LineCodecBuilder::new()
+            }
+
+            /// Returns what became of the bytes read so far: those of all items returned.
+            pub fn counters(&self) -> CodecCounters {
+                self.line.counters()
+            }
+        }
+
+        impl core::fmt::Debug for $codec {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.debug_struct(stringify!($codec)).field("line", &self.line).finish_non_exhaustive()
+            }
+        }
+
+        /// Continues after the last item.
+        impl From<$codec> for LineCodec {
+            fn from(codec: $codec) -> Self {
+                codec.line
+            }
+        }
+
+        impl Decoder for $codec {
+            type Item = $item;
+            /// The decoder never returns it.
+            type Error = io::Error;
+
+            #[inline]
+            fn decode(&mut self, src: &mut BytesMut) -> io::Result<Option<$item>> {
+                Ok(self.next(src, false))
+            }
+
+            fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<$item>> {
+                Ok(self.next(src, true))
+            }
+        }
+    };
+}
+pub(super) use implement_codec;
+
+/// Decodes a byte stream into lines as `Bytes`, and encodes lines.
 ///
-/// An item is `Result<Bytes, LineError>`: a line that is too long, cut, or badly terminated is an item too, and the next
-/// line comes behind it. The decoder itself never fails, so what [`Framed`](tokio_util::codec::Framed) gives as an error
-/// is the stream's own.
+/// An item is `Result<Bytes, LineError>`: a line that is too long, cut, or badly terminated is an item too,
+/// and the next line follows it. The decoder itself never fails, so an error of
+/// [`Framed`](tokio_util::codec::Framed) is the stream's own.
 ///
 /// ```
 /// use futures::{SinkExt, TryStreamExt};
@@ -41,91 +95,71 @@ use crate::scan::Delimiter;
 /// # }
 /// ```
 ///
-/// `while let Some(Ok(line)) = ..` compiles and ends at the first bad line: match the inner result, or let it end the
-/// stream with `??`.
+/// `while let Some(Ok(line)) = ..` compiles, but ends at the first bad line: match the inner result, or let
+/// it end the stream with `??`.
 ///
-/// Lines are cut from the read buffer without a copy or an allocation. One that is kept keeps that buffer (8 to 64 KiB)
-/// in memory; `Bytes::copy_from_slice(&line)` lets go of it.
+/// Lines are cut from the read buffer without a copy or an allocation. A line that you keep also keeps that
+/// buffer (8 to 64 KiB) in memory; `Bytes::copy_from_slice(&line)` releases it.
 ///
-/// # Where other line readers answer differently
+/// # Where other line readers differ
 ///
 #[doc = include_str!("../../docs/decisions.md")]
 #[derive(Clone, Debug)]
 pub struct LineCodec {
-    pub(super) walk: Walk,
-    pub(super) room: Room,
+    pub(super) decoder: LineDecoder,
+    pub(super) read_size: ReadSize,
     pub(super) encoder: LineEncoder,
 }
 
-/// Both sides of it for a connection, which reads by itself, and back.
-#[cfg(feature = "net")]
 impl LineCodec {
-    pub(crate) fn into_sides(self) -> (Walk, LineEncoder) {
-        (self.walk, self.encoder)
-    }
-
-    pub(crate) fn from_sides(walk: Walk, encoder: LineEncoder) -> Self {
-        Self { walk, room: Room::new(), encoder }
-    }
-}
-
-impl LineCodec {
-    /// [`Delimiter::Newline`], lines of at most 64 KiB, a cut last line reported.
+    /// Returns a codec for [`Delimiter::Newline`] and lines of at most 64 KiB. It reports a cut last line.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Another delimiter, another limit, and the rest.
+    /// Returns a builder, which sets the delimiter, limits and more.
     pub fn builder() -> LineCodecBuilder {
         LineCodecBuilder::new()
     }
 
-    pub(super) fn from_builder(builder: LineCodecBuilder) -> Self {
-        let LineCodecBuilder {
-            delimiter,
-            max_length,
-            max_encoded_length,
-            write_crlf,
-            max_block_length,
-            unterminated,
-        } = builder;
-        Self {
-            encoder: LineEncoder::new(delimiter.clone(), write_crlf, max_length, max_encoded_length),
-            walk: Walk::new(delimiter, max_length, unterminated, max_block_length),
-            room: Room::new(),
-        }
+    /// Returns the writing side as a value of its own: [`LineEncoder`].
+    pub fn encoder(&self) -> LineEncoder {
+        self.encoder.clone()
     }
 
     /// Appends `line` and its terminator to `dst`: what the [`Encoder`] does, from a slice.
     ///
-    /// What is accepted is read back as it is by a decoder of the same configuration.
+    /// A decoder of the same configuration reads every accepted line back as it was.
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] where the line is over the limit, else [`EncodeError::ContainsTerminator`] where it
-    /// would not be read back as this one line. `dst` is then as it was.
+    /// [`EncodeError::TooLong`] if the line is over the limit, otherwise [`EncodeError::ContainsTerminator`]
+    /// if it would not be read back as one line. `dst` is then unchanged.
     #[inline]
     pub fn encode_line(&mut self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
         self.encoder.encode_line(line, dst)
     }
 
-    /// The next item is exactly the `count` bytes behind the last item's line, whatever is in them; behind a `TooLong`
-    /// line those after its terminator. Bytes that are already buffered are part of them, nothing beyond is consumed. A
-    /// `count` of 0 is an empty item at once. Then come lines again: what memcached, NATS and RESP put behind a block
-    /// arrives as an empty line; check that it is one.
+    /// Makes the next item the `count` bytes after the last item's line, whatever they hold.
     ///
-    /// Between items only: with [`Framed`](tokio_util::codec::Framed), through `codec_mut()`, before it is polled again.
-    /// Where the stream ends before the last of them, the item is [`LineError::Incomplete`].
+    /// After a `TooLong` line they are those after its terminator. Bytes that are already buffered are part
+    /// of them, and nothing beyond them is consumed. A `count` of 0 is an empty item, which is available
+    /// immediately. Then lines follow again. Memcached, NATS and RESP write a line end after a block, which
+    /// arrives as an empty line: check that it is empty.
+    ///
+    /// Call this between items only: with [`Framed`](tokio_util::codec::Framed), through `codec_mut()`,
+    /// before it is polled again. If the stream ends before the last of the bytes, the item is
+    /// [`LineError::Incomplete`].
+    ///
+    /// To write a block, append it to `framed.write_buffer_mut()`: the encoder would refuse line ends in it.
+    /// The next `feed` or `flush` sends it.
     ///
     /// # Errors
     ///
-    /// [`TooManyBytes`] where `count` is over
-    /// [`max_block_length`](LineCodecBuilder::max_block_length), or a block is still outstanding. Nothing has changed then,
-    /// and no memory was reserved: nothing ever is for what a peer merely announces. To go on behind a block that is too
-    /// large, [`skip_bytes`](Self::skip_bytes).
-    ///
-    /// A block that is to be written goes past the encoder, which would refuse the line ends in it, into
-    /// `framed.write_buffer_mut()`; the next `feed` or `flush` sees to the rest.
+    /// [`BlockError::TooLong`] if `count` is over [`max_block_length`](LineCodecBuilder::max_block_length),
+    /// [`BlockError::Pending`] if another block has not arrived yet. Nothing has changed then. No memory is
+    /// reserved for bytes that a peer only announces. To continue after a block that is too large, call
+    /// [`skip_bytes`](Self::skip_bytes).
     ///
     /// ```
     /// use bytes::Bytes;
@@ -138,7 +172,7 @@ impl LineCodec {
     /// # let (mut peer, io) = tokio::io::duplex(4096);
     /// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"set key 4\r\na\r\nb\r\nget key\r\n").await?;
     /// let mut framed = Framed::new(io, LineCodec::new());
-    /// /// For where an item has to come, and a good one.
+    /// /// Returns the next item, which has to be a good one.
     /// async fn next<T: tokio::io::AsyncRead + Unpin>(lines: &mut Framed<T, LineCodec>) -> std::io::Result<Bytes> {
     ///     Ok(lines.try_next().await?.ok_or(std::io::ErrorKind::UnexpectedEof)??)
     /// }
@@ -146,7 +180,7 @@ impl LineCodec {
     /// framed.codec_mut().expect_bytes(4)?;
     /// let value = next(&mut framed).await?;
     /// assert_eq!(value, "a\r\nb");
-    /// assert_eq!(next(&mut framed).await?, ""); // what ends the block
+    /// assert_eq!(next(&mut framed).await?, ""); // the line end after the block
     /// assert_eq!(next(&mut framed).await?, "get key");
     /// framed.feed(format!("value {}", value.len()).into()).await?;
     /// framed.write_buffer_mut().extend_from_slice(&value);
@@ -158,56 +192,72 @@ impl LineCodec {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn expect_bytes(&mut self, count: usize) -> Result<(), TooManyBytes> {
-        self.walk.expect_bytes(count)
+    pub fn expect_bytes(&mut self, count: usize) -> Result<(), BlockError> {
+        self.decoder.expect_bytes(count)
     }
 
-    /// The next `count` bytes are dropped as they come, in constant memory, and then there are lines again. Called again
-    /// before they have come, it adds up; called while a block is outstanding, they are those behind the block. A stream
-    /// that ends before they have all come ends without an item for them.
+    /// Drops the next `count` bytes as they arrive, in constant memory. Then lines follow again.
     ///
-    /// Between items only, as [`expect_bytes`](Self::expect_bytes), which it may precede.
+    /// A second call before they have arrived adds to `count`. A call while a block is pending drops the
+    /// bytes after the block. If the stream ends before all have arrived, there is no item for them.
+    ///
+    /// Call this between items only, as [`expect_bytes`](Self::expect_bytes), which it may precede.
     pub fn skip_bytes(&mut self, count: u64) {
-        self.walk.skip_bytes(count);
+        self.decoder.skip_bytes(count);
     }
 
-    /// A new limit for lines, in bytes of content: small before a login, larger after. It applies to the line under way
-    /// too, and to lines written unless
-    /// [`max_encoded_length`](LineCodecBuilder::max_encoded_length) was set.
-    pub fn set_max_length(&mut self, content_bytes: usize) {
-        self.walk.set_max_length(content_bytes);
-        self.encoder.set_max_length(content_bytes);
+    /// Sets the limit for lines, in bytes of content: small before a login, larger after. `None`: no limit,
+    /// with the risk that [`LineCodecBuilder::max_length`] warns of.
+    ///
+    /// It applies to the line under way too, and to lines written unless
+    /// [`max_encoded_length`](LineCodecBuilder::max_encoded_length) was set. A [`LineEncoder`] that was
+    /// taken before keeps its limit.
+    pub fn set_max_length(&mut self, content_bytes: impl Into<Option<usize>>) {
+        let max_length = content_bytes.into().unwrap_or(usize::MAX);
+        self.decoder.set_max_length(max_length);
+        self.encoder.set_max_length(max_length);
     }
 
-    /// The limit for lines, in bytes of content.
-    pub fn max_length(&self) -> usize {
-        self.walk.max_length()
+    /// Returns the limit for lines, in bytes of content. `None`: no limit.
+    pub fn max_length(&self) -> Option<usize> {
+        self.decoder.scanner().max_length()
     }
 
-    /// What ends a line.
+    /// Returns the delimiter.
     pub fn delimiter(&self) -> &Delimiter {
-        self.walk.scanner().delimiter()
+        self.decoder.scanner().delimiter()
     }
 
-    /// What has become of the bytes read so far.
+    /// Returns what became of the bytes read so far.
     pub fn counters(&self) -> CodecCounters {
-        self.walk.counters()
+        self.decoder.counters()
     }
 
-    /// Forgets the stream and what was counted and keeps the configuration: for a stream that is given up in its middle.
-    /// At a stream's end `decode_eof` leaves nothing behind that would need it.
+    /// Forgets the stream and sets all counters to 0, but keeps the configuration. For a stream that is
+    /// given up in its middle: at its end, `decode_eof` leaves nothing to reset.
     pub fn reset(&mut self) {
-        self.walk.reset();
-        self.room = Room::new();
+        self.decoder.reset();
+        self.read_size = ReadSize::new();
     }
 
-    /// The next item at the front of `buffer`, with room made for the next read where one is needed.
-    #[inline]
+    /// Takes it apart for a connection, which reads without `Framed`.
+    #[cfg(feature = "net")]
+    pub(crate) fn into_sides(self) -> (LineDecoder, LineEncoder) {
+        (self.decoder, self.encoder)
+    }
+
+    #[cfg(feature = "net")]
+    pub(crate) fn from_sides(decoder: LineDecoder, encoder: LineEncoder) -> Self {
+        Self { decoder, read_size: ReadSize::new(), encoder }
+    }
+
+    /// Returns the next item at the front of `buffer`, or reserves space for the next read.
+    #[inline(always)]
     pub(super) fn next_item_read(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
-        self.room.look(buffer);
-        let item = self.walk.next_item(buffer, eof);
+        self.read_size.adapt(buffer);
+        let item = self.decoder.next_item(buffer, eof);
         if item.is_none() && !eof {
-            self.room.make(buffer);
+            self.read_size.reserve(buffer);
         }
         item
     }
@@ -221,7 +271,7 @@ impl Default for LineCodec {
 
 impl Decoder for LineCodec {
     type Item = Result<Bytes, LineError>;
-    /// Never given by this decoder.
+    /// The decoder never returns it.
     type Error = io::Error;
 
     #[inline]
@@ -232,18 +282,116 @@ impl Decoder for LineCodec {
         }
     }
 
-    /// What is left at the end of the stream, an item at a time, then `None`, however often it is asked. The codec is then
-    /// at the start of another stream.
+    /// Returns what is left at the end of the stream, one item per call, then `None`, however often it is
+    /// called. The codec is then at the start of another stream.
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
         Ok(self.next_item_read(src, true).map(|item| item.cut(src)))
     }
 }
 
-/// One `Encoder` and not a generic one, so that `framed.flush()` and `framed.close()` need no type annotation.
+/// There is one `Encoder` and not a generic one, so that `framed.flush()` and `framed.close()` need no type
+/// annotation.
+///
+/// # Errors
+///
+/// Kind `InvalidInput`, with an [`EncodeError`] in it, if the line is refused. Nothing of it is written
+/// then, and the sink continues.
 impl Encoder<Bytes> for LineCodec {
-    type Error = EncodeError;
+    type Error = io::Error;
 
-    fn encode(&mut self, line: Bytes, dst: &mut BytesMut) -> Result<(), EncodeError> {
-        self.encode_line(&line, dst)
+    fn encode(&mut self, line: Bytes, dst: &mut BytesMut) -> io::Result<()> {
+        Ok(self.encode_line(&line, dst)?)
+    }
+}
+
+/// Configures a codec: [`LineCodec::builder`], and `builder` of each other codec.
+///
+/// ```
+/// use lineframe::{Delimiter, LineCodec};
+///
+/// let smtp = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(998).build();
+/// assert_eq!(smtp.max_length(), Some(998));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct LineCodecBuilder<C = LineCodec> {
+    delimiter: Delimiter,
+    /// `usize::MAX`: no limit.
+    max_length: usize,
+    /// `None`: that of the lines read.
+    max_encoded_length: Option<usize>,
+    write_crlf: bool,
+    max_block_length: usize,
+    unterminated: Unterminated,
+    codec: PhantomData<C>,
+}
+
+impl<C: From<LineCodec>> LineCodecBuilder<C> {
+    pub(super) fn new() -> Self {
+        Self {
+            delimiter: Delimiter::Newline,
+            max_length: 64 * 1024,
+            max_encoded_length: None,
+            write_crlf: false,
+            max_block_length: MAX_BLOCK_LENGTH,
+            unterminated: Unterminated::Report,
+            codec: PhantomData,
+        }
+    }
+
+    /// Sets what ends a line. Default: [`Delimiter::Newline`].
+    pub fn delimiter(self, delimiter: Delimiter) -> Self {
+        Self { delimiter, ..self }
+    }
+
+    /// Sets the limit for a line's content, in bytes, without its terminator. Default: 65,536.
+    ///
+    /// A line of exactly that length passes; a longer one is a
+    /// [`LineError::TooLong`](crate::LineError::TooLong). 0 lets only empty lines pass.
+    ///
+    /// This bounds the memory of a connection. A decoder holds at most that many bytes of a line and one
+    /// read (up to 64 KiB, of a `Connection` 128 KiB), in a buffer of at most twice that size.
+    ///
+    /// **Warning:** with `None` there is no limit. A peer that sends no terminator then fills the memory of
+    /// the process. Use it for trusted input only, such as your own files. For lines longer than memory there
+    /// is [`FragmentCodec`](crate::FragmentCodec).
+    pub fn max_length(self, content_bytes: impl Into<Option<usize>>) -> Self {
+        Self { max_length: content_bytes.into().unwrap_or(usize::MAX), ..self }
+    }
+
+    /// Sets the limit for the content of a line written, in bytes. `None`: no limit. Default: `max_length`.
+    ///
+    /// For replies that may be longer than requests, such as error lines (up to 200 bytes,
+    /// [`LineError::reply`](crate::LineError::reply)) under a small limit. A line over it is an
+    /// [`EncodeError::TooLong`]. The other end refuses lines over its own `max_length`.
+    pub fn max_encoded_length(self, content_bytes: impl Into<Option<usize>>) -> Self {
+        Self { max_encoded_length: Some(content_bytes.into().unwrap_or(usize::MAX)), ..self }
+    }
+
+    /// Sets whether to write `\r\n` with [`Delimiter::Newline`], which reads both: IRC, POP3, RESP.
+    /// Default: `\n`. The other delimiters always write what they read.
+    pub fn write_crlf(self, yes: bool) -> Self {
+        Self { write_crlf: yes, ..self }
+    }
+
+    /// Sets the largest block that [`LineCodec::expect_bytes`] accepts, in bytes. `None`: no limit. Default:
+    /// 1 MiB. A block is held in memory until it is complete.
+    pub fn max_block_length(self, bytes: impl Into<Option<usize>>) -> Self {
+        Self { max_block_length: bytes.into().unwrap_or(usize::MAX), ..self }
+    }
+
+    /// Sets what becomes of bytes after the last terminator at the end of the stream. Default:
+    /// [`Unterminated::Report`].
+    pub fn unterminated(self, unterminated: Unterminated) -> Self {
+        Self { unterminated, ..self }
+    }
+
+    /// Returns the codec, at the start of a stream.
+    pub fn build(self) -> C {
+        let Self { delimiter, max_length, max_encoded_length, write_crlf, .. } = self;
+        let encoder = LineEncoder::new(delimiter.clone(), write_crlf, max_length, max_encoded_length);
+        let scanner = Scanner::new(delimiter, max_length, self.unterminated);
+        let decoder = LineDecoder::new(scanner, self.max_block_length);
+        C::from(LineCodec { decoder, read_size: ReadSize::new(), encoder })
     }
 }

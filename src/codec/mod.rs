@@ -1,32 +1,24 @@
-//! The codecs for tokio-util: thin, over one scanner ([`crate::scan`]) and one walk over what it finds.
+//! The codecs for tokio-util: thin, over one decoder and one scanner ([`crate::scan`]).
 
 mod batch;
-mod builder;
+mod batch_codec;
 mod counters;
+mod decoder;
 mod encoder;
-mod found;
 mod fragment;
 mod item;
 mod line;
-mod room;
+mod read_size;
 #[cfg(feature = "text")]
 mod text;
-mod walk;
 
-pub use batch::{Batch, BatchCodec, BatchIter};
-pub use builder::LineCodecBuilder;
+pub use batch::{Batch, BatchIter};
+pub use batch_codec::BatchCodec;
 pub use counters::CodecCounters;
 #[cfg(feature = "net")]
-pub(crate) use encoder::LineEncoder;
+pub(crate) use decoder::{Items, LineDecoder};
+pub use encoder::LineEncoder;
 pub use fragment::{Fragment, FragmentCodec};
-#[cfg(feature = "net")]
-pub(crate) use item::ItemKind;
-#[cfg(feature = "server")]
-pub(crate) use item::Items;
-pub use line::LineCodec;
+pub use line::{LineCodec, LineCodecBuilder};
 #[cfg(feature = "text")]
 pub use text::TextCodec;
-#[cfg(feature = "net")]
-pub(crate) use walk::Walk;
-#[cfg(feature = "net")]
-pub(crate) use walk::Window;

@@ -5,16 +5,16 @@ use core::fmt;
 use memchr::{memchr, memchr2, memchr3, memmem};
 
 #[cfg(feature = "codec")]
-use super::positions::holds;
+use super::search::contains;
 
 /// What ends a line.
 ///
-/// Everything else is content: U+2028, U+0085, vertical tab, form feed, NUL, a byte-order mark, and a lone CR too (but
-/// where [`CrLf`](Self::CrLf) reports it).
+/// Everything else is content: U+2028, U+0085, vertical tab, form feed, NUL, a byte-order mark, and a
+/// lone CR (which [`CrLf`](Self::CrLf) reports).
 ///
 /// | delimiter | ends a line | written |
 /// |---|---|---|
-/// | `Newline` | `\n`; at most one `\r` before it is removed: `a\r\r\n` is `a\r` | `\n`, or `\r\n` where the codec is told so |
+/// | `Newline` | `\n`; at most one `\r` before it is removed: `a\r\r\n` is `a\r` | `\n`, or `\r\n` with `write_crlf` |
 /// | `Lf` | `\n`; `\r` is content | `\n` |
 /// | `CrLf` | `\r\n` and nothing else; a line with a lone `\r` or `\n` in it is reported, never repaired | `\r\n` |
 /// | `Byte` | that byte | that byte |
@@ -23,14 +23,15 @@ use super::positions::holds;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delimiter {
-    /// `\n`, with at most one `\r` before it removed. The default, and what a person with `telnet` or `nc` sends.
+    /// `\n`, with at most one `\r` before it removed. The default, and what a person with `telnet` or
+    /// `nc` sends.
     #[default]
     Newline,
     /// `\n` alone. A `\r` before it is content.
     Lf,
-    /// `\r\n` alone, as SMTP (RFC 5321, section 2.3.8) and HTTP (RFC 9112, section 2.2) define a line. A lone CR or LF
-    /// does not end the line, and the line in which it stands is a bad one: readers that disagreed about just this are
-    /// what SMTP smuggling (CVE-2023-51764 and its kin) lived on.
+    /// `\r\n` alone, as SMTP (RFC 5321, section 2.3.8) and HTTP (RFC 9112, section 2.2) define a line.
+    /// A lone CR or LF does not end the line, and makes it a bad line: SMTP smuggling (CVE-2023-51764)
+    /// needs two readers that disagree about it.
     CrLf,
     /// One byte, such as NUL.
     Byte(u8),
@@ -41,11 +42,11 @@ pub enum Delimiter {
 }
 
 impl Delimiter {
-    /// Each byte of `set` ends a line. The first is the one that is written.
+    /// Returns a delimiter of which each byte of `set` ends a line. The encoder writes the first one.
     ///
     /// # Errors
     ///
-    /// [`InvalidDelimiter::Empty`] where the set is empty.
+    /// [`InvalidDelimiter::Empty`] if the set is empty.
     pub fn any_of(set: &[u8]) -> Result<Self, InvalidDelimiter> {
         if set.is_empty() {
             return Err(InvalidDelimiter::Empty);
@@ -60,11 +61,13 @@ impl Delimiter {
         Ok(Self::AnyOf(ByteSet(Arc::new(Set { bytes, table }))))
     }
 
-    /// The first occurrence of `bytes`, counted from the line's start, ends the line.
+    /// Returns a delimiter that is a sequence of bytes. Its first occurrence after the line's start ends
+    /// the line.
     ///
     /// # Errors
     ///
-    /// [`InvalidDelimiter::Empty`] where there are none, [`InvalidDelimiter::TooLong`] where there are more than 64.
+    /// [`InvalidDelimiter::Empty`] if `bytes` is empty, [`InvalidDelimiter::TooLong`] if it has more than
+    /// 64 bytes.
     pub fn sequence(bytes: &[u8]) -> Result<Self, InvalidDelimiter> {
         match bytes.len() {
             0 => Err(InvalidDelimiter::Empty),
@@ -75,7 +78,8 @@ impl Delimiter {
         }
     }
 
-    /// How many bytes the longest terminator has: 2 in `Newline` and `CrLf`, the length of a `Sequence`, otherwise 1.
+    /// Returns the length of the longest terminator in bytes: 2 for `Newline` and `CrLf`, the length of a
+    /// `Sequence`, otherwise 1.
     pub fn max_terminator_length(&self) -> usize {
         match self {
             Self::Newline | Self::CrLf => 2,
@@ -84,7 +88,7 @@ impl Delimiter {
         }
     }
 
-    /// What is written behind a line.
+    /// Returns the bytes that are written after a line.
     #[inline]
     pub fn written(&self) -> &[u8] {
         match self {
@@ -96,51 +100,62 @@ impl Delimiter {
         }
     }
 
-    /// The first terminator in `bytes`, which start at a line's start; the first `from` of them are known to hold none
-    /// that is whole. This is the one place that knows what a terminator is, for every state of the scanner and for the
-    /// encoders.
+    /// Finds the first terminator in `bytes`, which begin at a line's start. The first `from` bytes are
+    /// known to hold no complete terminator.
+    ///
+    /// This and [`LastByte`] are the only places that know what a terminator is.
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8], from: usize) -> Search {
-        let search = self.search(bytes, from);
-        #[cfg(test)]
-        looks::record(from..search.found.map_or(bytes.len(), |(at, terminator)| at + terminator.length()));
-        search
+        match self {
+            Self::Newline => LastByte::NEWLINE.find(bytes, from),
+            Self::Lf => LastByte::of(b'\n').find(bytes, from),
+            Self::Byte(byte) => LastByte::of(*byte).find(bytes, from),
+            Self::CrLf => find_crlf(bytes, from),
+            Self::AnyOf(set) => Search::new(set.find(&bytes[from..]).map(|at| (from + at, 1)), bytes.len()),
+            Self::Sequence(needle) => {
+                let length = needle.as_bytes().len();
+                // The last bytes may be the beginning of the sequence.
+                let settled = from.max((bytes.len() + 1).saturating_sub(length));
+                Search::new(needle.0.find(&bytes[from..]).map(|at| (from + at, length)), settled)
+            }
+        }
     }
 
-    /// The byte that ends every terminator and nothing else, where there is one.
+    /// Returns the single byte that decides where lines end, if this delimiter has one. Faster than
+    /// [`find`](Self::find).
     #[cfg(feature = "codec")]
     #[inline]
-    pub(crate) fn last_byte(&self) -> Option<u8> {
+    pub(crate) fn last_byte(&self) -> Option<LastByte> {
         match self {
-            Self::Newline | Self::Lf => Some(b'\n'),
-            Self::Byte(byte) => Some(*byte),
+            Self::Newline => Some(LastByte::NEWLINE),
+            Self::Lf => Some(LastByte::of(b'\n')),
+            Self::Byte(byte) => Some(LastByte::of(*byte)),
             Self::CrLf | Self::AnyOf(_) | Self::Sequence(_) => None,
         }
     }
 
-    /// Whether that byte is anywhere in `bytes`. Not known where there is none such.
-    #[cfg(feature = "codec")]
-    #[inline]
-    pub(crate) fn is_in(&self, bytes: &[u8]) -> bool {
-        self.last_byte().is_none_or(|byte| holds(byte, bytes))
+    /// Names the terminator that consists of `bytes`.
+    pub(super) fn terminator(&self, bytes: &[u8]) -> Terminator {
+        match self {
+            Self::Newline | Self::Lf | Self::CrLf if bytes.len() == 2 => Terminator::CrLf,
+            Self::Newline | Self::Lf | Self::CrLf => Terminator::Lf,
+            Self::Byte(_) | Self::AnyOf(_) => Terminator::Byte(bytes[0]),
+            Self::Sequence(_) => Terminator::Sequence { length: bytes.len() },
+        }
     }
 
-    /// Where the terminator begins whose [last byte](Self::last_byte) stands behind `line`.
-    #[inline]
-    pub(super) fn content_end(&self, line: &[u8]) -> usize {
-        line.len() - usize::from(matches!(self, Self::Newline) && line.ends_with(b"\r"))
+    /// Returns whether the stream ends in a CR that waited for its LF, in `CrLf`.
+    pub(super) fn ends_bare(&self, bytes: &[u8]) -> bool {
+        matches!(self, Self::CrLf) && bytes.ends_with(b"\r")
     }
 
-    /// Where `line` would be read differently from what it is: `written` is the line and its terminator.
+    /// Returns the offset in `line` at which it would be read differently. `written` is the line with
+    /// its terminator.
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn conflict(&self, line: &[u8], written: &[u8]) -> Option<usize> {
-        if let Some(byte) = self.last_byte() {
-            // What is behind the line cannot change what is found in it.
-            return match holds(byte, line).then(|| memchr(byte, line)).flatten() {
-                Some(at) => Some(self.content_end(&line[..at])),
-                None => self.ends_in_cr(line).then(|| line.len() - 1),
-            };
+        if let Some(last_byte) = self.last_byte() {
+            return last_byte.conflict(line);
         }
         let read = self.find(written, 0);
         match read.found {
@@ -150,115 +165,131 @@ impl Delimiter {
         }
     }
 
-    /// `Newline` takes a CR at the end of a line for part of its terminator, or, in `\r\r\n`, leaves it to be taken so by
-    /// the next reader.
+    /// [`LastByte::ends_in_cr`].
     #[cfg(feature = "codec")]
-    #[inline]
     pub(crate) fn ends_in_cr(&self, line: &[u8]) -> bool {
-        matches!(self, Self::Newline) && line.ends_with(b"\r")
+        self.last_byte().is_some_and(|last_byte| last_byte.ends_in_cr(line))
     }
 
-    #[inline]
-    fn search(&self, bytes: &[u8], from: usize) -> Search {
-        let rest = &bytes[from..];
-        match self {
-            Self::Newline | Self::Lf => self.search_byte(b'\n', bytes, from),
-            Self::Byte(byte) => self.search_byte(*byte, bytes, from),
-            Self::CrLf => find_crlf(bytes, from),
-            Self::AnyOf(set) => match set.find(rest) {
-                Some(at) => Search::found(from + at, Terminator::Byte(rest[at])),
-                None => Search::nothing(bytes.len(), bytes.len()),
-            },
-            Self::Sequence(needle) => match needle.0.find(rest) {
-                Some(at) => {
-                    Search::found(from + at, Terminator::Sequence { length: needle.as_bytes().len() })
-                }
-                // The last bytes may be the beginning of the sequence.
-                None => {
-                    let searched = from.max((bytes.len() + 1).saturating_sub(needle.as_bytes().len()));
-                    Search::nothing(searched, searched)
-                }
-            },
+    /// Finds the first terminator in `before` and `bytes` joined, of which `before` holds no complete one.
+    #[cfg(feature = "codec")]
+    pub(crate) fn find_across(&self, before: &[u8], bytes: &[u8]) -> Option<usize> {
+        if !before.is_empty() {
+            let border = [before, &bytes[..bytes.len().min(self.max_terminator_length())]].concat();
+            if let Some((at, _)) = self.find(&border, 0).found {
+                return Some(at);
+            }
         }
+        self.find(bytes, 0).found.map(|(at, _)| before.len() + at)
     }
 }
 
-impl Delimiter {
-    #[inline]
-    fn search_byte(&self, byte: u8, bytes: &[u8], from: usize) -> Search {
-        let Some(at) = memchr(byte, &bytes[from..]) else {
-            return Search::nothing(bytes.len(), self.content_end(bytes));
-        };
-        let content = self.content_end(&bytes[..from + at]);
-        let terminator = match self {
-            Self::Byte(byte) => Terminator::Byte(*byte),
-            _ if content < from + at => Terminator::CrLf,
-            _ => Terminator::Lf,
-        };
-        Search::found(content, terminator)
-    }
-}
-
-/// Only `\r\n` ends a line; a lone `\r` or `\n` on the way to it is remembered. Each byte is searched once, and the one
-/// behind a `\r` looked at once more.
+/// Finds `\r\n`, and notes a lone `\r` or `\n` before it. Searches each byte once, and looks at the
+/// byte after a `\r` once more.
 fn find_crlf(bytes: &[u8], from: usize) -> Search {
     let mut bare = false;
     let mut at = from;
     while let Some(found) = memchr2(b'\r', b'\n', &bytes[at..]) {
         at += found;
         match (bytes[at], bytes.get(at + 1)) {
-            (b'\r', Some(b'\n')) => return Search { bare, ..Search::found(at, Terminator::CrLf) },
-            (b'\r', None) => return Search { bare, ..Search::nothing(at, at) },
+            (b'\r', Some(b'\n')) => return Search { bare, ..Search::new(Some((at, 2)), at) },
+            (b'\r', None) => return Search { bare, ..Search::new(None, at) },
             _ => bare = true,
         }
         at += 1;
     }
-    Search { bare, ..Search::nothing(bytes.len(), bytes.len()) }
+    Search { bare, ..Search::new(None, bytes.len()) }
 }
 
-/// What [`Delimiter::find`] saw.
+/// A byte that ends every terminator of its delimiter, and wherever it stands a line ends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastByte {
+    pub(crate) byte: u8,
+    /// Whether a CR before it is part of the terminator.
+    removes_cr: bool,
+}
+
+impl LastByte {
+    const NEWLINE: Self = Self { byte: b'\n', removes_cr: true };
+
+    fn of(byte: u8) -> Self {
+        Self { byte, removes_cr: false }
+    }
+
+    /// Returns where the content ends of the line in `bytes` that begins at `start` and ends in this byte
+    /// at `at`.
+    #[inline]
+    pub(super) fn content_end(self, bytes: &[u8], start: usize, at: usize) -> usize {
+        match bytes.get(at.wrapping_sub(1)) {
+            Some(b'\r') if self.removes_cr && at > start => at - 1,
+            _ => at,
+        }
+    }
+
+    /// Returns whether a CR at the end of `line` would be read as part of the terminator that is written
+    /// after it, or removed by the next reader.
+    #[cfg(feature = "codec")]
+    #[inline]
+    fn ends_in_cr(self, line: &[u8]) -> bool {
+        self.content_end(line, 0, line.len()) < line.len()
+    }
+
+    #[inline]
+    fn find(self, bytes: &[u8], from: usize) -> Search {
+        let end = memchr(self.byte, &bytes[from..]).map(|gap| from + gap);
+        let content_end = self.content_end(bytes, 0, end.unwrap_or(bytes.len()));
+        let found = end.map(|end| (content_end, end + 1 - content_end));
+        Search::new(found, content_end)
+    }
+
+    /// [`Delimiter::conflict`].
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(crate) fn conflict(self, line: &[u8]) -> Option<usize> {
+        match contains(self.byte, line).then(|| memchr(self.byte, line)).flatten() {
+            Some(at) => Some(self.content_end(line, 0, at)),
+            None => self.ends_in_cr(line).then(|| line.len() - 1),
+        }
+    }
+}
+
+/// What [`Delimiter::find`] found.
 #[derive(Debug)]
 pub(crate) struct Search {
-    /// The terminator and where it begins, which is the length of the line's content.
-    pub(crate) found: Option<(usize, Terminator)>,
-    /// Where none was found: so many bytes need not be searched again.
-    pub(crate) searched: usize,
-    /// Where none was found: so many bytes are part of no terminator, whatever follows. At most `searched`.
+    /// Where the terminator begins, which is the length of the line's content, and its length.
+    pub(crate) found: Option<(usize, usize)>,
+    /// If nothing was found: these bytes are content, whatever follows, and need not be searched again.
     pub(crate) settled: usize,
-    /// `CrLf`: a lone CR or LF among the bytes searched.
+    /// `CrLf`: a lone CR or LF is among the bytes searched.
     pub(crate) bare: bool,
 }
 
 impl Search {
-    fn found(at: usize, terminator: Terminator) -> Self {
-        Self { found: Some((at, terminator)), searched: at, settled: at, bare: false }
-    }
-
-    fn nothing(searched: usize, settled: usize) -> Self {
-        Self { found: None, searched, settled, bare: false }
+    fn new(found: Option<(usize, usize)>, settled: usize) -> Self {
+        Self { found, settled, bare: false }
     }
 }
 
-/// What ended a line on the wire.
+/// The terminator that ended a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Terminator {
-    /// `\n`, under `Newline` and `Lf`.
+    /// `\n`, in `Newline` and `Lf`.
     Lf,
-    /// `\r\n`, under `Newline` and `CrLf`.
+    /// `\r\n`, in `Newline` and `CrLf`.
     CrLf,
-    /// That byte, under `Byte` and `AnyOf`.
+    /// That byte, in `Byte` and `AnyOf`.
     Byte(u8),
     /// The sequence of the delimiter.
     #[non_exhaustive]
     Sequence {
-        /// How many bytes it has.
+        /// Its length in bytes.
         length: usize,
     },
 }
 
 impl Terminator {
-    /// How many bytes it takes on the wire.
+    /// Returns its length in bytes.
     pub fn length(self) -> usize {
         match self {
             Self::Lf | Self::Byte(_) => 1,
@@ -268,10 +299,11 @@ impl Terminator {
     }
 }
 
-/// The bytes of [`Delimiter::AnyOf`], never empty. Made by [`Delimiter::any_of`].
-#[derive(Clone)]
+/// The bytes of [`Delimiter::AnyOf`], never empty. [`Delimiter::any_of`] makes it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct ByteSet(Arc<Set>);
 
+#[derive(PartialEq, Eq)]
 struct Set {
     /// Never empty, each byte once, in the order given.
     bytes: Vec<u8>,
@@ -280,7 +312,7 @@ struct Set {
 }
 
 impl ByteSet {
-    /// The bytes, each once, in the order given.
+    /// Returns the bytes, each once, in the order given.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0.bytes
     }
@@ -301,22 +333,14 @@ impl fmt::Debug for ByteSet {
     }
 }
 
-impl PartialEq for ByteSet {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for ByteSet {}
-
-/// The bytes of [`Delimiter::Sequence`]: 1 to 64. Made by [`Delimiter::sequence`].
+/// The bytes of [`Delimiter::Sequence`]: 1 to 64. [`Delimiter::sequence`] makes it.
 #[derive(Clone)]
 pub struct Needle(Arc<memmem::Finder<'static>>);
 
 impl Needle {
     const MAX_LENGTH: usize = 64;
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.needle()
     }
@@ -340,12 +364,12 @@ impl Eq for Needle {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidDelimiter {
-    /// No bytes at all.
+    /// No bytes.
     Empty,
     /// A sequence of more than 64 bytes.
     #[non_exhaustive]
     TooLong {
-        /// How many bytes there were.
+        /// The number of bytes.
         length: usize,
     },
 }
@@ -362,24 +386,3 @@ impl fmt::Display for InvalidDelimiter {
 }
 
 impl core::error::Error for InvalidDelimiter {}
-
-/// Which bytes were searched, for the tests that count how often.
-#[cfg(test)]
-pub(super) mod looks {
-    extern crate std;
-    use alloc::vec::Vec;
-    use core::cell::RefCell;
-    use core::ops::Range;
-
-    std::thread_local! {
-        static SEARCHED: RefCell<Vec<Range<usize>>> = const { RefCell::new(Vec::new()) };
-    }
-
-    pub(in crate::scan) fn record(range: Range<usize>) {
-        SEARCHED.with_borrow_mut(|searched| searched.push(range));
-    }
-
-    pub(in crate::scan) fn take() -> Vec<Range<usize>> {
-        SEARCHED.take()
-    }
-}

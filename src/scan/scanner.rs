@@ -2,26 +2,16 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 #[cfg(feature = "codec")]
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::memchr;
 
-#[cfg(test)]
-use super::delimiter::looks;
 use super::delimiter::{Delimiter, Search, Terminator};
 #[cfg(feature = "codec")]
-use super::positions::Positions;
+use super::{delimiter::LastByte, search::Positions};
 
-/// Lines that are told together stand in so many bytes, which a core's first cache holds while they are looked at again.
-#[cfg(feature = "codec")]
-const TOGETHER: usize = 16 * 1024;
-
-/// And begin with one that is shorter than this: longer ones are found one by one for no more.
-#[cfg(feature = "codec")]
-const SHORT: usize = 320;
-
-/// Finds the lines in bytes that someone else holds, resumed where it stopped, and limited.
+/// Finds lines in a caller-owned buffer; resumable and length-limited.
 ///
-/// It is shown, at each call, all bytes from the one after the last verdict's `consumed` on: those it has seen already
-/// and those that have come since. While it answers `None`, bring more.
+/// Each call shows all bytes after the last verdict's `consumed`: those already scanned and those that
+/// have arrived since. While the answer is `None`, bring more.
 ///
 /// ```
 /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
@@ -36,22 +26,26 @@ const SHORT: usize = 320;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scanner {
-    rules: Arc<Rules>,
+    config: Arc<Config>,
     state: State,
-    /// So many bytes were shown in vain. More: the search goes on. Fewer: it is another buffer, and starts anew.
-    shown: usize,
-    /// So many of the last of them need a second look: fewer than the longest terminator has.
-    unsearched: u8,
-    /// So many of the last of them may be part of a terminator, depending on what follows. At least `unsearched`.
+    /// Bytes already scanned without a verdict. If the next call shows more, the search continues; if it
+    /// shows fewer, it is another buffer, and the search starts again.
+    scanned: usize,
+    /// How many of the last scanned bytes may be part of a terminator, and are searched again. Less than
+    /// the longest terminator.
     unsettled: u8,
-    /// Where in the stream the next byte shown stands.
+    /// The stream offset of the next byte.
     offset: u64,
+    /// What each search looked at.
+    #[cfg(test)]
+    pub(super) searches: alloc::vec::Vec<Range<usize>>,
 }
 
-/// What it is told once. Clones share it, until one is told otherwise.
+/// Shared by clones of a scanner until one of them changes it.
 #[derive(Clone, Debug)]
-struct Rules {
+struct Config {
     delimiter: Delimiter,
+    /// `usize::MAX`: no limit.
     max_length: usize,
     unterminated: Unterminated,
 }
@@ -68,201 +62,136 @@ struct Rules {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// At a line's start or within it; `bare`: a lone CR or LF was among the bytes searched (`CrLf` only).
+    /// At a line's start or within it; `bare`: a lone CR or LF is among the bytes searched (`CrLf` only).
     Line { bare: bool },
-    /// Behind the reported part of a line that is over the limit.
+    /// After the reported part of a line over the limit.
     Skipping,
 }
 
-/// What becomes of bytes that stand behind the last terminator when the stream ends.
+/// What becomes of bytes after the last terminator when the stream ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unterminated {
-    /// They are reported as cut, not as a line. The default: a command whose terminator never came must not run.
+    /// They are reported as cut, not as a line. The default: a command whose terminator never came must
+    /// not run.
     #[default]
     Report,
-    /// They are a line like any other, as in files and pipes whose last line end was left off.
+    /// They are a line like any other, as in files and pipes without a final line end.
     Deliver,
 }
 
-/// What the bytes shown begin with.
+/// What the bytes shown to a [`Scanner`] begin with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// What it is.
     pub kind: Kind,
-    /// The content among the bytes shown: without terminator, in `TooLong` the first `max_length` bytes. Starts at 0.
+    /// The content among the bytes shown: without terminator, in `TooLong` the first `max_length` bytes.
+    /// Starts at 0.
     pub content: Range<usize>,
-    /// What ended it, where that has been seen.
+    /// The terminator, if it has arrived.
     pub terminator: Option<Terminator>,
-    /// Take so many bytes off the front before the next call: content, terminator, and in `TooLong` what was skipped
-    /// so far. At least 1.
+    /// The number of bytes to remove from the front before the next call: content, terminator, and in
+    /// `TooLong` what was skipped so far. At least 1.
     pub consumed: usize,
-    /// Where in the stream the content begins: the number of bytes before it.
+    /// The stream offset of the content: the number of bytes before it.
     pub offset: u64,
 }
 
-/// What a [`Verdict`] is about.
+/// What a [`Verdict`], or an item of a codec, is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// A whole line within the limit.
     Line,
-    /// A line whose content is over the limit. Given once for a line, with its terminator or, before that has come, as
-    /// soon as `max_length` and the terminator's length are exceeded by one byte; then its rest comes as
-    /// [`Piece`](Self::Piece)s.
-    TooLong,
-    /// A line with a lone CR or LF in it, under [`Delimiter::CrLf`].
-    BareTerminator,
-    /// What stood behind the last terminator when the stream ended, under [`Unterminated::Report`].
-    Unterminated,
     /// Part of a line that is not held whole: the rest of a `TooLong` line, to be skipped, or whatever
-    /// [`Scanner::scan_piece`] gives. The last one of a line is the one with a terminator.
+    /// [`Scanner::scan_piece`] returns. The last one of a line is the one with a terminator.
     Piece,
+    /// A counted block. Only codecs return it: `LineCodec::expect_bytes`.
+    Block,
+    /// A line whose content is over the limit. Reported once per line: with its terminator or, if that has
+    /// not arrived, as soon as `max_length` and the terminator's length are exceeded by one byte. Its rest
+    /// follows as [`Piece`](Self::Piece)s.
+    TooLong,
+    /// A line with a lone CR or LF in it, in [`Delimiter::CrLf`].
+    BareTerminator,
+    /// The bytes after the last terminator at the end of the stream, under [`Unterminated::Report`].
+    Unterminated,
+    /// A counted block cut by the end of the stream. Only codecs return it.
+    Incomplete,
+}
+
+#[cfg(feature = "codec")]
+impl Kind {
+    #[inline]
+    pub(crate) fn is_bad(self) -> bool {
+        !matches!(self, Self::Line | Self::Piece | Self::Block)
+    }
 }
 
 impl Scanner {
-    /// A scanner at the start of a stream. `max_length` counts content, never the terminator; `usize::MAX` is no limit,
-    /// and then the caller's memory is the limit.
-    pub fn new(delimiter: Delimiter, max_length: usize, unterminated: Unterminated) -> Self {
+    /// Returns a scanner at the start of a stream.
+    ///
+    /// `max_length` counts content, never the terminator. `None`: no limit, except the caller's memory.
+    pub fn new(
+        delimiter: Delimiter,
+        max_length: impl Into<Option<usize>>,
+        unterminated: Unterminated,
+    ) -> Self {
+        let max_length = max_length.into().unwrap_or(usize::MAX);
         Self {
-            rules: Arc::new(Rules { delimiter, max_length, unterminated }),
+            config: Arc::new(Config { delimiter, max_length, unterminated }),
             state: State::Line { bare: false },
-            shown: 0,
-            unsearched: 0,
+            scanned: 0,
             unsettled: 0,
             offset: 0,
+            #[cfg(test)]
+            searches: alloc::vec::Vec::new(),
         }
     }
 
-    /// Judges the line that `bytes` begin with. `None`: more bytes are needed.
+    /// Judges the line at the front of `bytes`. Returns `None` if more bytes are needed.
     ///
-    /// A terminated line is found with its last byte. Repeat until `None`: a buffer can hold many lines.
+    /// Finds a terminated line with its last byte. A buffer can hold many lines: repeat until `None`.
     #[inline]
     pub fn scan(&mut self, bytes: &[u8]) -> Option<Verdict> {
         let State::Line { bare } = self.state else { return self.scan_piece(bytes, usize::MAX) };
-        let is_same = self.shown <= bytes.len();
+        let is_same = self.scanned <= bytes.len();
         let search = self.find(bytes);
         let bare = (bare & is_same) | search.bare;
-        if let Some((content, terminator)) = search.found {
+        if let Some((content, length)) = search.found {
             let kind = match bare {
-                _ if content > self.rules.max_length => Kind::TooLong,
+                _ if content > self.config.max_length => Kind::TooLong,
                 true => Kind::BareTerminator,
                 false => Kind::Line,
             };
-            return Some(self.verdict(kind, content, Some(terminator), content + terminator.length()));
+            return Some(self.terminated(kind, bytes, content, length));
         }
-        if bytes.len() < self.rules.max_length.saturating_add(self.rules.delimiter.max_terminator_length()) {
+        if bytes.len() < self.config.max_length.saturating_add(self.config.delimiter.max_terminator_length())
+        {
             self.state = State::Line { bare };
             return None;
         }
-        // Whatever comes, the line is over the limit. The bytes that may belong to its terminator stay.
+        // The line is over the limit, whatever follows. Bytes that may belong to its terminator stay.
         self.state = State::Skipping;
         Some(self.verdict(Kind::TooLong, search.settled, None, search.settled))
     }
 
-    /// Tells `each` line at the front of `bytes` that has its terminator, where its content begins and ends and where the next one
-    /// begins, until that gives false, and gives how many bytes they take: what [`scan`](Self::scan) would tell of them one by one,
-    /// for less. A content over the limit is a `TooLong`. None, where their terminators are not found in this way or a line is under
-    /// way.
-    #[cfg(feature = "codec")]
-    #[inline]
-    pub(crate) fn scan_lines(
-        &mut self,
-        bytes: &[u8],
-        mut each: impl FnMut(usize, usize, usize) -> bool,
-    ) -> usize {
-        let Some(last_byte) = self.rules.delimiter.last_byte() else { return 0 };
-        if self.is_skipping() || self.shown > 0 {
-            return 0;
-        }
-        let mut start = 0;
-        let mut positions = Positions::new(last_byte, bytes);
-        let goes_on = positions.all(|at| {
-            let length = self.rules.delimiter.content_end(&bytes[start..at]);
-            let next = at + 1;
-            let goes_on = each(start, start + length, next);
-            start = next;
-            goes_on
-        });
-        #[cfg(test)]
-        looks::record(0..if goes_on { bytes.len() } else { start });
-        self.start_line(start);
-        if goes_on {
-            // What is behind the last line need not be searched again.
-            let rest = &bytes[start..];
-            let settled = self.rules.delimiter.content_end(rest);
-            self.keep(rest.len(), rest.len(), settled);
-        }
-        start
-    }
-
-    /// How many lines stand at the front of `bytes`, in the first `longest` of them, and how many bytes they take, where each is good
-    /// and has a terminator of one byte: for less than [one by one](Self::scan_lines). None, where that does not show at once. Not
-    /// while it [is skipping](Self::is_skipping).
-    #[cfg(feature = "codec")]
-    pub(crate) fn scan_together(&mut self, bytes: &[u8], longest: usize) -> (usize, usize) {
-        let Rules { delimiter, max_length, .. } = &*self.rules;
-        let first = |count: usize| bytes.get(..count).unwrap_or(bytes);
-        // No line in it is over the limit.
-        let window = first(longest.min(*max_length).min(TOGETHER));
-        match delimiter.last_byte() {
-            Some(last_byte) if self.shown == 0 && memchr(last_byte, first(SHORT)).is_some() => {
-                let together = &window[..memrchr(last_byte, window).map_or(0, |last| last + 1)];
-                if *delimiter == Delimiter::Newline && memchr(b'\r', together).is_some() {
-                    return (0, 0);
-                }
-                self.start_line(together.len());
-                (memchr_iter(last_byte, together).count(), together.len())
-            }
-            _ => (0, 0),
-        }
-    }
-
-    /// What [`scan`](Self::scan) says of a good line at the front of `bytes`, its content's length and what it takes, for less. None: that
-    /// has to be asked.
-    #[cfg(feature = "codec")]
-    #[inline]
-    pub(crate) fn scan_line(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
-        let Rules { delimiter, max_length, .. } = &*self.rules;
-        let last_byte = delimiter.last_byte()?;
-        if self.is_skipping() || self.shown > 0 {
-            return None;
-        }
-        // A line that is longer than this is not good.
-        let window =
-            bytes.get(..max_length.saturating_add(delimiter.max_terminator_length())).unwrap_or(bytes);
-        let found = memchr(last_byte, window);
-        #[cfg(test)]
-        looks::record(0..found.map_or(window.len(), |at| at + 1));
-        let Some(at) = found else {
-            self.keep(window.len(), window.len(), delimiter.content_end(window));
-            return None;
-        };
-        let length = delimiter.content_end(&bytes[..at]);
-        if length > *max_length {
-            return None;
-        }
-        self.offset = self.offset.saturating_add(at as u64 + 1);
-        Some((length, at + 1))
-    }
-
-    /// The same at the end of the stream: `bytes` are all that is left and no more will come. `None` where none is left;
-    /// the scanner is then at the start of a new stream, so that asking again gives `None` again.
+    /// Judges the line at the front of `bytes`, which are all that is left of the stream.
+    ///
+    /// Returns `None` if there are none. The scanner is then at the start of a new stream, so the next
+    /// call returns `None` too.
     pub fn scan_eof(&mut self, bytes: &[u8]) -> Option<Verdict> {
         if let Some(verdict) = self.scan(bytes) {
             return Some(verdict);
         }
-        let kind = match (self.state, self.rules.unterminated) {
+        let kind = match (self.state, self.config.unterminated) {
             _ if bytes.is_empty() => {
                 self.reset();
                 return None;
             }
             (State::Skipping, _) => Kind::Piece,
-            _ if bytes.len() > self.rules.max_length => Kind::TooLong,
+            _ if bytes.len() > self.config.max_length => Kind::TooLong,
             (_, Unterminated::Report) => Kind::Unterminated,
-            // A CR that waited for its LF is now known to be alone.
-            (State::Line { bare }, _)
-                if bare | (self.searched() < bytes.len() && self.rules.delimiter == Delimiter::CrLf) =>
-            {
+            (State::Line { bare }, _) if bare | self.config.delimiter.ends_bare(bytes) => {
                 Kind::BareTerminator
             }
             _ => Kind::Line,
@@ -270,23 +199,27 @@ impl Scanner {
         Some(self.verdict(kind, bytes.len(), None, bytes.len()))
     }
 
-    /// The next part of a line of any length: what of `bytes` is known to be content, at most `limit` bytes of it (0
-    /// counts as 1), at once and without waiting for the terminator. The one with a terminator is a line's last, and may
-    /// be empty. `None`: more bytes are needed. `max_length` does not apply.
+    /// Returns the next part of a line of any length, without waiting for the terminator: the bytes that
+    /// are known to be content, at most `limit` of them (0 counts as 1).
+    ///
+    /// The piece with a terminator is the last one of its line, and may be empty. `None`: more bytes are
+    /// needed. `max_length` does not apply.
     pub fn scan_piece(&mut self, bytes: &[u8], limit: usize) -> Option<Verdict> {
         let limit = limit.max(1);
-        let longest = limit.saturating_add(self.rules.delimiter.max_terminator_length() - 1);
+        let longest = limit.saturating_add(self.config.delimiter.max_terminator_length() - 1);
         let window = &bytes[..bytes.len().min(longest)];
         let search = self.find(window);
-        if let Some((content, terminator)) = search.found {
-            return Some(self.verdict(Kind::Piece, content, Some(terminator), content + terminator.length()));
+        if let Some((content, length)) = search.found {
+            return Some(self.terminated(Kind::Piece, bytes, content, length));
         }
         let settled = search.settled.min(limit);
         (settled > 0).then(|| self.verdict(Kind::Piece, settled, None, settled))
     }
 
-    /// [`scan_piece`](Self::scan_piece) at the end of the stream. A line that was cut ends in pieces without a
-    /// terminator. `None` where no byte is left; the scanner is then at the start of a new stream.
+    /// [`scan_piece`](Self::scan_piece) at the end of the stream. A cut line ends in pieces without a
+    /// terminator.
+    ///
+    /// Returns `None` if no byte is left; the scanner is then at the start of a new stream.
     pub fn scan_piece_eof(&mut self, bytes: &[u8], limit: usize) -> Option<Verdict> {
         if let Some(verdict) = self.scan_piece(bytes, limit) {
             return Some(verdict);
@@ -299,81 +232,142 @@ impl Scanner {
         Some(self.verdict(Kind::Piece, rest, None, rest))
     }
 
-    /// Tells that the caller has taken `count` bytes off the front that are not lines, such as a counted block; the next
-    /// byte begins a line.
-    pub fn take(&mut self, count: usize) {
-        self.start_line(count);
+    /// Judges a good line at the front of `bytes`, faster than [`scan`](Self::scan): returns the length of
+    /// its content and the number of bytes it takes. `None`: call `scan`.
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(crate) fn scan_line(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let Config { delimiter, max_length, .. } = &*self.config;
+        let last_byte = delimiter.last_byte()?;
+        if self.is_skipping() || self.scanned > 0 {
+            return None;
+        }
+        // The terminator of a good line is not beyond this.
+        let window =
+            bytes.get(..max_length.saturating_add(delimiter.max_terminator_length())).unwrap_or(bytes);
+        let found = memchr(last_byte.byte, window);
+        #[cfg(test)]
+        self.searches.push(0..found.map_or(window.len(), |at| at + 1));
+        let Some(at) = found else {
+            self.keep(window.len(), last_byte.content_end(window, 0, window.len()));
+            return None;
+        };
+        let length = last_byte.content_end(bytes, 0, at);
+        if length > *max_length {
+            return None;
+        }
+        self.offset = self.offset.saturating_add(at as u64 + 1);
+        Some((length, at + 1))
     }
 
-    /// `count` bytes that were taken are shown again, from a line's start on.
+    /// Finds all terminated lines in `bytes` from `start` on in one pass, faster than one
+    /// [`scan`](Self::scan) each. Call [`end_lines`](Self::end_lines) afterwards.
+    ///
+    /// `None`: this delimiter has no such pass, or a line is under way. Call `scan`.
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(crate) fn lines<'a>(&self, bytes: &'a [u8], start: usize) -> Option<Lines<'a>> {
+        let last_byte = self.config.delimiter.last_byte()?;
+        let positions = Positions::new(last_byte.byte, bytes, start);
+        let is_at_start = !self.is_skipping() && self.scanned == 0;
+        is_at_start.then_some(Lines { positions, last_byte, start, end: start, is_exhausted: false })
+    }
+
+    /// Continues after the lines that `lines` has returned. If that was all of them, what follows is not
+    /// searched again.
+    #[cfg(feature = "codec")]
+    #[inline]
+    pub(crate) fn end_lines(&mut self, lines: &Lines<'_>) {
+        let unterminated = if lines.is_exhausted { &lines.positions.bytes[lines.end..] } else { &[] };
+        #[cfg(test)]
+        self.searches.push(0..lines.taken() + unterminated.len());
+        self.take(lines.taken());
+        let length = unterminated.len();
+        self.keep(length, lines.last_byte.content_end(unterminated, 0, length));
+    }
+
+    /// Notes that the caller has removed `count` bytes from the front that are not lines, such as a
+    /// counted block. The next byte begins a line.
+    #[inline]
+    pub fn take(&mut self, count: usize) {
+        self.state = State::Line { bare: false };
+        self.keep(0, 0);
+        self.offset = self.offset.saturating_add(count as u64);
+    }
+
+    /// Returns to a line's start `count` bytes before.
     #[cfg(feature = "net")]
-    pub(crate) fn put_back(&mut self, count: usize) {
-        self.start_line(0);
+    pub(crate) fn rewind(&mut self, count: usize) {
+        self.take(0);
         self.offset = self.offset.saturating_sub(count as u64);
     }
 
-    /// Back to the start of a stream, with the same configuration.
+    /// Returns to the start of a stream, with the same configuration.
     pub fn reset(&mut self) {
-        self.start_line(0);
+        self.take(0);
         self.offset = 0;
     }
 
-    /// Applies to the line under way too, where its verdict has not been given.
-    pub fn set_max_length(&mut self, max_length: usize) {
-        Arc::make_mut(&mut self.rules).max_length = max_length;
+    /// Sets the limit for a line's content, in bytes. `None`: no limit. Applies to the line under way too,
+    /// unless its verdict has been returned.
+    pub fn set_max_length(&mut self, max_length: impl Into<Option<usize>>) {
+        Arc::make_mut(&mut self.config).max_length = max_length.into().unwrap_or(usize::MAX);
     }
 
-    /// The limit for a line's content, in bytes.
-    pub fn max_length(&self) -> usize {
-        self.rules.max_length
+    /// Returns the limit for a line's content, in bytes. `None`: no limit.
+    pub fn max_length(&self) -> Option<usize> {
+        Some(self.config.max_length).filter(|max_length| *max_length < usize::MAX)
     }
 
-    /// What ends a line.
+    /// Returns the delimiter.
     pub fn delimiter(&self) -> &Delimiter {
-        &self.rules.delimiter
+        &self.config.delimiter
     }
 
-    /// Where in the stream the next byte shown stands: the number of bytes taken before it.
+    /// Returns the stream offset of the next byte: the number of bytes taken before it.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Whether the next bytes are the rest of a line that was reported as [`Kind::TooLong`].
+    /// Returns whether the next bytes are the rest of a line that was reported as [`Kind::TooLong`].
     pub fn is_skipping(&self) -> bool {
         self.state == State::Skipping
     }
 
-    /// The first terminator in `bytes`. Goes on where the last search stopped.
+    /// Finds the first terminator in `bytes`, from where the last search stopped.
     #[inline]
     fn find(&mut self, bytes: &[u8]) -> Search {
-        if self.shown == bytes.len() {
-            let settled = self.shown.saturating_sub(self.unsettled.into());
-            return Search { found: None, searched: self.searched(), settled, bare: false };
+        let settled = self.scanned.saturating_sub(self.unsettled.into());
+        if self.scanned == bytes.len() {
+            return Search { found: None, settled, bare: false };
         }
-        let from = if self.shown < bytes.len() { self.searched() } else { 0 };
-        let search = self.rules.delimiter.find(bytes, from);
+        let from = if self.scanned < bytes.len() { settled } else { 0 };
+        let search = self.config.delimiter.find(bytes, from);
+        #[cfg(test)]
+        self.searches.push(from..search.found.map_or(bytes.len(), |(at, length)| at + length));
         if search.found.is_none() {
-            self.keep(bytes.len(), search.searched, search.settled);
+            self.keep(bytes.len(), search.settled);
         }
         search
     }
 
-    /// So many of the bytes shown need no second look.
+    /// Keeps the result of a search that found nothing in `scanned` bytes, of which `settled` are content,
+    /// whatever follows.
     #[inline]
-    fn searched(&self) -> usize {
-        self.shown.saturating_sub(self.unsearched.into())
-    }
-
-    /// What a search without result has learnt of `shown` bytes: `searched` of them need no second look, and `settled` are
-    /// content, whatever follows.
-    #[inline]
-    fn keep(&mut self, shown: usize, searched: usize, settled: usize) {
-        self.shown = shown;
+    fn keep(&mut self, scanned: usize, settled: usize) {
+        self.scanned = scanned;
         // A terminator has at most 64 bytes.
-        (self.unsearched, self.unsettled) = ((shown - searched) as u8, (shown - settled) as u8);
+        self.unsettled = (scanned - settled) as u8;
     }
 
-    /// A verdict about `content` bytes at the front, of which as many are shown as its kind allows; `consumed` bytes go.
+    #[inline]
+    fn terminated(&mut self, kind: Kind, bytes: &[u8], content: usize, length: usize) -> Verdict {
+        let consumed = content + length;
+        let terminator = self.config.delimiter.terminator(&bytes[content..consumed]);
+        self.verdict(kind, content, Some(terminator), consumed)
+    }
+
+    /// Returns a verdict about `content` bytes at the front, of which a `TooLong` shows fewer.
     #[inline]
     fn verdict(
         &mut self,
@@ -382,22 +376,55 @@ impl Scanner {
         terminator: Option<Terminator>,
         consumed: usize,
     ) -> Verdict {
-        let content = if kind == Kind::TooLong { self.rules.max_length } else { content };
+        let content = if kind == Kind::TooLong { self.config.max_length } else { content };
         let verdict = Verdict { kind, content: 0..content, terminator, consumed, offset: self.offset };
         let is_within_line = terminator.is_none() && (kind == Kind::Piece || self.is_skipping());
         if is_within_line {
-            self.shown = self.shown.saturating_sub(consumed);
+            self.scanned = self.scanned.saturating_sub(consumed);
             self.offset = self.offset.saturating_add(consumed as u64);
         } else {
-            self.start_line(consumed);
+            self.take(consumed);
         }
         verdict
     }
+}
 
+/// The terminated lines in a slice, found in one pass: [`Scanner::lines`]. Does not look at the limit.
+#[cfg(feature = "codec")]
+#[derive(Clone, Copy)]
+pub(crate) struct Lines<'a> {
+    positions: Positions<'a>,
+    last_byte: LastByte,
+    /// The first line's start.
+    start: usize,
+    /// The last line's end. At least `start`.
+    end: usize,
+    is_exhausted: bool,
+}
+
+#[cfg(feature = "codec")]
+impl<'a> Lines<'a> {
+    /// Returns the content of the next line.
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Option<Range<usize>> {
+        let Some(at) = self.positions.next() else {
+            self.is_exhausted = true;
+            return None;
+        };
+        let start = self.end;
+        self.end = at + 1;
+        Some(start..self.last_byte.content_end(self.positions.bytes, start, at))
+    }
+
+    /// Returns where the last line ends, after its terminator.
     #[inline]
-    fn start_line(&mut self, taken: usize) {
-        self.state = State::Line { bare: false };
-        self.keep(0, 0, 0);
-        self.offset = self.offset.saturating_add(taken as u64);
+    pub(crate) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// Returns the number of bytes in all lines returned, with their terminators.
+    #[inline]
+    pub(crate) fn taken(&self) -> usize {
+        self.end - self.start
     }
 }

@@ -1,27 +1,31 @@
-//! How often each byte is searched. Which lines come out is for `tests/`, through the public API.
+//! How often each byte is searched. The tests in `tests/` check which lines come out.
 
 extern crate std;
 
 use alloc::vec::Vec;
 use alloc::{format, vec};
+use core::ops::Range;
 
-use super::delimiter::looks;
 use super::{Delimiter, InvalidDelimiter, Kind, Scanner, Terminator, Unterminated, Verdict};
 
-/// What a scanner is asked for at each step.
+/// One step of a scanner.
 type Ask = fn(&mut Scanner, &[u8]) -> Option<Verdict>;
 
 /// Shows `stream` in pieces of `size` bytes and counts how often each of its bytes was searched.
-fn looks_at_each(stream: &[u8], size: usize, mut scanner: Scanner, ask: Ask) -> (Vec<usize>, Vec<Verdict>) {
-    let mut looks = vec![0; stream.len()];
+fn searches_of_each(
+    stream: &[u8],
+    size: usize,
+    mut scanner: Scanner,
+    ask: Ask,
+) -> (Vec<usize>, Vec<Verdict>) {
+    let mut counts = vec![0; stream.len()];
     let mut verdicts = Vec::new();
-    looks::take();
     for end in (0..=stream.len()).step_by(size) {
         loop {
             let start = scanner.offset() as usize;
             let verdict = ask(&mut scanner, &stream[start..end]);
-            for searched in looks::take() {
-                looks[start + searched.start..start + searched.end].iter_mut().for_each(|looks| *looks += 1);
+            for searched in scanner.searches.drain(..) {
+                counts[start + searched.start..start + searched.end].iter_mut().for_each(|count| *count += 1);
             }
             match verdict {
                 Some(verdict) => verdicts.push(verdict),
@@ -29,7 +33,21 @@ fn looks_at_each(stream: &[u8], size: usize, mut scanner: Scanner, ask: Ask) -> 
             }
         }
     }
-    (looks, verdicts)
+    (counts, verdicts)
+}
+
+/// Takes up to `most` lines in one pass, and returns their contents and the bytes they take.
+fn pass(scanner: &mut Scanner, bytes: &[u8], most: usize) -> (Vec<Range<usize>>, usize) {
+    let Some(mut lines) = scanner.lines(bytes, 0) else { return (Vec::new(), 0) };
+    let mut contents = Vec::new();
+    while contents.len() < most {
+        match lines.next() {
+            Some(content) => contents.push(content),
+            None => break,
+        }
+    }
+    scanner.end_lines(&lines);
+    (contents, lines.taken())
 }
 
 fn delimiters() -> Vec<Delimiter> {
@@ -46,7 +64,7 @@ fn delimiters() -> Vec<Delimiter> {
     ]
 }
 
-/// One line without a terminator, lines full of what may begin one, and many short lines.
+/// A line without a terminator, lines full of bytes that may begin one, and many short lines.
 fn streams() -> Vec<Vec<u8>> {
     [&b"x"[..], b"\rx", b"\r", b"aax", b"aab", b"ab\r\r\n", b"\n", b"line\r\n"]
         .into_iter()
@@ -58,15 +76,16 @@ fn streams() -> Vec<Vec<u8>> {
 fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
     let whole: Ask = Scanner::scan;
     let pieces: Ask = |scanner, bytes| scanner.scan_piece(bytes, 100);
-    // All that have a terminator in one go, and what they leave.
+    // All terminated lines in one pass, then what follows.
     let lines: Ask = |scanner, bytes| {
         let offset = scanner.offset();
-        match scanner.scan_lines(bytes, |_, _, _| true) {
-            0 => scanner.scan(bytes),
-            consumed => Some(Verdict { kind: Kind::Line, content: 0..0, terminator: None, consumed, offset }),
+        match pass(scanner, bytes, usize::MAX) {
+            (_, 0) => scanner.scan(bytes),
+            (_, consumed) => {
+                Some(Verdict { kind: Kind::Line, content: 0..0, terminator: None, consumed, offset })
+            }
         }
     };
-    // A good one by itself.
     let line: Ask = |scanner, bytes| {
         let offset = scanner.offset();
         match scanner.scan_line(bytes) {
@@ -78,7 +97,7 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
     };
     for delimiter in delimiters() {
         for stream in streams() {
-            // Limits: never over it, soon skipping, always skipping.
+            // Limits: never reached, soon reached, always reached.
             for (limit, ask) in [
                 (usize::MAX, whole),
                 (10, whole),
@@ -93,12 +112,12 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
             ] {
                 for size in [1, 3, 64] {
                     let scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Report);
-                    let (looks, _) = looks_at_each(&stream, size, scanner, ask);
-                    let most = looks.iter().max().unwrap();
+                    let (counts, _) = searches_of_each(&stream, size, scanner, ask);
+                    let most = counts.iter().max().unwrap();
                     let case = format!("{delimiter:?}, limit {limit}, pieces of {size}, {:?}", &stream[..6]);
-                    assert!(*most <= delimiter.max_terminator_length(), "{most} looks, {case}");
+                    assert!(*most <= delimiter.max_terminator_length(), "{most} times, {case}");
                     assert!(
-                        looks.iter().all(|looks| *looks > 0) || size == 3,
+                        counts.iter().all(|count| *count > 0) || size == 3,
                         "a byte never searched, {case}"
                     );
                 }
@@ -108,7 +127,7 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
 }
 
 #[test]
-fn what_ended_a_line_is_told() {
+fn verdicts_name_the_terminator() {
     for (delimiter, stream, expected) in [
         (Delimiter::Newline, &b"a\n"[..], Terminator::Lf),
         (Delimiter::Newline, b"a\r\n", Terminator::CrLf),
@@ -124,29 +143,33 @@ fn what_ended_a_line_is_told() {
 }
 
 #[test]
-fn a_good_line_is_told_in_one_search() {
+fn good_lines_take_one_search() {
     let scanner = || Scanner::new(Delimiter::Newline, 3, Unterminated::Report);
-    let looked = || looks::take().into_iter().map(|looked| (looked.start, looked.end)).collect::<Vec<_>>();
-    looked();
+    let searches = |scanner: &mut Scanner| core::mem::take(&mut scanner.searches);
     let mut good = scanner();
     assert_eq!(good.scan_line(b"abc\r\ndef"), Some((3, 5)));
-    assert_eq!((looked(), good.offset()), (vec![(0, 5)], 5));
-    // Not good, or not whole: left to the other, at the line's start, with what the search has found out.
+    assert_eq!((searches(&mut good), good.offset()), (ranges(&[(0, 5)]), 5));
+    // Not good, or not terminated: left to `scan`, which does not search the same bytes again.
     for (rest, end) in [(&b"def"[..], 3), (b"defg", 4), (b"de\r", 3), (b"long line", 5)] {
         let mut scanner = scanner();
         assert_eq!((scanner.scan_line(rest), scanner.offset()), (None, 0));
-        assert_eq!(looked(), [(0, end)]);
+        assert_eq!(searches(&mut scanner), ranges(&[(0, end)]));
         let verdict = scanner.scan(rest);
-        assert_eq!(looked(), if rest.len() > end { vec![(end, rest.len())] } else { vec![] });
+        let again = if rest.len() > end { ranges(&[(end, rest.len())]) } else { Vec::new() };
+        assert_eq!(searches(&mut scanner), again);
         assert_eq!(verdict.map(|verdict| verdict.kind), (rest.len() > 4).then_some(Kind::TooLong));
-        // Under way.
+        // A line is under way.
         assert_eq!(scanner.scan_line(b"x\n"), None);
-        assert_eq!(looked(), []);
+        assert_eq!(searches(&mut scanner), []);
     }
 }
 
+fn ranges(bounds: &[(usize, usize)]) -> Vec<Range<usize>> {
+    bounds.iter().map(|(start, end)| *start..*end).collect()
+}
+
 #[test]
-fn delimiters_are_equal_where_their_bytes_are() {
+fn delimiters_with_equal_bytes_are_equal() {
     let delimiters: Vec<_> = delimiters().into_iter().zip(delimiters()).collect();
     for (i, (a, _)) in delimiters.iter().enumerate() {
         for (j, (_, b)) in delimiters.iter().enumerate() {
@@ -156,36 +179,32 @@ fn delimiters_are_equal_where_their_bytes_are() {
 }
 
 #[test]
-fn whole_lines_are_told_in_one_search() {
+fn a_pass_searches_each_byte_once() {
     let mut scanner = Scanner::new(Delimiter::Newline, 3, Unterminated::Report);
-    let mut told = Vec::new();
-    looks::take();
-    let taken = scanner.scan_lines(b"ab\r\n\nlonger\nef", |start, end, next| {
-        told.push((start, end, next));
-        true
-    });
+    let searches = |scanner: &mut Scanner| core::mem::take(&mut scanner.searches);
+    let (contents, taken) = pass(&mut scanner, b"ab\r\n\nlonger\nef", usize::MAX);
     assert_eq!((taken, scanner.offset()), (12, 12));
-    assert_eq!(told, [(0, 2, 4), (4, 4, 5), (5, 11, 12)]);
-    assert_eq!(looks::take(), core::slice::from_ref(&(0..14)));
-    // What it left is known: not searched again, and under way.
+    assert_eq!(contents, ranges(&[(0, 2), (4, 4), (5, 11)]));
+    assert_eq!(searches(&mut scanner), ranges(&[(0, 14)]));
+    // What follows the last terminator is not searched again, and no pass begins within a line.
     assert!(scanner.scan(b"ef").is_none());
-    assert_eq!(scanner.scan_lines(b"ef\n", |_, _, _| unreachable!()), 0);
-    assert_eq!(looks::take(), []);
+    assert!(scanner.lines(b"ef\n", 0).is_none());
+    assert_eq!(searches(&mut scanner), []);
     assert!(scanner.scan(b"ef\n").is_some());
-    assert_eq!(looks::take(), core::slice::from_ref(&(2..3)));
-    // To the first one that is enough.
-    assert_eq!(scanner.scan_lines(b"a\nb\nc", |_, _, next| next < 4), 4);
-    assert_eq!((looks::take(), scanner.offset()), (core::slice::from_ref(&(0..4)).to_vec(), 19));
+    assert_eq!(searches(&mut scanner), ranges(&[(2, 3)]));
+    // A pass that stops early has not searched the bytes after it.
+    assert_eq!(pass(&mut scanner, b"a\nb\nc", 2).1, 4);
+    assert_eq!((searches(&mut scanner), scanner.offset()), (ranges(&[(0, 4)]), 19));
 }
 
 #[test]
-fn the_rest_of_a_line_over_the_limit_is_given_up_as_it_comes() {
+fn the_rest_of_a_long_line_is_not_held() {
     let scanner = Scanner::new(Delimiter::Newline, 2, Unterminated::Report);
-    let (_, verdicts) = looks_at_each(b"abcdefgh\r\nz\n", 1, scanner, Scanner::scan);
+    let (_, verdicts) = searches_of_each(b"abcdefgh\r\nz\n", 1, scanner, Scanner::scan);
     let kinds: Vec<_> =
         verdicts.iter().map(|verdict| (verdict.kind, verdict.offset, verdict.consumed)).collect();
     assert_eq!(kinds[0], (Kind::TooLong, 0, 4));
-    // One byte each, but for the CR, which waits for its LF.
+    // One byte each, except the CR, which waits for its LF.
     assert!(
         kinds[1..5].iter().all(|(kind, _, consumed)| *kind == Kind::Piece && *consumed == 1),
         "{kinds:?}"
@@ -194,8 +213,8 @@ fn the_rest_of_a_line_over_the_limit_is_given_up_as_it_comes() {
 }
 
 #[test]
-fn no_number_of_bytes_searched_makes_another_slice_panic() {
-    // All states that a short stream leads to, shown every other short slice.
+fn no_slice_makes_a_scanner_panic() {
+    // Reach every state with a short stream, then show every other short slice.
     for delimiter in delimiters() {
         for limit in [0, 1, 3, usize::MAX] {
             for first in [&b""[..], b"a", b"aa", b"ab\r", b"xxxxxxxx", b"\r\r\r\r\r\r", b"a\nb\r"] {
@@ -222,7 +241,7 @@ fn no_number_of_bytes_searched_makes_another_slice_panic() {
 }
 
 #[test]
-fn a_delimiter_of_no_bytes_or_a_sequence_of_more_than_64_is_refused() {
+fn delimiters_have_1_to_64_bytes() {
     assert_eq!(Delimiter::any_of(b""), Err(InvalidDelimiter::Empty));
     assert_eq!(Delimiter::sequence(b""), Err(InvalidDelimiter::Empty));
     assert!(Delimiter::sequence(&[b'a'; 64]).is_ok());

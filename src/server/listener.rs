@@ -1,23 +1,23 @@
 use std::future::Future;
 use std::io;
 
-use tokio::net::TcpListener;
 #[cfg(unix)]
 use tokio::net::UnixListener;
+use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
 
-use crate::connection::{AnyIo, Peer};
+use crate::net::{AnyIo, Peer};
 
-/// What connections come from: tokio's `TcpListener` and `UnixListener`, or one of your own.
+/// A source of connections: Tokio's `TcpListener` and `UnixListener`, or your own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a listener",
     note = "bind one first: `tokio::net::TcpListener::bind(\"127.0.0.1:8083\").await?`"
 )]
 pub trait Listener: Send + 'static {
-    /// The next connection. Dropped before it is done, it loses none.
+    /// Returns the next connection. If the future is dropped, no connection is lost.
     fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
 }
 
-/// A connection that has been accepted, and from whom. A handshake may change both.
+/// An accepted connection and its peer. A handshake may change both.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Accepted {
@@ -28,7 +28,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// From a stream that something else has accepted.
+    /// Wraps a stream that something else has accepted.
     pub fn new(io: AnyIo, peer: Peer) -> Self {
         Self { io, peer }
     }
@@ -48,5 +48,245 @@ impl Listener for UnixListener {
         let io = AnyIo::new(io);
         let peer = Peer::of(&io);
         Ok(Accepted::new(io, peer))
+    }
+}
+
+/// Binds listeners with more control than Tokio's `bind`: the backlog, and for Unix sockets the mode,
+/// stale files and removal.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// use lineframe::Bind;
+///
+/// let listener = Bind::new().backlog(64).tcp("127.0.0.1:0").await?;
+/// println!("listening {}", listener.local_addr()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Bind {
+    backlog: u32,
+    #[cfg(unix)]
+    mode: Option<u32>,
+}
+
+impl Bind {
+    /// Starts with a backlog of 1024 and the mode that follows from the umask of the process.
+    pub fn new() -> Self {
+        Self {
+            backlog: 1024,
+            #[cfg(unix)]
+            mode: None,
+        }
+    }
+
+    /// Sets how many connections may wait to be accepted. The system may have a smaller limit (Linux:
+    /// `net.core.somaxconn`). Default: 1024.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.backlog = connections;
+        self
+    }
+
+    /// Sets who may connect to a Unix socket: the mode of its file, such as `0o600`. It is set before
+    /// anybody can connect.
+    #[cfg(unix)]
+    pub fn mode(self, mode: u32) -> Self {
+        Self { mode: Some(mode), ..self }
+    }
+
+    /// Listens on the first address that can be bound. Port 0 is any free port.
+    ///
+    /// # Errors
+    ///
+    /// The error of the last address tried, or of the lookup.
+    pub async fn tcp(&self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for addr in lookup_host(addr).await? {
+            let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // Allows to bind a port whose last connections are in TIME_WAIT. On Windows the option
+            // means something else.
+            #[cfg(not(windows))]
+            socket.set_reuseaddr(true)?;
+            match socket.bind(addr).and_then(|()| socket.listen(self.backlog)) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+}
+
+impl Default for Bind {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(unix)]
+pub use self::unix::BoundUnix;
+
+#[cfg(unix)]
+mod unix {
+    use std::ffi::OsString;
+    use std::fs::{self, Permissions};
+    use std::io;
+    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+    use std::path::{Path, PathBuf};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
+    use super::{Accepted, Bind, Listener};
+
+    impl Bind {
+        /// Listens on a Unix socket at `path`.
+        ///
+        /// The socket is created under another name in the same directory, gets its mode, and is
+        /// then linked to `path`. If two servers start at the same time, one of them fails. An
+        /// existing socket is replaced if it belongs to the same user and nobody listens on it:
+        /// that is what a killed server leaves behind.
+        ///
+        /// # Errors
+        ///
+        /// Kind `AddrInUse` if something else exists at `path`. It is left unchanged.
+        pub async fn unix(&self, path: impl AsRef<Path>) -> io::Result<BoundUnix> {
+            let path = path.as_ref();
+            let made = Made(beside(path)?);
+            let socket = UnixSocket::new_stream()?;
+            socket.bind(&made.0)?;
+            if let Some(mode) = self.mode {
+                fs::set_permissions(&made.0, Permissions::from_mode(mode))?;
+            }
+            // Before this, the system refuses connections.
+            let listener = socket.listen(self.backlog)?;
+            while let Err(error) = fs::hard_link(&made.0, path) {
+                if error.kind() != io::ErrorKind::AlreadyExists {
+                    return Err(error);
+                }
+                match clear_stale(path, &made.0).await {
+                    // Another server has removed it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    cleared => cleared?,
+                }
+            }
+            let identity = Identity::of(&made.0)?;
+            Ok(BoundUnix { listener, path: path.into(), identity })
+        }
+
+        /// Listens on a name in Linux's abstract namespace. It is not a file, so it has no mode and
+        /// needs no removal.
+        ///
+        /// # Errors
+        ///
+        /// Those of the system. Kind `AddrInUse` if the name is taken.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        pub fn unix_abstract(&self, name: impl AsRef<[u8]>) -> io::Result<UnixListener> {
+            #[cfg(target_os = "android")]
+            use std::os::android::net::SocketAddrExt;
+            #[cfg(target_os = "linux")]
+            use std::os::linux::net::SocketAddrExt;
+            use std::os::unix::net::{SocketAddr, UnixListener as Blocking};
+
+            let listener = Blocking::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+            listener.set_nonblocking(true)?;
+            UnixListener::from_std(listener)
+        }
+    }
+
+    /// Returns an unused name in the directory of `path`.
+    fn beside(path: &Path) -> io::Result<PathBuf> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+
+        if path.file_name().is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
+        }
+        let name = std::format!(".{:x}.{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Ok(path.with_file_name(OsString::from(name)))
+    }
+
+    /// Removes the socket at `path` if a process of the same user has left it behind. Kind `NotFound`
+    /// if it no longer exists.
+    async fn clear_stale(path: &Path, made: &Path) -> io::Result<()> {
+        let in_use = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
+        let there = fs::symlink_metadata(path)?;
+        if !there.file_type().is_socket() {
+            return Err(in_use("it exists and is not a socket"));
+        }
+        if there.uid() != fs::symlink_metadata(made)?.uid() {
+            return Err(in_use("it is another user's socket"));
+        }
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+            _ => return Err(in_use("a server is listening on it")),
+        }
+        // Another server may have replaced it by now: check what was moved, and put it back if it
+        // is not the socket that was found.
+        let taken = Made(beside(path)?);
+        fs::rename(path, &taken.0)?;
+        if Identity::of(&taken.0)? != Identity::from(&there) {
+            return fs::hard_link(&taken.0, path);
+        }
+        Ok(())
+    }
+
+    /// A file that is removed on drop.
+    struct Made(PathBuf);
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            _ = fs::remove_file(&self.0);
+        }
+    }
+
+    /// Identifies a file whatever its name is.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Identity {
+        device: u64,
+        inode: u64,
+    }
+
+    impl Identity {
+        fn of(path: &Path) -> io::Result<Self> {
+            fs::symlink_metadata(path).map(|metadata| Self::from(&metadata))
+        }
+    }
+
+    impl From<&fs::Metadata> for Identity {
+        fn from(metadata: &fs::Metadata) -> Self {
+            Self { device: metadata.dev(), inode: metadata.ino() }
+        }
+    }
+
+    /// A listening Unix socket: [`Bind::unix`]. On drop it removes its file, if that is still the one
+    /// it created.
+    #[derive(Debug)]
+    pub struct BoundUnix {
+        listener: UnixListener,
+        path: PathBuf,
+        identity: Identity,
+    }
+
+    impl BoundUnix {
+        /// Returns the path on which it listens.
+        pub fn path(&self) -> &Path {
+            &self.path
+        }
+    }
+
+    impl Listener for BoundUnix {
+        fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send {
+            Listener::accept(&mut self.listener)
+        }
+    }
+
+    impl Drop for BoundUnix {
+        fn drop(&mut self) {
+            if Identity::of(&self.path).is_ok_and(|identity| identity == self.identity) {
+                _ = fs::remove_file(&self.path);
+            }
+        }
     }
 }

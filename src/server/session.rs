@@ -1,233 +1,212 @@
 use std::boxed::Box;
-use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
 use tokio::time::timeout;
 
-use super::ended::Ended;
-use super::{Accepted, Config, Hook, Server, Shared, log};
-use crate::connection::{AnyIo, Connection, Error, Inner, Peer, Seat, Timeout, Whereabouts, clock};
+use super::counters::Outcome;
+use super::listener::Accepted;
+use super::shared::{Config, Hook, Shared};
+use super::trace;
+use crate::net::{AnyIo, Connection, Draining, Duplex, Peer, TimeoutKind, Total, within_poll};
 
-impl Server {
-    /// One connection from accept to close.
-    ///
-    /// What waits for long is the handler: the rest is small, or in boxes that are there for the beginning and the end only.
-    pub(super) fn session<H, Fut>(
-        self,
-        accepted: Accepted,
-        handler: H,
-        permit: OwnedSemaphorePermit,
-        seat: Seat<AnyIo>,
-    ) -> impl Future<Output = ()> + use<H, Fut>
-    where
-        H: FnOnce(Connection) -> Fut,
-        Fut: Future<Output = io::Result<()>>,
-    {
-        let Accepted { io, peer } = accepted;
-        // Made before the session has a task: in memory beside what Tokio has for the socket, and not in that of another thread.
-        let connection = Connection::connected(io, self.0.config.codec.clone(), peer);
-        let mut session = Session::new(self, peer, connection, permit, seat);
-        // Not an async fn: its arguments would be stored twice. What is not needed while the handler waits is in blocks of its own.
-        async move {
-            {
-                let mut handling = pin!(None);
-                match Box::pin(session.begin(handler)).await {
-                    Ok(begun) => handling.set(Some(begun)),
-                    Err(ended) => session.ended = Some(ended.into()),
-                }
-                poll_fn(|cx| session.poll_handled(handling.as_mut(), cx)).await;
+/// Serves one connection, from accept to close.
+///
+/// Not an async fn: its arguments would be stored twice. While it waits for the handler it holds
+/// little else: what the beginning and the end need is in boxes of their own.
+pub(super) fn run<H, Fut>(
+    shared: Arc<Shared>,
+    accepted: Accepted,
+    handler: H,
+    permit: OwnedSemaphorePermit,
+    draining: Draining,
+) -> impl Future<Output = ()> + use<H, Fut>
+where
+    H: FnOnce(Connection) -> Fut,
+    Fut: Future<Output = io::Result<()>>,
+{
+    let mut session = Session::new(shared, accepted, permit, draining);
+    async move {
+        {
+            let mut handling = pin!(None);
+            match Box::pin(session.begin(handler)).await {
+                Ok(begun) => handling.set(Some(begun)),
+                Err(outcome) => session.end(outcome),
             }
-            session.connection = poll_fn(|cx| session.seat.poll_home(cx)).await;
-            if session.connection.is_some() {
-                Box::pin(session.finish()).await;
-            }
+            poll_fn(|cx| session.poll_handler(handling.as_mut(), cx)).await;
+        }
+        if let Some(returned) = &mut session.returned {
+            session.connection = returned.await.ok();
+            session.returned = None;
+        }
+        if session.connection.is_some() {
+            Box::pin(session.finish()).await;
         }
     }
 }
 
-/// A connection under the limits of its server. When this is dropped, whether at its end or because it was aborted, it counts
-/// for them no longer, and what has gone through it is counted.
+/// A connection under the limits of its server. Dropping it, at its end or because it was aborted,
+/// frees its place and counts what went through.
 struct Session {
-    server: Server,
+    shared: Arc<Shared>,
     peer: Peer,
-    span: log::Span,
-    /// Whether it is among those of its address.
+    span: trace::Span,
+    /// Whether it is counted in `per_ip`.
     is_counted: bool,
-    /// Before its handler has it, and once it has come home.
-    connection: Option<Box<Inner<AnyIo>>>,
-    /// How its handler has ended, or what has kept it from one. In a box, since it is there for a moment only.
-    ended: Option<Box<Ended>>,
-    /// All that could be sent was sent. Who is cut while it lingers was not aborted.
-    is_sent: bool,
-    /// Left when all else has been dropped.
-    seat: Seat<AnyIo>,
+    /// Before the handler gets it, and after it has returned.
+    connection: Option<Box<Duplex<AnyIo>>>,
+    /// How its handler ended, or why it got none. Boxed: it exists only for a moment.
+    outcome: Option<Box<Outcome>>,
+    /// The last flush has ended, well or not. Closing during linger is not an abort.
+    is_flushed: bool,
+    /// Where the connection comes back when the handler drops it. Closes without a value if the
+    /// handler takes it apart. `None`: already received.
+    returned: Option<Receiver<Box<Duplex<AnyIo>>>>,
 }
 
 impl Session {
     fn new(
-        server: Server,
-        peer: Peer,
-        connection: Connection,
+        shared: Arc<Shared>,
+        Accepted { io, peer }: Accepted,
         permit: OwnedSemaphorePermit,
-        seat: Seat<AnyIo>,
+        draining: Draining,
     ) -> Self {
-        // Given back when this is dropped.
+        // `Drop` returns it.
         permit.forget();
+        shared.totals().add(Total::Open, 1);
+        // Allocated here, before the session has a task, so that it lies beside what Tokio allocated
+        // for the socket, and not in the memory of another thread.
+        let mut connection = Connection::with_peer(io, shared.config().codec.clone(), peer).into_duplex();
+        let (owner, returned) = oneshot::channel();
+        connection.serve(Arc::clone(&shared.config().limits), draining, owner);
         Self {
-            server,
+            shared,
             peer,
-            span: log::Span::of(peer),
+            span: trace::Span::new(peer),
             is_counted: false,
-            connection: Some(connection.into_inner()),
-            ended: None,
-            is_sent: false,
-            seat,
+            connection: Some(connection),
+            outcome: None,
+            is_flushed: false,
+            returned: Some(returned),
         }
     }
 
-    /// Up to where the handler has it.
-    async fn begin<H, Fut>(&mut self, handler: H) -> Result<Fut, Ended>
+    /// Everything up to the handler.
+    async fn begin<H, Fut>(&mut self, handler: H) -> Result<Fut, Outcome>
     where
         H: FnOnce(Connection) -> Fut,
     {
-        let Some(connection) = self.connection.take() else { return Err(Ended::Done) };
-        let mut connection = Connection::from_inner(connection);
-        let config = &self.server.0.config;
-        if let Some(tcp) = connection.io().downcast_ref::<TcpStream>() {
-            // Where it fails, the peer is gone, and the first read says so.
+        let Some(mut connection) = self.connection.take() else { return Err(Outcome::Done) };
+        let shared = Arc::clone(&self.shared);
+        let config = shared.config();
+        if let Some(tcp) = connection.io.downcast_ref::<TcpStream>() {
+            // Fails if the peer is gone; the first read reports that.
             _ = tcp.set_nodelay(config.tcp_nodelay);
         }
         if let Some(hook) = &config.handshake {
-            let (io, peer) = connection.take_io();
-            let accepted = {
-                let mut shaking = pin!(shake_hands(config, &**hook, Accepted { io, peer }));
-                poll_fn(|cx| match self.caught(|| shaking.as_mut().poll(cx)) {
-                    Ok(shaken) => shaken,
-                    Err(ended) => Poll::Ready(Err(ended)),
-                })
-                .await?
-            };
-            connection.put_io(accepted.io, accepted.peer);
-            // It may know better.
+            let io = core::mem::replace(&mut connection.io, AnyIo::new(tokio::io::empty()));
+            let mut shaking = pin!(shake_hands(config, &**hook, Accepted { io, peer: connection.peer }));
+            let accepted = poll_fn(|cx| match self.catch_panic(|| shaking.as_mut().poll(cx)) {
+                Ok(shaken) => shaken,
+                Err(outcome) => Poll::Ready(Err(outcome)),
+            })
+            .await?;
+            (connection.io, connection.peer) = (accepted.io, accepted.peer);
             self.peer = accepted.peer;
-            self.span = log::Span::of(accepted.peer);
+            self.span = trace::Span::new(accepted.peer);
         }
-        if !self.is_one_of_its_address() {
-            return Err(Ended::Refused);
-        }
-        let limits = Arc::clone(&self.server.0.config.limits);
-        connection.serve(limits, self.seat.draining(), self.seat.home());
-        self.caught(|| handler(connection))
+        self.is_counted = shared.count_ip(self.peer)?;
+        self.catch_panic(|| handler(Connection::from_duplex(connection)))
     }
 
-    fn poll_handled<Fut: Future<Output = io::Result<()>>>(
+    fn poll_handler<Fut: Future<Output = io::Result<()>>>(
         &mut self,
         mut handling: Pin<&mut Option<Fut>>,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let Some(handled) = handling.as_mut().as_pin_mut() else { return Poll::Ready(()) };
-        let ended = match self.caught(|| clock::within_poll(|| handled.poll(cx))) {
-            Ok(done) => Ended::of(ready!(done)),
-            // It is not polled again.
-            Err(ended) => ended,
+        let Some(handling) = handling.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        let outcome = match self.catch_panic(|| within_poll(|| handling.poll(cx))) {
+            Ok(handled) => ready!(handled).into(),
+            Err(panicked) => panicked,
         };
-        self.ended = Some(ended.into());
+        self.end(outcome);
         Poll::Ready(())
     }
 
-    /// Whether there is a place left for it under `max_connections_per_ip`, which it then has.
-    fn is_one_of_its_address(&mut self) -> bool {
-        let Shared { config, per_ip, .. } = &*self.server.0;
-        let (Some(most), Some(ip)) = (config.max_connections_per_ip, self.peer.ip()) else { return true };
-        let mut per_ip = per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = per_ip.get(&ip).copied().unwrap_or(0);
-        self.is_counted = count < most;
-        if self.is_counted {
-            per_ip.insert(ip, count + 1);
+    /// Keeps the outcome of the handshake or the handler, and reports its error.
+    fn end(&mut self, outcome: Outcome) {
+        let outcome = &*self.outcome.insert(outcome.into());
+        if let (Outcome::Failed(error), Some(on_error)) = (&**outcome, &self.shared.config().on_error) {
+            // A panic in it changes nothing.
+            _ = catch_unwind(AssertUnwindSafe(|| on_error(self.peer, error)));
         }
-        self.is_counted
     }
 
-    /// What a handler or a handshake does. One that panics costs its own connection only.
-    fn caught<T>(&self, does: impl FnOnce() -> T) -> Result<T, Ended> {
-        // What it shares with others is theirs to judge.
-        self.span.of_all(|| catch_unwind(AssertUnwindSafe(does))).map_err(|_| Ended::Panicked)
+    /// Runs a handler or a handshake in the connection's span. A panic costs only this connection.
+    fn catch_panic<T>(&self, run: impl FnOnce() -> T) -> Result<T, Outcome> {
+        // State that it shares with others is its own responsibility.
+        self.span.in_scope(|| catch_unwind(AssertUnwindSafe(run))).map_err(|_| Outcome::Panicked)
     }
 
-    /// Ends a connection that has come home.
+    /// Ends a connection that the handler has returned.
     async fn finish(&mut self) {
         let Some(connection) = &mut self.connection else { return };
         if let Some(timeout) = connection.finish().await {
-            self.ended = Some(Ended::TimedOut(timeout).into());
+            self.outcome = Some(Outcome::TimedOut(timeout).into());
         }
-        self.is_sent = true;
-        connection.linger(self.server.0.config.linger_timeout).await;
+        self.is_flushed = true;
+        connection.linger(self.shared.config().linger_timeout).await;
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Shared { totals, per_ip, permits, .. } = &*self.server.0;
-        let (is_whole, counters) = match (&mut self.connection, self.seat.forsake()) {
+        let (is_complete, counters) = match (&mut self.connection, &mut self.returned) {
             (Some(connection), _) => {
                 connection.report();
-                (self.is_sent, Some(connection.counters()))
+                (self.is_flushed, Some(connection.counters()))
             }
-            // Its handler was dropped before this.
-            (None, Whereabouts::Home(mut connection)) => {
-                connection.report();
-                (false, None)
-            }
-            (None, Whereabouts::Out(_)) => (false, None),
-            (None, _) => (true, None),
-        };
-        match &self.ended {
-            Some(ended) if is_whole => {
-                totals.ended(ended);
-                log::ended(self.peer, ended, counters.as_ref());
-            }
-            _ => totals.aborted(),
-        }
-        if let (true, Some(ip)) = (self.is_counted, self.peer.ip()) {
-            let mut per_ip = per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Entry::Occupied(mut count) = per_ip.entry(ip) {
-                match count.get() {
-                    0 | 1 => _ = count.remove(),
-                    _ => *count.get_mut() -= 1,
+            (None, None) => (true, None),
+            (None, Some(returned)) => match returned.try_recv() {
+                // Its handler was dropped just now.
+                Ok(mut connection) => {
+                    connection.report();
+                    (false, None)
                 }
+                // The handler has it still, or somebody to whom it gave it.
+                Err(TryRecvError::Empty) => (false, None),
+                // The handler has taken it apart.
+                Err(TryRecvError::Closed) => (true, None),
+            },
+        };
+        match &self.outcome {
+            Some(outcome) if is_complete => {
+                outcome.total().into_iter().for_each(|total| self.shared.totals().add(total, 1));
+                trace::connection_ended(self.peer, outcome, counters.as_ref());
             }
+            _ => self.shared.totals().add(Total::Aborted, 1),
         }
         drop(self.connection.take());
-        permits.add_permits(1);
+        self.shared.release(self.peer, self.is_counted);
     }
 }
 
-async fn shake_hands(config: &Config, hook: &Hook, accepted: Accepted) -> Result<Accepted, Ended> {
+async fn shake_hands(config: &Config, hook: &Hook, accepted: Accepted) -> Result<Accepted, Outcome> {
     let shaken = match config.handshake_timeout {
         None => hook(accepted).await,
         Some(after) => match timeout(after, hook(accepted)).await {
             Ok(shaken) => shaken,
-            Err(_) => return Err(Ended::TimedOut(Timeout::Handshake)),
+            Err(_) => return Err(Outcome::TimedOut(TimeoutKind::Handshake)),
         },
     };
-    shaken.map_err(Ended::Failed)
-}
-
-impl Ended {
-    fn of(handled: io::Result<()>) -> Self {
-        match handled.map_err(Error::from) {
-            Ok(()) => Self::Done,
-            Err(Error::NotLines) => Self::Refused,
-            Err(error) => Self::Failed(error.into()),
-        }
-    }
+    shaken.map_err(Outcome::Failed)
 }
 
 #[cfg(test)]
@@ -235,8 +214,7 @@ mod tests {
     use std::mem::size_of_val;
     use std::sync::Arc;
 
-    use crate::connection::Seats;
-    use crate::{Accepted, AnyIo, Connection, Peer, Server, reply_into};
+    use crate::{Accepted, AnyIo, Connection, Draining, Peer, Server, reply_into};
 
     /// A task of Tokio's has 112 bytes of its own, and takes 256 or 384.
     #[test]
@@ -247,8 +225,8 @@ mod tests {
             reply_into(move |_, reply| reply.extend_from_slice(&*state))(connection)
         };
         let accepted = Accepted::new(AnyIo::new(tokio::io::empty()), Peer::Other);
-        let permit = Arc::clone(&server.0.permits).try_acquire_owned().unwrap();
-        let session = server.clone().session(accepted, handler, permit, Arc::<Seats<_>>::default().take());
+        let permit = server.0.try_permit().unwrap();
+        let session = super::run(Arc::clone(&server.0), accepted, handler, permit, Draining::default());
         assert!(size_of_val(&session) <= 144, "{} bytes", size_of_val(&session));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) async fn serve(
         }
         drop(stop);
     });
-    server.serve(listener, lineframe::reply(answer), stopped).await;
+    server.serve_with_shutdown(listener, lineframe::reply(answer), stopped).await;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub enum Reader {
     Asyncio,
 }
 
-/// Where a reader differs, in the words of the table in `docs/testing.md`.
+/// How a reader differs, as in the table in `docs/testing.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
     CutIsLine,
@@ -93,22 +93,18 @@ impl Reader {
 impl Difference {
     pub fn name(self) -> &'static str {
         match self {
-            Self::CutIsLine => "hands over a last line without its terminator as a line",
-            Self::CutLosesCr => "takes a CR off such a line",
+            Self::CutIsLine => "returns a cut last line as a line",
+            Self::CutLosesCr => "removes a CR from such a line",
             Self::CutCrIsNothing => "drops such a line if it is a CR alone",
-            Self::LimitCountsCr => "counts the CR of a terminator against the limit",
-            Self::LimitCountsTerminator => "counts the terminator against the limit",
+            Self::LimitCountsCr => "counts the CR of a terminator towards the limit",
+            Self::LimitCountsTerminator => "counts the whole terminator towards the limit",
             Self::NoLimit => "has no limit",
             Self::EndsAtLongLine => "ends at a line over the limit",
-            Self::TailIsLine => {
-                "gives the rest of a line over the limit as a line, or as errors, depending on the reads"
-            }
+            Self::TailIsLine => "returns the rest of a long line as lines or errors, depending on the reads",
             Self::NotUtf8IsGone => "drops a line that is not UTF-8",
-            Self::SwallowsNextStream => {
-                "swallows the first line of the next stream where this one ended within a line over the limit"
-            }
+            Self::SwallowsNextStream => "drops the first line of the next stream after a cut long line",
             Self::TerminatorStays => "leaves the terminator on the line",
-            Self::WritesOtherLines => "writes a line that does not come back as it was",
+            Self::WritesOtherLines => "writes lines that are not read back as they were",
             Self::WritesLongLines => "writes lines over the limit",
         }
     }

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::io;
 use std::time::Duration;
 
-use lineframe::{Accepted, Bind, Connection, Error, LineCodec, Server, ServerBuilder, Timeout, reply};
+use lineframe::{Accepted, Bind, Connection, Error, LineCodec, Server, ServerBuilder, TimeoutKind, reply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{Instant, timeout};
@@ -47,7 +47,7 @@ async fn of_deadlines() {
         Ok(())
     });
     let (after, line) = events.recv().await.unwrap();
-    assert!(matches!(line, Err(Error::Timeout(Timeout::Write))), "{line:?}");
+    assert!(matches!(line, Err(Error::Timeout(TimeoutKind::Write))), "{line:?}");
     assert_eq!(after.as_secs(), 30);
 
     let silent = Server::builder().handshake(async |accepted: Accepted| {

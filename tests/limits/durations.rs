@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use lineframe::{Accepted, AnyIo, Connection, Error, LineCodec, Peer, Server, ServerBuilder, Timeout, reply};
+use lineframe::{
+    Accepted, AnyIo, Connection, Error, LineCodec, Peer, Server, ServerBuilder, TimeoutKind, reply,
+};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, ReadHalf, WriteHalf,
 };
@@ -226,7 +228,7 @@ pub(crate) async fn write_timeout() {
         let since = Instant::now();
         let (_reader, _writer, mut done) = writing(op);
         let (at, result) = done.recv().await.unwrap();
-        assert!(matches!(result, Err(Error::Timeout(Timeout::Write))), "{op:?}: {result:?}");
+        assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Write))), "{op:?}: {result:?}");
         assert_eq!((at - since).as_secs(), LIMIT.as_secs(), "{op:?}");
 
         let (mut reader, mut writer, mut done) = writing(op);
@@ -249,7 +251,7 @@ pub(crate) async fn write_timeout_against_a_drip() {
         };
         let ((), done) = tokio::join!(drip, done.recv());
         let (at, result) = done.unwrap();
-        assert!(matches!(result, Err(Error::Timeout(Timeout::Write))), "{op:?}: {result:?}");
+        assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Write))), "{op:?}: {result:?}");
         assert_eq!((at - since).as_secs(), LIMIT.as_secs(), "{op:?}");
     }
 }

@@ -31,6 +31,7 @@ const TESTED: &[(&str, Tests)] = &[
     ("line_timeout", &[line_timeout, line_timeout_of_a_long_line, line_timeout_of_counted_bytes]),
     ("write_timeout", &[write_timeout, write_timeout_against_a_drip, write_timeout_of_the_last_flush]),
     ("handshake", &[handshake_timeout]),
+    ("on_error", &[on_error]),
     ("handshake_timeout", &[handshake_timeout]),
     ("drain_timeout", &[drain_timeout]),
     ("linger_timeout", &[linger_timeout]),
@@ -38,7 +39,7 @@ const TESTED: &[(&str, Tests)] = &[
 
 #[test]
 fn every_limit_is_tested() {
-    let source = include_str!("../../src/server/builder.rs");
+    let source = include_str!("../../src/server/mod.rs");
     let methods: Vec<&str> = source
         .split("pub fn ")
         .skip(1)

@@ -48,8 +48,9 @@ pub(crate) async fn max_length() {
                 );
             }
             let sent = "x".repeat(n + 1) + end + end;
+            let s = if n == 1 { "" } else { "s" };
             let error =
-                format!("error: line of more than {n} bytes, the limit (max_length){written}{written}");
+                format!("error: line of more than {n} byte{s}, the limit (max_length){written}{written}");
             assert_eq!(answer(&address, sent.as_bytes()).await, error, "over {n}");
             soon(running.stopped()).await;
         }
@@ -93,12 +94,33 @@ pub(crate) async fn max_connections() {
 }
 
 #[tokio::test]
+pub(crate) async fn on_error() {
+    let (report, mut reported) = unbounded_channel();
+    let on_error = move |peer, error: &io::Error| report.send((peer, error.to_string())).unwrap();
+    let (address, listener) = tcp(Buffers::Usual);
+    let handler = async |mut conn: Connection| match conn.next_line().await? {
+        Some(Ok(line)) if line == "fail" => Err(io::Error::other("as asked")),
+        _ => Ok(()),
+    };
+    let running = Running::start(Server::builder().on_error(on_error), listener, handler);
+    for line in ["good\n", "fail\n"] {
+        let mut peer = address.connect().await.unwrap();
+        peer.write_all(line.as_bytes()).await.unwrap();
+        assert_eq!(soon(rest(&mut peer)).await, "");
+    }
+    let (peer, error) = soon(reported.recv()).await.unwrap();
+    assert_eq!((peer.ip(), error), (Some(Ipv4Addr::LOCALHOST.into()), "as asked".to_string()));
+    assert_eq!(soon(running.stopped()).await.failed, 1);
+    assert!(reported.recv().await.is_none(), "the handler that returned Ok is not reported");
+}
+
+#[tokio::test]
 pub(crate) async fn max_connections_of_all_listeners() {
     let server = Server::builder().max_connections(2).build();
     let (tcp_address, tcp) = tcp(Buffers::Usual);
     let (unix_address, unix) = unix(Buffers::Usual);
     for listener in [tcp, unix] {
-        tokio::spawn(server.serve(listener, reply(upper), std::future::pending::<()>()));
+        tokio::spawn(server.serve(listener, reply(upper)));
     }
     let mut peers = [tcp_address.connect().await.unwrap(), unix_address.connect().await.unwrap()];
     for peer in &mut peers {
@@ -122,7 +144,7 @@ pub(crate) async fn max_connections_of_an_idle_listener() {
     let (tcp_address, tcp) = tcp(Buffers::Usual);
     let (unix_address, unix) = unix(Buffers::Usual);
     for listener in [tcp, unix] {
-        tokio::spawn(server.serve(listener, reply(upper), std::future::pending::<()>()));
+        tokio::spawn(server.serve(listener, reply(upper)));
     }
     for address in [&tcp_address, &tcp_address, &unix_address, &unix_address, &tcp_address] {
         let mut peer = address.connect().await.unwrap();

@@ -15,7 +15,7 @@ pub trait Lines {
     async fn next_line(&mut self) -> Result<Option<Line>, Error>;
     async fn next_text(&mut self) -> Result<Option<Line>, Error>;
     async fn next_batch(&mut self) -> Result<Option<Batch>, Error>;
-    fn put_back(&mut self, batch: Batch);
+    fn put_back(&mut self, batch: Batch) -> Result<(), Batch>;
     async fn read_bytes(&mut self, count: usize) -> Result<Bytes, Error>;
     async fn skip_bytes(&mut self, count: u64) -> Result<(), Error>;
     /// Up to `count` of the next `length` bytes; the rest is skipped.
@@ -41,8 +41,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Lines for Connection<Io> {
         self.next_batch().await
     }
 
-    fn put_back(&mut self, batch: Batch) {
-        self.put_back(batch);
+    fn put_back(&mut self, batch: Batch) -> Result<(), Batch> {
+        self.put_back(batch)
     }
 
     async fn read_bytes(&mut self, count: usize) -> Result<Bytes, Error> {
@@ -130,8 +130,8 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines for Halves<R, W> {
         self.reader.next_batch().await
     }
 
-    fn put_back(&mut self, batch: Batch) {
-        self.reader.put_back(batch);
+    fn put_back(&mut self, batch: Batch) -> Result<(), Batch> {
+        self.reader.put_back(batch)
     }
 
     async fn read_bytes(&mut self, count: usize) -> Result<Bytes, Error> {
@@ -256,7 +256,7 @@ impl<L: Lines> Talk<'_, L> {
     /// What follows the line is read in another way.
     fn put_back(&mut self) {
         if let Some(batch) = self.batch.take() {
-            self.lines.put_back(batch);
+            self.lines.put_back(batch).unwrap();
         }
     }
 
@@ -320,7 +320,7 @@ impl<L: Lines> Talk<'_, L> {
                 self.lines.write_line(b"").await
             }
             Err(Error::Eof) => self.lines.write_line(b"too few").await,
-            Err(Error::TooManyBytes(_)) => {
+            Err(Error::Block(_)) => {
                 self.lines.skip_bytes(count as u64).await?;
                 self.lines.write_line(b"too many").await
             }

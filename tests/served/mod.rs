@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use lineframe::{Connection, Counters, Listener, Server, ServerBuilder};
+use lineframe::{Connection, Listener, Server, ServerBuilder, ServerCounters};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -33,7 +33,7 @@ pub async fn soon<T>(event: impl Future<Output = T>) -> T {
 pub struct Running {
     pub server: Server,
     stop: Option<oneshot::Sender<()>>,
-    served: JoinHandle<Counters>,
+    served: JoinHandle<ServerCounters>,
 }
 
 impl Running {
@@ -44,7 +44,7 @@ impl Running {
     {
         let server = builder.build();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.serve(listener, handler, stopped));
+        let served = tokio::spawn(server.serve_with_shutdown(listener, handler, stopped));
         Self { server, stop: Some(stop), served }
     }
 
@@ -53,12 +53,12 @@ impl Running {
     }
 
     /// Waits until it has stopped, which nobody asks it to.
-    pub async fn stopped_by_itself(self) -> Counters {
+    pub async fn stopped_by_itself(self) -> ServerCounters {
         self.served.await.unwrap()
     }
 
     /// Asks it to stop, if nobody has, and waits until it has.
-    pub async fn stopped(mut self) -> Counters {
+    pub async fn stopped(mut self) -> ServerCounters {
         drop(self.stop.take());
         self.served.await.unwrap()
     }

@@ -2,7 +2,7 @@
 //! function over its items, and the deadlines over the times. Nothing in it takes time but waiting.
 
 use bytes::BytesMut;
-use lineframe::{EncodeError, LineCodec, LineError, Timeout};
+use lineframe::{EncodeError, LineCodec, LineError, TimeoutKind};
 
 use super::plan::{Config, Handler, Ms, NEVER, Peer, Reads, Step};
 use crate::model::{self, Bad, Item};
@@ -26,7 +26,7 @@ pub enum End {
     Done,
     Failed,
     Panicked,
-    TimedOut(Timeout),
+    TimedOut(TimeoutKind),
     Aborted,
 }
 
@@ -351,7 +351,7 @@ impl Run<'_> {
     }
 
     /// Of the line that has begun, or of the one that has not.
-    fn deadline(&self) -> (Timeout, Ms) {
+    fn deadline(&self) -> (TimeoutKind, Ms) {
         let begun_line = match self.next.checked_sub(1).map(|last| &self.due[last]) {
             // The rest of a long line.
             Some(last) if last.end > self.read() => Some(last.start),
@@ -360,10 +360,10 @@ impl Run<'_> {
         };
         let ends = |since: Ms, after: Option<Ms>| after.map_or(NEVER, |after| since + after);
         match begun_line {
-            None => (Timeout::Idle, ends(self.now, self.config.idle_timeout)),
+            None => (TimeoutKind::Idle, ends(self.now, self.config.idle_timeout)),
             Some(start) => {
                 let begun = self.reads.iter().find(|(end, _)| *end > start).map_or(self.now, |(_, at)| *at);
-                (Timeout::Line, ends(begun, self.config.line_timeout))
+                (TimeoutKind::Line, ends(begun, self.config.line_timeout))
             }
         }
     }
@@ -417,7 +417,7 @@ impl Run<'_> {
                 _ if deadline == event => return Err(Stop::Undecided),
                 _ if deadline < event => {
                     self.pass(deadline);
-                    return Err(Stop::End(End::TimedOut(Timeout::Write)));
+                    return Err(Stop::End(End::TimedOut(TimeoutKind::Write)));
                 }
                 _ => self.pass(event),
             }

@@ -68,7 +68,7 @@ async fn handle(mut conn: Connection, context: Context) -> io::Result<()> {
         Handler::Batches(most) => {
             while let Some(mut batch) = conn.next_batch().await? {
                 let taken: Vec<_> = batch.by_ref().take(most).collect();
-                conn.put_back(batch);
+                conn.put_back(batch).unwrap();
                 for line in taken {
                     conn.write_line(context.answer(peer, line)).await?;
                 }

@@ -155,7 +155,7 @@ impl Soak {
     }
 
     async fn half_line(&self, random: &mut Random) -> io::Result<()> {
-        let length = 1 + random.below(1000) as usize;
+        let length = 2 + random.below(999) as usize;
         let said = exchange(&mut self.server.connect().await?, &vec![b'x'; length]).await?;
         same(&said, format!("error: line of {length} bytes cut before its terminator\n").as_bytes())
     }
@@ -219,7 +219,8 @@ impl Soak {
             }
         }
         if !cut.is_empty() {
-            writeln!(expected, "error: line of {} bytes cut before its terminator", cut.len())?;
+            let bytes = if cut.len() == 1 { "byte" } else { "bytes" };
+            writeln!(expected, "error: line of {} {bytes} cut before its terminator", cut.len())?;
         }
         same(&said, &expected)
     }

@@ -8,8 +8,7 @@ use std::io;
 
 use bytes::BytesMut;
 use lineframe::{
-    Accepted, AnyIo, Batch, BatchCodec, Connection, LineCodec, Peer, Reply, Server, TextCodec,
-    reply_bytewise, reply_into,
+    Accepted, AnyIo, Batch, BatchCodec, Connection, LineCodec, Peer, Reply, Server, TextCodec, reply_into,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::codec::Decoder;
@@ -42,9 +41,6 @@ const CASES: &[Case] = &[
     }),
     ("serve-reply-into", |times| {
         serve(times, reply_into(upper));
-    }),
-    ("serve-bytewise", |times| {
-        serve(times, reply_bytewise(|byte| byte.to_ascii_uppercase()));
     }),
     ("serve-next-line", |times| serve(times, next_line)),
     ("ping-pong", ping_pong),

@@ -313,7 +313,7 @@ impl Connection {
         let nth = self.replied + 1;
         Failure::framing(match kind {
             Kind::TooLong => {
-                let limit = self.scanner.max_length();
+                let limit = self.scanner.max_length().unwrap_or(usize::MAX);
                 format!("reply {nth} is longer than {limit} bytes, the limit (--max-length)")
             }
             _ => format!("reply {nth} has a CR or LF in it that is not part of a CRLF"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use clap::ValueEnum;
-use lineframe::{Connection, Error, Reply, reply_bytewise, reply_into};
+use lineframe::{Connection, Error, Reply, reply_into};
 use tokio_util::either::Either;
 
 use super::exec::Exec;
@@ -26,7 +26,10 @@ pub(super) enum Handler {
 impl Handler {
     fn reply(self, line: &[u8], reply: &mut Reply<'_>) {
         match self {
-            Self::Upper => reply.extend_from_slice(&line.to_ascii_uppercase()),
+            Self::Upper => {
+                reply.extend_from_slice(line);
+                reply.make_ascii_uppercase();
+            }
             Self::UpperUnicode => upper_unicode(line, reply),
             Self::Echo => reply.extend_from_slice(line),
         }
@@ -38,7 +41,8 @@ fn upper_unicode(line: &[u8], reply: &mut Reply<'_>) {
         Ok(text) => reply.extend_from_slice(text.to_uppercase().as_bytes()),
         Err(error) => {
             let (length, at) = (line.len(), error.valid_up_to());
-            let bad = format!("error: line of {length} bytes that is not UTF-8 from byte {at} on");
+            let bytes = if length == 1 { "byte" } else { "bytes" };
+            let bad = format!("error: line of {length} {bytes} that is not UTF-8 from byte {at} on");
             reply.extend_from_slice(bad.as_bytes());
         }
     }
@@ -82,11 +86,7 @@ pub(crate) async fn upper(connection: Connection) -> io::Result<()> {
 async fn answer(connection: Connection, handler: Handler) -> io::Result<()> {
     match log::shows_lines() {
         true => Box::pin(answer_and_tell(connection, handler)).await,
-        false => match handler {
-            Handler::Upper => reply_bytewise(|byte| byte.to_ascii_uppercase())(connection).await,
-            Handler::Echo => reply_bytewise(|byte| byte)(connection).await,
-            Handler::UpperUnicode => reply_into(upper_unicode)(connection).await,
-        },
+        false => reply_into(move |line, reply| handler.reply(line, reply))(connection).await,
     }
 }
 

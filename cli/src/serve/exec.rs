@@ -7,7 +7,9 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use lineframe::{Connection, Delimiter, Error, LineCodec, LineError, LineReader, LineWriter, Peer, Timeout};
+use lineframe::{
+    Connection, Delimiter, Error, LineCodec, LineError, LineReader, LineWriter, Peer, TimeoutKind,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -128,7 +130,7 @@ impl Exec {
                     done => Ok(done?),
                 }),
                 done = &mut answering => return done.and(forwarded.unwrap_or(Ok(()))),
-                () = &mut idle => return Err(Error::Timeout(Timeout::Idle)),
+                () = &mut idle => return Err(Error::Timeout(TimeoutKind::Idle)),
             }
         }
     }

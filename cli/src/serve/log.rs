@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use std::{fmt, io};
 
 use clap::ValueEnum;
-use lineframe::{Counters, LineError, Peer};
+use lineframe::{LineError, Peer, ServerCounters};
 use tracing::{Level, Metadata, enabled, info};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
@@ -92,7 +92,7 @@ pub(super) fn received(peer: Peer, line: Result<&[u8], &LineError>) {
 }
 
 /// The last thing that a server says.
-pub(super) fn stopped(counters: &Counters) {
+pub(super) fn stopped(counters: &ServerCounters) {
     let if_any = |count: u64| (count > 0).then_some(count);
     info!(
         target: ALWAYS,

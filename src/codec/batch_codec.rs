@@ -1,0 +1,76 @@
+use std::io;
+
+use bytes::{Bytes, BytesMut};
+use tokio_util::codec::{Decoder, Encoder};
+
+use super::CodecCounters;
+use super::batch::Batch;
+use super::encoder::LineEncoder;
+use super::line::{LineCodec, LineCodecBuilder, implement_codec};
+
+/// Decodes all whole lines of a read as one item, for little more than the cost of finding them.
+///
+/// The lines are those of [`LineCodec`], in the same order, including bad ones. There is no `expect_bytes`,
+/// because a batch has already passed what follows a line. The fastest way to answer is a [`LineEncoder`].
+///
+/// ```
+/// use futures::{SinkExt, TryStreamExt};
+/// use lineframe::BatchCodec;
+/// use tokio_util::codec::Framed;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// # let (mut peer, io) = tokio::io::duplex(4096);
+/// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"one\ntwo\n").await?;
+/// # tokio::io::AsyncWriteExt::shutdown(&mut peer).await?;
+/// let mut framed = Framed::new(io, BatchCodec::new());
+/// while let Some(batch) = framed.try_next().await? {
+///     for line in batch {
+///         match line {
+///             Ok(line) => framed.feed(line).await?,
+///             Err(bad) => framed.feed(bad.reply().into()).await?,
+///         }
+///     }
+///     framed.flush().await?; // one write for all the lines of a read
+/// }
+/// # let mut echoed = String::new();
+/// # drop(framed);
+/// # tokio::io::AsyncReadExt::read_to_string(&mut peer, &mut echoed).await?;
+/// # assert_eq!(echoed, "one\ntwo\n");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct BatchCodec {
+    line: LineCodec,
+}
+
+impl BatchCodec {
+    /// Returns the writing side as a value of its own: the fastest way to answer a batch ([`LineEncoder`]).
+    pub fn encoder(&self) -> LineEncoder {
+        self.line.encoder()
+    }
+
+    fn next(&mut self, src: &mut BytesMut, eof: bool) -> Option<Batch> {
+        let first = self.line.next_item_read(src, eof)?;
+        Some(self.line.decoder.batch_from(first, src, eof, u64::MAX))
+    }
+}
+
+implement_codec!(BatchCodec, Batch, "lines");
+
+/// Takes over the configuration and, in the middle of a stream, its place. A pending block is a line of its
+/// batch.
+impl From<LineCodec> for BatchCodec {
+    fn from(line: LineCodec) -> Self {
+        Self { line }
+    }
+}
+
+impl Encoder<Bytes> for BatchCodec {
+    type Error = io::Error;
+
+    fn encode(&mut self, line: Bytes, dst: &mut BytesMut) -> io::Result<()> {
+        self.line.encode(line, dst)
+    }
+}

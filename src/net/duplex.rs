@@ -1,0 +1,399 @@
+use std::boxed::Box;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot::Sender;
+
+use super::buffer::ReadBuffer;
+use super::error::{Error, Polled, TimeoutKind};
+use super::io::{AnyIo, Peer};
+use super::limits::Limits;
+use super::poll;
+use super::reader::Reader;
+use super::shutdown::Draining;
+use super::timers::WaitFor;
+use super::writer::{WriteIo, Writer};
+use crate::codec::{Batch, CodecCounters, LineCodec};
+use crate::error::{BlockError, LineError};
+
+/// Both sides of a connection and their stream: what a [`Connection`](super::Connection) points to.
+/// Output is sent before a read waits, so the two sides meet here.
+pub(crate) struct Duplex<Io> {
+    pub(crate) io: Io,
+    pub(crate) reader: Reader,
+    pub(crate) writer: Writer,
+    pub(crate) peer: Peer,
+    pub(super) owner: Option<ReturnTo<Io>>,
+    /// The `Stream` has yielded an error: it has ended.
+    stream_has_ended: bool,
+}
+
+/// Where a connection goes when its handler drops it: to its session. Dropped unused when the
+/// connection is taken apart.
+pub(crate) type ReturnTo<Io> = Sender<Box<Duplex<Io>>>;
+
+/// What went through a [`Connection`](super::Connection):
+/// [`Connection::counters`](super::Connection::counters).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionCounters {
+    /// What became of the bytes read.
+    pub read: CodecCounters,
+    /// Lines written, sent or still queued.
+    pub lines_written: u64,
+    /// Bytes that the stream has taken.
+    pub bytes_sent: u64,
+}
+
+impl<Io> Duplex<Io> {
+    pub(super) fn new(io: Io, codec: LineCodec, peer: Peer) -> Self {
+        let (decoder, encoder) = codec.into_sides();
+        Self::from_sides(io, Reader::new(decoder), Writer::new(encoder), peer, None)
+    }
+
+    pub(super) fn from_sides(
+        io: Io,
+        reader: Reader,
+        writer: Writer,
+        peer: Peer,
+        owner: Option<ReturnTo<Io>>,
+    ) -> Self {
+        Self { io, reader, writer, peer, owner, stream_has_ended: false }
+    }
+
+    /// Puts it under the limits and the shutdown signal of a server. `owner` gets it when it is
+    /// dropped.
+    pub(crate) fn serve(&mut self, limits: Arc<Limits>, draining: Draining, owner: ReturnTo<Io>) {
+        self.reader.serve(Arc::clone(&limits), draining);
+        self.writer.serve(limits);
+        self.owner = Some(owner);
+    }
+
+    /// Returns it to its owner. Without one, drops it.
+    pub(super) fn give_back(mut self: Box<Self>) {
+        if let Some(owner) = self.owner.take() {
+            // If the session was aborted, what went through is counted all the same.
+            _ = owner.send(self).map_err(|mut duplex| duplex.report());
+        }
+    }
+
+    /// Whether an error or a deadline has ended it.
+    #[inline]
+    pub(super) fn has_failed(&self) -> bool {
+        self.reader.state().has_failed() || self.writer.has_failed()
+    }
+
+    /// The deadline that has ended it, if one has.
+    fn timed_out(&self) -> Option<TimeoutKind> {
+        self.writer.timed_out().or(self.reader.state().timed_out())
+    }
+
+    pub(crate) fn counters(&self) -> ConnectionCounters {
+        let (lines_written, bytes_sent) = self.writer.counts();
+        ConnectionCounters { read: self.reader.decoder().counters(), lines_written, bytes_sent }
+    }
+
+    /// Adds what is new to the server's totals.
+    pub(crate) fn report(&mut self) {
+        self.reader.report();
+        self.writer.report();
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
+    /// One step of reading or writing. An I/O error or a deadline ends the connection for good.
+    #[inline]
+    pub(crate) fn poll_step<T>(&mut self, step: impl FnOnce(&mut Self) -> Polled<T>) -> Polled<T> {
+        if self.has_failed() {
+            return Poll::Ready(Err(Error::Io(io::ErrorKind::NotConnected.into())));
+        }
+        let polled = step(self);
+        if matches!(polled, Poll::Ready(Err(Error::Io(_) | Error::Timeout(_))))
+            && !self.reader.state().has_failed()
+        {
+            self.reader.fail(None);
+        }
+        polled
+    }
+
+    /// The next item that `next` takes from the reader; `None` at the end.
+    pub(super) fn poll_next<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut next: impl FnMut(&mut Reader) -> Option<T>,
+    ) -> Polled<Option<T>> {
+        loop {
+            ready!(self.poll_before_items(cx))?;
+            if let Some(item) = next(&mut self.reader) {
+                return Poll::Ready(Ok(Some(item)));
+            }
+            let mut unread = ReadBuffer::take();
+            let more = self.poll_more(&mut unread, cx);
+            self.reader.keep(&mut unread);
+            if !ready!(more)? {
+                return Poll::Ready(Ok(None));
+            }
+        }
+    }
+
+    /// Everything that comes before a look for items: postponed output, the limit for bad lines, a
+    /// look for bytes that arrived before a shutdown, the check for HTTP and TLS.
+    pub(crate) fn poll_before_items(&mut self, cx: &mut Context<'_>) -> Polled<()> {
+        ready!(self.writer.poll_postponed(&mut self.io, cx))?;
+        if self.reader.is_over_bad_lines() && !self.reader.is_refused() {
+            ready!(self.writer.poll_flush(&mut self.io, cx))?;
+            return Poll::Ready(Err(Error::TooManyBadLines));
+        }
+        if self.reader.state().must_look_again() {
+            ready!(self.reader.poll_drain_round(&mut self.io, cx));
+        }
+        if let Some(refusal) = self.reader.sniff() {
+            // The peer gets none if the codec cannot write it.
+            _ = self.writer.queue(refusal.as_bytes());
+        }
+        if self.reader.is_refused() {
+            ready!(self.writer.poll_flush(&mut self.io, cx))?;
+            return Poll::Ready(Err(Error::NotLines));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// As [`poll_before_items`](Self::poll_before_items), after waiting until the output has space
+    /// for replies.
+    pub(crate) fn poll_before_reply(&mut self, cx: &mut Context<'_>) -> Polled<()> {
+        // Only if it is full: `poll_ready` otherwise clears the write deadline, which a flush in
+        // `poll_before_items` may be counting.
+        if self.writer.is_full() {
+            ready!(self.writer.poll_ready(&mut self.io, cx))?;
+        }
+        self.poll_before_items(cx)
+    }
+
+    /// Reads once, when the buffered bytes hold no more items. `false` at the end, once all output
+    /// is sent.
+    pub(crate) fn poll_more(&mut self, unread: &mut ReadBuffer, cx: &mut Context<'_>) -> Polled<bool> {
+        if self.reader.state().has_ended() {
+            ready!(self.writer.poll_flush(&mut self.io, cx))?;
+            return Poll::Ready(self.reader.take_end().map(|()| false));
+        }
+        // Pending while more than `max_unsent` is unsent. Then neither the read deadlines nor the
+        // shutdown signal are checked: the write deadline ends such a connection.
+        ready!(self.writer.poll_before_read(&mut self.io, cx))?;
+        ready!(poll::poll_turn(self.reader.read_at(), cx));
+        if self.reader.poll_shutdown_signal(cx) {
+            self.reader.keep(unread);
+            ready!(self.reader.poll_drain_round(&mut self.io, cx));
+            return Poll::Ready(Ok(true));
+        }
+        self.reader.poll_fill(unread, None, &mut self.io, cx).map_ok(|()| true)
+    }
+
+    /// What `next` takes from the reader, after as many reads as it needs. For counted bytes: neither
+    /// the shutdown signal nor the limit for bad lines applies to them, so this does not call
+    /// [`poll_before_items`](Self::poll_before_items).
+    fn poll_counted<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        wait: WaitFor,
+        mut next: impl FnMut(&mut Reader) -> Result<Option<T>, Error>,
+    ) -> Polled<T> {
+        loop {
+            if let Some(taken) = next(&mut self.reader)? {
+                return Poll::Ready(Ok(taken));
+            }
+            if self.reader.state().is_eof() {
+                ready!(self.writer.poll_flush(&mut self.io, cx))?;
+                return Poll::Ready(Err(Error::Eof));
+            }
+            ready!(self.writer.poll_before_read(&mut self.io, cx))?;
+            ready!(poll::poll_turn(self.reader.read_at(), cx));
+            let mut unread = ReadBuffer::take();
+            let filled = self.reader.poll_fill(&mut unread, Some(wait), &mut self.io, cx);
+            self.reader.keep(&mut unread);
+            ready!(filled)?;
+        }
+    }
+
+    pub(super) fn poll_line(&mut self, cx: &mut Context<'_>) -> Polled<Option<Result<Bytes, LineError>>> {
+        self.poll_step(|duplex| duplex.poll_next(cx, Reader::next_line))
+    }
+
+    /// The next item of the `Stream`, which ends after an error: a caller that ignores errors would
+    /// otherwise get the same one forever.
+    pub(super) fn poll_stream(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Result<Bytes, LineError>, Error>>> {
+        if self.stream_has_ended {
+            return Poll::Ready(None);
+        }
+        let item = ready!(self.poll_line(cx));
+        self.stream_has_ended = item.is_err();
+        Poll::Ready(item.transpose())
+    }
+
+    #[cfg(feature = "text")]
+    pub(super) fn poll_text(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Polled<Option<Result<bytestring::ByteString, LineError>>> {
+        self.poll_step(|duplex| duplex.poll_next(cx, Reader::next_text))
+    }
+
+    pub(super) fn poll_batch(&mut self, cx: &mut Context<'_>) -> Polled<Option<Batch>> {
+        self.poll_step(|duplex| duplex.poll_next(cx, Reader::next_batch))
+    }
+
+    /// A good line, if it is buffered and nothing else has to be considered.
+    #[inline]
+    pub(super) fn next_good_line(&mut self) -> Option<Bytes> {
+        if self.writer.is_ready() { self.reader.next_good_line() } else { None }
+    }
+
+    /// Queues a line, if that needs nothing else.
+    #[inline]
+    pub(super) fn queue_now(&mut self, line: &[u8]) -> bool {
+        !self.reader.state().has_failed() && self.writer.queue_now(line)
+    }
+
+    pub(super) fn poll_write_line(&mut self, line: &[u8], cx: &mut Context<'_>) -> Polled<()> {
+        self.poll_writer(|writer, io| writer.poll_line(line, io, cx))
+    }
+
+    /// Whether queued output should not wait for more.
+    #[inline]
+    pub(super) fn is_send_due(&self) -> bool {
+        self.writer.is_full() || self.reader.is_behind()
+    }
+
+    /// Sends what the stream takes without waiting.
+    pub(super) fn send_now(&mut self, cx: &mut Context<'_>) -> Polled<()> {
+        self.poll_writer(|writer, io| Poll::Ready(writer.send_now(io, cx)))
+    }
+
+    /// One step of writing.
+    pub(super) fn poll_writer<T>(
+        &mut self,
+        step: impl FnOnce(&mut Writer, WriteIo<'_>) -> Polled<T>,
+    ) -> Polled<T> {
+        self.poll_step(|duplex| step(&mut duplex.writer, &mut duplex.io))
+    }
+
+    pub(super) fn poll_block(&mut self, count: usize, cx: &mut Context<'_>) -> Polled<Bytes> {
+        let max = self.reader.decoder().max_block_length();
+        if count > max {
+            return Poll::Ready(Err(BlockError::TooLong { asked: count, max }.into()));
+        }
+        self.poll_step(|duplex| duplex.poll_counted(cx, WaitFor::Rest, |reader| reader.next_block(count)))
+    }
+
+    pub(super) fn poll_skipped(&mut self, cx: &mut Context<'_>) -> Polled<()> {
+        self.poll_step(|duplex| {
+            duplex.poll_counted(cx, WaitFor::Next, |reader| Ok(reader.is_skipped().then_some(())))
+        })
+    }
+
+    pub(super) fn poll_body(
+        &mut self,
+        count: u64,
+        into: &mut ReadBuf<'_>,
+        cx: &mut Context<'_>,
+    ) -> Polled<usize> {
+        self.poll_step(|duplex| {
+            duplex.poll_counted(cx, WaitFor::Next, |reader| Ok(reader.next_part(count, into)))
+        })
+    }
+
+    pub(super) fn poll_request(
+        &mut self,
+        line: &mut Option<impl AsRef<[u8]>>,
+        cx: &mut Context<'_>,
+    ) -> Polled<Bytes> {
+        if let Some(request) = line {
+            if self.writer.is_request_unanswered() {
+                return Poll::Ready(Err(Error::Io(io::Error::other(
+                    "the future of an earlier request was dropped: replies can no longer be matched",
+                ))));
+            }
+            ready!(self.poll_write_line(request.as_ref(), cx))?;
+            *line = None;
+            self.writer.set_request_unanswered(true);
+        }
+        let reply = ready!(self.poll_line(cx));
+        self.writer.set_request_unanswered(false);
+        Poll::Ready(reply?.ok_or(Error::Eof)?.map_err(Error::from))
+    }
+
+    /// Sends everything, then the end of the stream. Returns the deadline that has ended the
+    /// connection, if one has.
+    pub(crate) async fn finish(&mut self) -> Option<TimeoutKind> {
+        _ = std::future::poll_fn(|cx| self.poll_writer(|writer, io| writer.poll_shutdown(io, cx))).await;
+        self.timed_out()
+    }
+
+    /// Reads and drops what the peer still sends, for at most `after`.
+    pub(crate) async fn linger(&mut self, after: Option<Duration>) {
+        if self.has_failed() || self.reader.state().is_eof() {
+            return;
+        }
+        let Self { io, reader, .. } = self;
+        let dropping = std::future::poll_fn(|cx| poll::within_poll(|| reader.poll_drop_rest(io, cx)));
+        match after {
+            None => _ = dropping.await,
+            Some(after) => _ = tokio::time::timeout(after, dropping).await,
+        }
+    }
+}
+
+/// Counted bytes that follow a line, as a reader: [`Connection::body`](crate::Connection::body).
+/// The next read of the connection skips what is not read of them.
+#[must_use = "what is not read is skipped"]
+pub struct Body<'a, Io = AnyIo>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    duplex: &'a mut Duplex<Io>,
+    left: u64,
+}
+
+impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Body<'a, Io> {
+    pub(super) fn new(duplex: &'a mut Duplex<Io>, left: u64) -> Self {
+        Self { duplex, left }
+    }
+
+    /// Returns how many bytes are still to be read.
+    pub fn left(&self) -> u64 {
+        self.left
+    }
+}
+
+/// # Errors
+///
+/// Kind `UnexpectedEof` if the stream ends before the last byte.
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for Body<'_, Io> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Self { duplex, left } = self.get_mut();
+        if *left > 0 && buf.remaining() > 0 {
+            *left -= ready!(duplex.poll_body(*left, buf, cx))? as u64;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Drop for Body<'_, Io> {
+    fn drop(&mut self) {
+        self.duplex.reader.skip_bytes(self.left);
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Debug for Body<'_, Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("left", &self.left).finish_non_exhaustive()
+    }
+}

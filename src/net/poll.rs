@@ -1,0 +1,279 @@
+//! What depends on the poll of a task that is running: a clock that is read once for several lines,
+//! when to let other tasks run, and reads that ask the system.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Reading the clock costs as much as handling a short line (about 35 ns). As long as lines take
+/// less than this, a reading is used for several lines: at first 7, then 15, then 31.
+const QUICK: Duration = Duration::from_micros(100);
+const FIRST_REUSE: u8 = 7;
+const MAX_REUSE: u8 = 31;
+
+/// Replies to lines wait for each other no longer than this after the lines were read.
+pub(crate) const MAX_REPLY_DELAY: Duration = Duration::from_millis(1);
+
+/// A poll that has gone on reading for this time lets other tasks run.
+const MAX_TURN: Duration = Duration::from_millis(10);
+
+std::thread_local! {
+    static POLL: PollState = const {
+        PollState { clock: Cell::new(None), began: Cell::new(None), system_reads: Cell::new(SystemReads::Off) }
+    };
+}
+
+/// State of the poll that runs on this thread. A thread-local, since the handler and the streams it
+/// wraps, TLS included, stand between the two ends that share it.
+struct PollState {
+    /// `None` outside [`within_poll`].
+    clock: Cell<Option<PollClock>>,
+    /// When this poll, or its current turn, first read something.
+    began: Cell<Option<Instant>>,
+    system_reads: Cell<SystemReads>,
+}
+
+/// A clock that is read once for several quick lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PollClock {
+    now: Option<Instant>,
+    /// So many more calls of [`now`](Self::now) return the same reading. Always at most `reuse`.
+    left: u8,
+    reuse: u8,
+}
+
+impl PollClock {
+    /// The current time, or a reading that is at most 31 quick lines old. Call it once per line.
+    #[inline]
+    pub(crate) fn now(&mut self) -> Instant {
+        match (self.left.checked_sub(1), self.now) {
+            (Some(left), Some(now)) => {
+                self.left = left;
+                now
+            }
+            _ => self.read(),
+        }
+    }
+
+    /// Reads the clock, or takes over `now`, before a line that may be slow.
+    pub(crate) fn restart(&mut self, now: Option<Instant>) -> Instant {
+        let now = now.unwrap_or_else(Instant::now);
+        *self = Self { now: Some(now), ..Self::default() };
+        now
+    }
+
+    #[cold]
+    fn read(&mut self) -> Instant {
+        let now = Instant::now();
+        if let Some(last) = self.now.replace(now) {
+            let is_quick = now.duration_since(last) < QUICK;
+            self.reuse = if is_quick { (2 * self.reuse + 1).clamp(FIRST_REUSE, MAX_REUSE) } else { 0 };
+            self.left = self.reuse;
+        }
+        now
+    }
+}
+
+/// The current time for a caller that asks once per line. Within [`within_poll`] a reading may
+/// serve up to 31 quick lines; a line that was waited for always gets a new one.
+#[inline]
+pub(super) fn line_time() -> Instant {
+    POLL.with(|poll| match poll.clock.get() {
+        Some(mut clock) => {
+            let now = clock.now();
+            poll.clock.set(Some(clock));
+            now
+        }
+        None => Instant::now(),
+    })
+}
+
+/// Runs one poll of a task, within which nothing is waited for.
+pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
+    /// Resets the clock also if the poll panics.
+    struct Reset;
+
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            POLL.with(|poll| {
+                poll.clock.set(None);
+                poll.began.set(None);
+            });
+        }
+    }
+
+    let is_nested = POLL.with(|poll| poll.clock.get().is_some());
+    if is_nested {
+        return polled();
+    }
+    POLL.with(|poll| poll.clock.set(Some(PollClock::default())));
+    let _reset = Reset;
+    polled()
+}
+
+/// Something was read at this time.
+pub(super) fn has_read(at: Instant) {
+    POLL.with(|poll| {
+        if poll.clock.get().is_some() && poll.began.get().is_none() {
+            poll.began.set(Some(at));
+        }
+    });
+}
+
+/// Pending, so that other tasks run, if the last read was [`MAX_TURN`] or more after the first one
+/// of this poll or turn.
+pub(super) fn poll_turn(read_at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+    POLL.with(|poll| match poll.began.get().zip(read_at) {
+        Some((began, at)) if at.duration_since(began) >= MAX_TURN => {
+            poll.began.set(None);
+            poll_yield(cx)
+        }
+        _ => Poll::Ready(()),
+    })
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum SystemReads {
+    Off,
+    On,
+    /// The system has confirmed that nothing has arrived.
+    FoundNothing,
+}
+
+/// Runs `read`, within which a socket that has nothing to read by what Tokio knows asks the system,
+/// however many streams wrap it. Also returns whether the system has confirmed that nothing has
+/// arrived.
+///
+/// Tokio learns of arrived data only when it polls the system for all sockets. That may be too late
+/// to tell what arrived before this moment from what arrives after it.
+pub(super) fn with_system_reads<T>(read: impl FnOnce() -> T) -> (T, bool) {
+    /// Restores the state also if the stream panics.
+    struct Restore(SystemReads);
+
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            POLL.with(|poll| poll.system_reads.set(self.0));
+        }
+    }
+
+    POLL.with(|poll| {
+        let _restore = Restore(poll.system_reads.replace(SystemReads::On));
+        let done = read();
+        (done, poll.system_reads.get() == SystemReads::FoundNothing)
+    })
+}
+
+/// Whether a socket is to [ask the system](with_system_reads).
+#[inline]
+pub(super) fn reads_from_system() -> bool {
+    POLL.with(|poll| poll.system_reads.get() != SystemReads::Off)
+}
+
+/// The system has nothing to read.
+pub(super) fn system_found_nothing() {
+    POLL.with(|poll| poll.system_reads.set(SystemReads::FoundNothing));
+}
+
+/// Pending if this task has used up [what Tokio lets it do in one poll](tokio::task::coop). Its
+/// task is polled again.
+pub(super) fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
+    pin!(tokio::task::consume_budget()).poll(cx)
+}
+
+/// Always pending: lets other tasks run. This task is polled again after them.
+pub(super) fn poll_yield<T>(cx: &mut Context<'_>) -> Poll<T> {
+    _ = pin!(tokio::task::yield_now()).poll(cx);
+    Poll::Pending
+}
+
+/// As [`poll_fn`](std::future::poll_fn), but compiled into the future that awaits it: its large
+/// result is not copied through a call.
+pub(super) struct Inlined<F>(pub(super) F);
+
+// Nothing in it is pinned.
+impl<F> Unpin for Inlined<F> {}
+
+impl<T, F: FnMut(&mut Context<'_>) -> Poll<T>> Future for Inlined<F> {
+    type Output = T;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        (self.0)(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn pass(micros: u64) {
+        assert!(tokio::time::advance(Duration::from_micros(micros)).now_or_never().is_none());
+    }
+
+    /// How often the clock was read for `lines` lines that take `micros` each.
+    fn readings(lines: usize, micros: u64) -> usize {
+        let is_exact = |_: &usize| {
+            pass(micros);
+            line_time() == Instant::now()
+        };
+        (0..lines).filter(is_exact).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quick_lines_share_a_reading_of_the_clock() {
+        assert_eq!(readings(100, 1), 100, "outside of a poll");
+        for _ in 0..2 {
+            // The first two, one of the next 8 and of 16, and then one of 32.
+            within_poll(|| assert_eq!(readings(2 + 8 + 16 + 320, 1), 2 + 1 + 1 + 10));
+            within_poll(|| assert_eq!(readings(100, 101), 100, "slow lines"));
+        }
+        let panicked = std::panic::catch_unwind(|| within_poll(|| panic!("within a poll")));
+        assert!(panicked.is_err());
+        assert_eq!(readings(100, 1), 100, "outside of a poll");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poll_that_reads_for_10_ms_yields() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut read = || {
+            let now = Instant::now();
+            has_read(now);
+            poll_turn(Some(now), &mut cx)
+        };
+        for _ in 0..3 {
+            within_poll(|| {
+                assert!(read().is_ready());
+                pass(9999);
+                assert!(read().is_ready());
+            });
+            pass(1);
+            assert!(read().is_ready(), "outside of a poll");
+        }
+        within_poll(|| {
+            for _ in 0..3 {
+                assert!(read().is_ready());
+                pass(10_000);
+                assert!(read().is_pending());
+            }
+        });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_restarted_clock_sees_the_first_slow_line() {
+        let mut clock = PollClock { left: MAX_REUSE, reuse: MAX_REUSE, now: Some(Instant::now()) };
+        let stale = clock.now();
+        pass(5);
+        assert_eq!(clock.now(), stale);
+        let begun = clock.restart(None);
+        pass(1000);
+        assert_eq!(clock.now(), begun + Duration::from_millis(1));
+        pass(1);
+        assert_eq!(clock.now(), Instant::now(), "the line before was slow");
+    }
+}

@@ -1,0 +1,374 @@
+use std::boxed::Box;
+use std::format;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+
+use super::buffer::Buffer;
+use super::error::{Error, Polled, TimeoutKind};
+use super::limits::{Limits, Total};
+use super::poll;
+use super::timers::Deadline;
+use crate::codec::LineEncoder;
+use crate::error::EncodeError;
+
+/// A stream to write to.
+pub(super) type WriteIo<'a> = &'a mut (dyn AsyncWrite + Unpin + 'a);
+
+/// `write_bytes` queues at most this many bytes before it checks how much is unsent.
+const PIECE: usize = 64 * 1024;
+
+/// ```text
+/// Flushed    -- the stream takes bytes ----------------> Unflushed
+/// Unflushed  -- everything is sent and flushed ---------> Flushed
+/// Flushed, Unflushed  -- no budget left in this poll ---> Postponed
+/// Postponed  -- the task is polled again: sends --------> Unflushed
+/// any        -- deadline, or the half failed -----------> Failed
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Everything that the stream took was flushed.
+    Flushed,
+    /// The stream took bytes and was not flushed since.
+    Unflushed,
+    /// As `Unflushed`, and what is queued is sent first when the task is polled again.
+    Postponed,
+    /// Nothing more is written. `Some`: this deadline has passed.
+    Failed(Option<TimeoutKind>),
+}
+
+/// The writing side of a connection: queues lines and sends them within the deadline.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    encoder: LineEncoder,
+    /// Queued and not taken by the stream. Holds no memory when empty.
+    unsent: Buffer,
+    state: State,
+    limits: Arc<Limits>,
+    /// Counts from when output first waits for the peer, until what was waited for has gone out.
+    deadline: Option<Box<Deadline>>,
+    /// Set from a request's write until that request's future returns: for good, if it is dropped.
+    request_unanswered: bool,
+    lines: u64,
+    bytes: u64,
+    /// Lines of the last report.
+    reported: u32,
+}
+
+impl Writer {
+    pub(super) fn new(encoder: LineEncoder) -> Self {
+        Self {
+            encoder,
+            unsent: Buffer::default(),
+            state: State::Flushed,
+            limits: Limits::none(),
+            deadline: None,
+            request_unanswered: false,
+            lines: 0,
+            bytes: 0,
+            reported: 0,
+        }
+    }
+
+    /// Puts it under the limits of a server.
+    pub(super) fn serve(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
+    /// Queues a line. If it is refused, nothing is queued.
+    #[inline]
+    pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
+        let encoded = self.encoder.encode_line(line, self.unsent.bytes_mut());
+        self.queued(encoded)
+    }
+
+    /// Queues a line if that needs nothing else: the fast path of `write_line`. `false`: nothing is
+    /// queued.
+    #[inline]
+    pub(super) fn queue_now(&mut self, line: &[u8]) -> bool {
+        self.is_ready() && !self.is_full() && self.deadline.is_none() && self.queue(line).is_ok()
+    }
+
+    /// Queues what `write` appends as a line. If it cannot be a line, queues an error line instead.
+    ///
+    /// # Errors
+    ///
+    /// Not even the error line is allowed.
+    #[inline]
+    pub(crate) fn queue_reply(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
+        /// If `write` panics, nothing of its reply stays.
+        struct Undo<'a> {
+            unsent: &'a mut BytesMut,
+            start: usize,
+        }
+
+        impl Drop for Undo<'_> {
+            fn drop(&mut self) {
+                self.unsent.truncate(self.start);
+            }
+        }
+
+        let unsent = self.unsent.bytes_mut();
+        let start = unsent.len();
+        let undo = Undo { unsent, start };
+        write(undo.unsent);
+        core::mem::forget(undo);
+        let encoded = self.encoder.end_line(start, self.unsent.bytes_mut());
+        self.queued(encoded).or_else(|error| self.queue(format!("error: reply refused: {error}").as_bytes()))
+    }
+
+    #[inline]
+    fn queued(&mut self, encoded: Result<(), EncodeError>) -> Result<(), EncodeError> {
+        match encoded {
+            Ok(()) => self.lines += 1,
+            // The refused line may have needed much memory.
+            Err(_) => self.unsent.shrink(2),
+        }
+        encoded
+    }
+
+    /// Queues a line, after waiting until at most `max_unsent` bytes are unsent.
+    pub(super) fn poll_line(&mut self, line: &[u8], io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        ready!(self.poll_ready(io, cx))?;
+        self.queue(line).map_err(Error::Encode)?;
+        Poll::Ready(self.send_if_full(io, cx))
+    }
+
+    /// Queues a line, which is then `None`, and sends everything.
+    pub(super) fn poll_send_line(
+        &mut self,
+        line: &mut Option<impl AsRef<[u8]>>,
+        io: WriteIo<'_>,
+        cx: &mut Context<'_>,
+    ) -> Polled<()> {
+        if let Some(unqueued) = line {
+            ready!(self.poll_line(unqueued.as_ref(), io, cx))?;
+            *line = None;
+        }
+        self.poll_flush(io, cx)
+    }
+
+    /// Queues bytes as they are. The first `queued` of them were queued by earlier calls.
+    pub(super) fn poll_bytes(
+        &mut self,
+        bytes: &[u8],
+        queued: &mut usize,
+        io: WriteIo<'_>,
+        cx: &mut Context<'_>,
+    ) -> Polled<()> {
+        while *queued < bytes.len() {
+            ready!(self.poll_ready(io, cx))?;
+            let end = bytes.len().min(*queued + PIECE);
+            self.unsent.bytes_mut().extend_from_slice(&bytes[*queued..end]);
+            *queued = end;
+        }
+        Poll::Ready(self.send_if_full(io, cx))
+    }
+
+    /// Whether more than `max_unsent` bytes are unsent.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.unsent.len() > self.limits.max_unsent
+    }
+
+    /// Ready when at most `max_unsent` bytes are unsent.
+    pub(super) fn poll_ready(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        ready!(self.poll_postponed(io, cx))?;
+        if self.is_full() {
+            return self.poll_send(self.limits.max_unsent, io, cx);
+        }
+        self.deadline = None;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what was postponed, as soon as this task may write again.
+    pub(super) fn poll_postponed(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        if self.state == State::Postponed {
+            ready!(poll::poll_budget(cx));
+            self.state = State::Unflushed;
+            self.send_now(io, cx)?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Call before a read. Sends what the stream takes without waiting. Pending if more than
+    /// `max_unsent` bytes stay: a peer that does not take its replies is not read any further.
+    pub(super) fn poll_before_read(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        match self.poll_write(0, io, cx) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
+            Poll::Pending if self.is_full() => self.poll_send(self.limits.max_unsent, io, cx),
+            Poll::Pending => {
+                self.deadline = None;
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Sends everything.
+    pub(super) fn poll_flush(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        if self.is_flushed() {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_send(0, io, cx)
+    }
+
+    /// Sends everything, then the end of the stream.
+    pub(super) fn poll_shutdown(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        ready!(self.poll_flush(io, cx))?;
+        if let Poll::Ready(shut) = retry_interrupted(|| Pin::new(&mut *io).poll_shutdown(cx)) {
+            self.deadline = None;
+            return Poll::Ready(shut.map_err(Error::from));
+        }
+        self.poll_deadline(cx)
+    }
+
+    fn send_if_full(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
+        if self.is_full() { self.send_now(io, cx) } else { Ok(()) }
+    }
+
+    /// Sends what the stream takes without waiting. The rest goes out later.
+    pub(crate) fn send_now(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
+        match self.poll_write(0, io, cx) {
+            Poll::Ready(sent) => sent.map_err(Error::from),
+            Poll::Pending => {
+                if poll::poll_budget(cx).is_pending() {
+                    self.state = State::Postponed;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends until at most `left` bytes are unsent, within the deadline.
+    fn poll_send(&mut self, left: usize, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        match self.poll_write(left, io, cx) {
+            Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
+            Poll::Pending => self.poll_deadline(cx),
+        }
+    }
+
+    fn poll_deadline<T>(&mut self, cx: &mut Context<'_>) -> Polled<T> {
+        ready!(self.deadline.get_or_insert_default().poll(self.limits.write_timeout, cx));
+        self.fail(Some(TimeoutKind::Write));
+        Poll::Ready(Err(Error::Timeout(TimeoutKind::Write)))
+    }
+
+    fn poll_write(&mut self, left: usize, io: WriteIo<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.unsent.len() > left {
+            match Pin::new(&mut *io).poll_write(cx, &self.unsent) {
+                Poll::Pending => {
+                    // Gives the memory of sent bytes back, unless that copies much.
+                    self.unsent.shrink(8);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.sent(written),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        if self.unsent.is_empty() {
+            self.unsent.clear();
+            if self.state != State::Flushed {
+                self.state = State::Unflushed;
+                ready!(retry_interrupted(|| Pin::new(&mut *io).poll_flush(cx)))?;
+                self.state = State::Flushed;
+            }
+        }
+        self.deadline = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn sent(&mut self, bytes: usize) {
+        self.unsent.advance(bytes);
+        self.bytes += bytes as u64;
+        if self.state == State::Flushed {
+            self.state = State::Unflushed;
+        }
+        self.report();
+        if let Some(totals) = &self.limits.totals {
+            totals.add(Total::BytesSent, bytes as u64);
+        }
+    }
+
+    /// It has not failed, and nothing is postponed.
+    #[inline]
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self.state, State::Flushed | State::Unflushed)
+    }
+
+    /// How many bytes are queued and not taken by the stream.
+    pub(super) fn unsent(&self) -> usize {
+        self.unsent.len()
+    }
+
+    fn is_flushed(&self) -> bool {
+        self.unsent.is_empty() && self.state == State::Flushed
+    }
+
+    /// Nothing more is written.
+    pub(super) fn fail(&mut self, timeout: Option<TimeoutKind>) {
+        self.state = State::Failed(timeout);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed(_))
+    }
+
+    /// The deadline that ended it, if one did.
+    pub(super) fn timed_out(&self) -> Option<TimeoutKind> {
+        match self.state {
+            State::Failed(timeout) => timeout,
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_request_unanswered(&self) -> bool {
+        self.request_unanswered
+    }
+
+    pub(super) fn set_request_unanswered(&mut self, unanswered: bool) {
+        self.request_unanswered = unanswered;
+    }
+
+    /// Lines queued and bytes sent so far.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.lines, self.bytes)
+    }
+
+    pub(super) fn encoder_mut(&mut self) -> &mut LineEncoder {
+        &mut self.encoder
+    }
+
+    pub(super) fn limits_mut(&mut self) -> &mut Limits {
+        Arc::make_mut(&mut self.limits)
+    }
+
+    /// Adds the lines queued since the last report to the server's totals.
+    pub(super) fn report(&mut self) {
+        if let Some(totals) = &self.limits.totals {
+            totals.report(Total::LinesWritten, &mut self.reported, self.lines);
+        }
+    }
+
+    pub(super) fn into_parts(self) -> (LineEncoder, BytesMut) {
+        (self.encoder, self.unsent.into_bytes())
+    }
+}
+
+/// Repeats a call that was interrupted.
+fn retry_interrupted(mut call: impl FnMut() -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    loop {
+        match ready!(call()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+
+use crate::error::EncodeError;
+use crate::net::{AnyIo, Connection, Duplex, Error, MAX_REPLY_DELAY, PollClock, ReadBuffer};
+
+/// Makes a handler of a function that returns the reply to a line. A bad line is answered with what
+/// is wrong with it.
+///
+/// `f` is cloned for each connection: what it captures is the connection's own state. A reply that
+/// cannot be one line, because it is too long or holds a terminator, is replaced by an error line.
+/// If that is too long as well, the connection ends with
+/// [`Error::Encode`](crate::Error::Encode).
+///
+/// Replies to lines that arrived together are sent together: when all of them are answered, and
+/// about once a millisecond until then. If `f` is slow, at most 32 replies wait for each other.
+///
+/// ```no_run
+/// # async fn run(listener: tokio::net::TcpListener) {
+/// use lineframe::{Server, reply};
+///
+/// let upper = reply(|line| line.to_ascii_uppercase());
+/// Server::new().serve(listener, upper).await;
+/// # }
+/// ```
+pub fn reply<R, F>(f: F) -> impl Fn(Connection) -> Replies<Returned<R, F>> + Clone + Send + Sync + 'static
+where
+    R: AsRef<[u8]> + Send + 'static,
+    F: FnMut(&[u8]) -> R + Clone + Send + Sync + 'static,
+{
+    move |connection| Replies { connection, f: Returned(f.clone(), PhantomData) }
+}
+
+/// As [`reply`], without an allocation or a copy for each line: `f` appends its reply to the
+/// output.
+///
+/// ```no_run
+/// # async fn run(listener: tokio::net::TcpListener) {
+/// use lineframe::{Server, reply_into};
+///
+/// let upper = reply_into(|line, reply| {
+///     reply.extend_from_slice(line);
+///     reply.make_ascii_uppercase();
+/// });
+/// Server::new().serve(listener, upper).await;
+/// # }
+/// ```
+pub fn reply_into<F>(f: F) -> impl Fn(Connection) -> Replies<F> + Clone + Send + Sync + 'static
+where
+    F: FnMut(&[u8], &mut Reply<'_>) + Clone + Send + Sync + 'static,
+{
+    move |connection| Replies { connection, f: f.clone() }
+}
+
+/// The future of a handler made by [`reply`] or [`reply_into`]. Not an async fn, which would keep
+/// space for a whole poll while it waits.
+#[must_use = "futures do nothing unless polled"]
+pub struct Replies<F> {
+    connection: Connection,
+    f: F,
+}
+
+/// A function that returns its reply, as [`reply`] takes it.
+pub struct Returned<R, F>(F, PhantomData<fn() -> R>);
+
+/// Writes the reply to a line: implemented by the functions of [`reply`] and [`reply_into`].
+pub trait Answer {
+    /// Appends the reply to `line`.
+    fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>);
+}
+
+impl<R: AsRef<[u8]>, F: FnMut(&[u8]) -> R> Answer for Returned<R, F> {
+    #[inline]
+    fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>) {
+        reply.extend_from_slice(self.0(line).as_ref());
+    }
+}
+
+impl<F: FnMut(&[u8], &mut Reply<'_>)> Answer for F {
+    #[inline]
+    fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>) {
+        self(line, reply);
+    }
+}
+
+// Nothing in it is pinned.
+impl<F> Unpin for Replies<F> {}
+
+impl<F: Answer> Future for Replies<F> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { connection, f } = &mut *self;
+        let duplex = connection.duplex_mut();
+        let mut unread = ReadBuffer::take();
+        let polled = duplex.poll_step(|duplex| poll_replies(duplex, &mut unread, f, cx));
+        duplex.reader.keep(&mut unread);
+        polled.map_err(io::Error::from)
+    }
+}
+
+/// Answers lines until the peer has sent the last one, or there is something to wait for.
+fn poll_replies(
+    duplex: &mut Duplex<AnyIo>,
+    unread: &mut ReadBuffer,
+    f: &mut impl Answer,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    let mut clock = PollClock::default();
+    let mut read_at = None;
+    loop {
+        ready!(duplex.poll_before_reply(cx))?;
+        let answered = answer_items(duplex, unread, f, &mut clock, read_at.take()).map_err(Error::Encode)?;
+        let Some(is_due) = answered else {
+            if !ready!(duplex.poll_more(unread, cx))? {
+                return Poll::Ready(Ok(()));
+            }
+            read_at = duplex.reader.read_at();
+            continue;
+        };
+        if is_due {
+            duplex.writer.send_now(&mut duplex.io, cx)?;
+        }
+    }
+}
+
+/// Answers buffered items while the output has space for replies and these are not due. `read_at`:
+/// when they were read, if just now. Returns whether replies are due; `None` if there was no item.
+fn answer_items(
+    duplex: &mut Duplex<AnyIo>,
+    unread: &mut ReadBuffer,
+    f: &mut impl Answer,
+    clock: &mut PollClock,
+    read_at: Option<Instant>,
+) -> Result<Option<bool>, EncodeError> {
+    let Duplex { reader, writer, .. } = duplex;
+    if !reader.may_have_item(unread) {
+        return Ok(None);
+    }
+    let due_at = clock.restart(read_at) + MAX_REPLY_DELAY;
+    let max_bad_lines = reader.max_bad_lines();
+    let (mut count, mut is_due, mut queued) = (0, false, Ok(()));
+    let mut items = reader.items(unread);
+    let bytes = items.bytes();
+    while let Some(item) = items.next() {
+        count += 1;
+        let is_bad = item.is_bad();
+        queued = writer.queue_reply(|reply| match is_bad {
+            false => f.answer(item.content(bytes), &mut Reply::from(reply)),
+            true => reply.extend_from_slice(item.error_reply(bytes).as_bytes()),
+        });
+        let is_over = is_bad && items.bad_items() > max_bad_lines;
+        if queued.is_err() || writer.is_full() || is_over {
+            break;
+        }
+        // The last line has no other to wait for.
+        if item.end() < bytes.len() && clock.now() > due_at {
+            is_due = true;
+            break;
+        }
+    }
+    let consumed = items.consumed();
+    drop(items);
+    reader.advance(unread, count, consumed);
+    queued.map(|()| (count > 0).then_some(is_due))
+}
+
+/// The reply to a line, in a handler of [`reply_into`](super::reply_into): empty at first, appended to
+/// like a `Vec`.
+///
+/// It is the end of the connection's output, so the reply is not copied again. When the function
+/// returns, the reply is checked and its terminator is added.
+///
+/// A function that writes replies can be tested without a connection:
+///
+/// ```
+/// use bytes::BytesMut;
+/// use lineframe::Reply;
+///
+/// fn upper(line: &[u8], reply: &mut Reply<'_>) {
+///     reply.extend_from_slice(line);
+///     reply.make_ascii_uppercase();
+/// }
+///
+/// let mut bytes = BytesMut::from("before, ");
+/// upper(b"reply", &mut Reply::from(&mut bytes));
+/// assert_eq!(bytes, "before, REPLY");
+/// ```
+pub struct Reply<'a> {
+    bytes: &'a mut BytesMut,
+    start: usize,
+}
+
+impl Reply<'_> {
+    /// Appends bytes.
+    #[inline]
+    pub fn extend_from_slice(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Appends a byte.
+    #[inline]
+    pub fn push(&mut self, byte: u8) {
+        self.extend_from_slice(&[byte]);
+    }
+
+    /// Reserves capacity for `additional` more bytes.
+    ///
+    /// # Panics
+    ///
+    /// If the capacity overflows, as in `Vec::reserve`.
+    #[inline]
+    pub fn reserve(&mut self, additional: usize) {
+        self.bytes.reserve(additional);
+    }
+
+    /// Keeps the first `length` bytes.
+    #[inline]
+    pub fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(self.start.saturating_add(length));
+    }
+
+    /// Empties the reply.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+}
+
+/// An empty reply after the bytes that are there.
+impl<'a> From<&'a mut BytesMut> for Reply<'a> {
+    #[inline]
+    fn from(bytes: &'a mut BytesMut) -> Self {
+        let start = bytes.len();
+        Self { bytes, start }
+    }
+}
+
+impl Deref for Reply<'_> {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl DerefMut for Reply<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+}
+
+impl fmt::Debug for Reply<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Extend<u8> for Reply<'_> {
+    fn extend<I: IntoIterator<Item = u8>>(&mut self, bytes: I) {
+        self.bytes.extend(bytes);
+    }
+}
+
+impl<'b> Extend<&'b u8> for Reply<'_> {
+    fn extend<I: IntoIterator<Item = &'b u8>>(&mut self, bytes: I) {
+        self.bytes.extend(bytes);
+    }
+}
+
+/// Never fails. For `write!` of bytes.
+impl io::Write for Reply<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Never fails. For `write!` of text.
+impl fmt::Write for Reply<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
