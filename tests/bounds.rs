@@ -284,6 +284,19 @@ fn what_is_refused_leaves_what_waits_where_it_is() {
     assert!((60_000..1_000_000).contains(&info.bytes_total), "{} bytes", info.bytes_total);
 }
 
+/// If the peer takes most of it, the rest waits in little memory.
+#[test]
+fn what_waits_behind_much_that_was_sent_takes_little_memory() {
+    let info = measure_connection(|| {
+        let io = Quiet { takes: Some(120_000), ..Quiet::default() };
+        let mut conn = Connection::from_io(io, LineCodec::builder().max_length(120_100).build());
+        assert!(now(conn.send_line([b'x'; 120_100])).is_pending());
+        conn
+    });
+    let held = info.bytes_current - IDLE;
+    assert!(held <= 8 * 101 + 64, "{held} bytes for 101");
+}
+
 #[test]
 fn deadlines_cost_a_timer() {
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
