@@ -194,9 +194,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.reader.poll_fill(unread, None, &mut self.io, cx).map_ok(|()| true)
     }
 
-    /// What `next` takes from the reader, after as many reads as it needs. For counted bytes: neither
-    /// the shutdown signal nor the limit for bad lines applies to them, so this does not call
-    /// [`poll_before_items`](Self::poll_before_items).
+    /// What `next` takes from the reader, after as many reads as it needs. For counted bytes:
+    /// neither the shutdown signal nor the limit for bad lines applies to them, so this does not
+    /// call [`poll_before_items`](Self::poll_before_items).
     fn poll_counted<T>(
         &mut self,
         cx: &mut Context<'_>,

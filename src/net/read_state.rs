@@ -15,8 +15,8 @@ use super::shutdown::DrainProgress;
 /// any       -- I/O error | deadline ------------------> Ended(Failed)
 /// ```
 ///
-/// Bytes that are buffered are handed out in every state but `Failed`. `read_bytes`, `skip_bytes` and
-/// `body` read on in `Draining` and `Drained`.
+/// Bytes that are buffered are handed out in every state but `Failed`. `read_bytes`, `skip_bytes`
+/// and `body` read on in `Draining` and `Drained`.
 #[derive(Debug)]
 pub(super) enum ReadState {
     Open,
@@ -59,8 +59,8 @@ impl ReadState {
         }
     }
 
-    /// Whether the last look for bytes that arrived before the shutdown signal found none and has to
-    /// be repeated, before a line is answered.
+    /// Whether the last look for bytes that arrived before the shutdown signal found none and has
+    /// to be repeated, before a line is answered.
     pub(super) fn must_look_again(&self) -> bool {
         matches!(self, Self::Draining(progress) if progress.must_look_again())
     }

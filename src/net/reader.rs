@@ -181,7 +181,8 @@ impl Reader {
         Ok(())
     }
 
-    /// `items` items, or bytes that are skipped, were handed out: the deadline of the next line starts.
+    /// `items` items, or bytes that are skipped, were handed out: the deadline of the next line
+    /// starts.
     fn handed_out(&mut self, items: usize) {
         let is_skipping = self.decoder.is_skipping();
         let was_skipping = core::mem::replace(&mut self.was_skipping, is_skipping);

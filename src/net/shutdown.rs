@@ -157,8 +157,8 @@ impl DrainProgress {
         is_over
     }
 
-    /// Whether the last look was empty and has to be repeated. No line is answered before: bytes that
-    /// arrive meanwhile would be too late.
+    /// Whether the last look was empty and has to be repeated. No line is answered before: bytes
+    /// that arrive meanwhile would be too late.
     pub(super) fn must_look_again(&self) -> bool {
         self.last_look_was_empty
     }

@@ -62,8 +62,8 @@ pub(super) enum WaitFor {
 /// somebody asks for the line.
 #[derive(Debug, Default)]
 pub(super) struct ReadTimer {
-    /// `None`: no wait since the last item. `deadline` then counts from the arrival of the next line's
-    /// first byte.
+    /// `None`: no wait since the last item. `deadline` then counts from the arrival of the next
+    /// line's first byte.
     waiting_for: Option<WaitFor>,
     deadline: Deadline,
     read_at: Option<Instant>,

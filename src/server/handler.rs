@@ -173,8 +173,8 @@ fn answer_items(
     queued.map(|()| (count > 0).then_some(is_due))
 }
 
-/// The reply to a line, in a handler of [`reply_into`](super::reply_into): empty at first, appended to
-/// like a `Vec`.
+/// The reply to a line, in a handler of [`reply_into`](super::reply_into): empty at first, appended
+/// to like a `Vec`.
 ///
 /// It is the end of the connection's output, so the reply is not copied again. When the function
 /// returns, the reply is checked and its terminator is added.

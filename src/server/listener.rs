@@ -51,8 +51,8 @@ impl Listener for UnixListener {
     }
 }
 
-/// Binds listeners with more control than Tokio's `bind`: the backlog, and for Unix sockets the mode,
-/// stale files and removal.
+/// Binds listeners with more control than Tokio's `bind`: the backlog, and for Unix sockets the
+/// mode, stale files and removal.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -82,15 +82,15 @@ impl Bind {
         }
     }
 
-    /// Sets how many connections may wait to be accepted. The system may have a smaller limit (Linux:
-    /// `net.core.somaxconn`). Default: 1024.
+    /// Sets how many connections may wait to be accepted. The system may have a smaller limit
+    /// (Linux: `net.core.somaxconn`). Default: 1024.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// Sets who may connect to a Unix socket: the mode of its file, such as `0o600`. It is set before
-    /// anybody can connect.
+    /// Sets who may connect to a Unix socket: the mode of its file, such as `0o600`. It is set
+    /// before anybody can connect.
     #[cfg(unix)]
     pub fn mode(self, mode: u32) -> Self {
         Self { mode: Some(mode), ..self }
@@ -206,8 +206,8 @@ mod unix {
         Ok(path.with_file_name(OsString::from(name)))
     }
 
-    /// Removes the socket at `path` if a process of the same user has left it behind. Kind `NotFound`
-    /// if it no longer exists.
+    /// Removes the socket at `path` if a process of the same user has left it behind. Kind
+    /// `NotFound` if it no longer exists.
     async fn clear_stale(path: &Path, made: &Path) -> io::Result<()> {
         let in_use = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
         let there = fs::symlink_metadata(path)?;
@@ -260,8 +260,8 @@ mod unix {
         }
     }
 
-    /// A listening Unix socket: [`Bind::unix`]. On drop it removes its file, if that is still the one
-    /// it created.
+    /// A listening Unix socket: [`Bind::unix`]. On drop it removes its file, if that is still the
+    /// one it created.
     #[derive(Debug)]
     pub struct BoundUnix {
         listener: UnixListener,

@@ -65,11 +65,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// [`reply`](crate::reply) makes a handler of a function of a line. If a handler returns an error,
 /// [`on_error`](ServerBuilder::on_error) is called.
 ///
-/// The connection belongs to the handler, which may split it, give it to a task, or keep it. When the
-/// handler has returned and the connection is dropped, the server ends it: it sends queued output,
-/// then the end of the stream, then reads and drops what the peer still sends for `linger_timeout`, so
-/// that no reset destroys the replies. Until then the connection counts against the limits. A handler
-/// that panics costs only its own connection.
+/// The connection belongs to the handler, which may split it, give it to a task, or keep it. When
+/// the handler has returned and the connection is dropped, the server ends it: it sends queued
+/// output, then the end of the stream, then reads and drops what the peer still sends for
+/// `linger_timeout`, so that no reset destroys the replies. Until then the connection counts
+/// against the limits. A handler that panics costs only its own connection.
 ///
 /// # Graceful shutdown
 ///

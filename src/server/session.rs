@@ -81,8 +81,8 @@ impl Session {
         // `Drop` returns it.
         permit.forget();
         shared.totals().add(Total::Open, 1);
-        // Allocated here, before the session has a task, so that it lies beside what Tokio allocated
-        // for the socket, and not in the memory of another thread.
+        // Allocated here, before the session has a task, so that it lies beside what Tokio
+        // allocated for the socket, and not in the memory of another thread.
         let mut connection = Connection::with_peer(io, shared.config().codec.clone(), peer).into_duplex();
         let (owner, returned) = oneshot::channel();
         connection.serve(Arc::clone(&shared.config().limits), draining, owner);
