@@ -21,14 +21,18 @@ struct Seen {
     session: thread::JoinHandle<usize>,
 }
 
-/// Keeps 100 lines under way, until the server says that it has ended; then closes. Gives the number of replies.
+/// Lines that a client keeps under way. Each is a segment of TCP. The system may keep more than 10 segments back until
+/// earlier ones are acknowledged (RFC 6928, and RFC 2861 after a pause); what it keeps back has not arrived.
+const UNDER_WAY: usize = 10;
+
+/// Keeps lines under way until the server says that it has ended, then closes. Returns the number of replies.
 fn pipeline(mut client: Client, ready: Sender<()>) -> Seen {
     let written = Arc::new(AtomicUsize::new(0));
     let counted = written.clone();
     let session = thread::spawn(move || {
         let line = |n: usize| format!("line {n}\n");
         let mut is_open = true;
-        for n in 0..100 {
+        for n in 0..UNDER_WAY {
             client.write(line(n));
             counted.store(n + 1, SeqCst);
         }
