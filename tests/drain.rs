@@ -4,7 +4,8 @@
 mod served;
 
 use std::future::pending;
-use std::io;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
 use served::{Address, AnyListener, Buffers, NEVER, Running, in_memory, line, rest, soon, tcp, unix, upper};
+use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
@@ -445,20 +447,113 @@ async fn who_stays_when_all_its_replies_are_out_is_cut_and_not_counted_as_aborte
 }
 
 #[tokio::test]
-async fn nobody_is_accepted_once_it_was_asked_to_stop() {
-    // Who has connected and was not yet accepted.
+async fn queued_connections_are_accepted_and_no_others() {
     let (dialer, listener) = in_memory();
     let mut waiting = dialer.connect(64);
-    let running = Running::start(Server::builder(), listener, reply(upper));
+    waiting.write_all(b"a\n").await.unwrap();
+    waiting.shutdown().await.unwrap();
+    let running = Running::start(patient(), listener, reply(upper));
     let counters = soon(running.stopped()).await;
-    assert_eq!(counters.accepted, 0);
-    assert_eq!(rest(&mut waiting).await, "");
+    assert_eq!((counters.accepted, counters.lines), (1, 1));
+    assert_eq!(rest(&mut waiting).await, "A\n");
 
     for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
-        let running = Running::start(Server::builder(), listener, reply(upper));
+        let running = Running::start(patient(), listener, reply(upper));
+        // Neither Tokio nor the server has had a chance to see them.
+        let mut clients: Vec<_> = (0..20).map(|_| connected(&address)).collect();
         let counters = soon(running.stopped()).await;
-        assert_eq!(counters.accepted, 0);
+        assert_eq!((counters.accepted, counters.lines, counters.aborted), (20, 20, 0));
+        for client in &mut clients {
+            assert_eq!(read_all(client), "A\n");
+        }
         let refused = address.connect().await.expect_err("the listener is closed");
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }
+}
+
+/// A client outside of the runtime, which has sent a line and the end of its stream.
+fn connected(address: &Address) -> Socket {
+    let (domain, address) = match address {
+        Address::Tcp(address, _) => (Domain::IPV4, SockAddr::from(*address)),
+        Address::Unix(path, _) => (Domain::UNIX, SockAddr::unix(path).unwrap()),
+    };
+    let mut client = Socket::new(domain, Type::STREAM, None).unwrap();
+    client.connect(&address).unwrap();
+    client.write_all(b"a\n").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    client
+}
+
+fn read_all(client: &mut Socket) -> String {
+    let mut all = String::new();
+    client.read_to_string(&mut all).expect("no reset");
+    all
+}
+
+#[tokio::test]
+async fn queued_connections_wait_for_a_place_in_a_drain() {
+    let (address, listener) = tcp(Buffers::Usual);
+    let mut running = Running::start(patient().max_connections(1), listener, reply(upper));
+    let mut first = address.connect().await.unwrap();
+    first.write_all(b"first\n").await.unwrap();
+    assert_eq!(soon(line(&mut first)).await, "FIRST\n");
+    let mut clients: Vec<_> = (0..20).map(|_| connected(&address)).collect();
+    running.ask_to_stop();
+    drop(first);
+    let counters = soon(running.stopped()).await;
+    assert_eq!((counters.accepted, counters.lines, counters.aborted), (21, 21, 0));
+    for client in &mut clients {
+        assert_eq!(read_all(client), "A\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn queued_connections_without_a_place_are_aborted() {
+    let (dialer, listener) = in_memory();
+    let server = patient().max_connections(1).drain_timeout(Duration::from_secs(1));
+    let mut running = Running::start(server, listener, async |_conn| pending().await);
+    let _first = dialer.connect(64);
+    while running.server.counters().open == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut queued = dialer.connect(64);
+    running.ask_to_stop();
+    let counters = running.stopped().await;
+    assert_eq!((counters.accepted, counters.aborted, counters.open), (2, 2, 0));
+    assert_eq!(rest(&mut queued).await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_handshakes_do_not_hold_up_a_drain() {
+    let (dialer, listener) = in_memory();
+    let server = patient().handshake_timeout(None).handshake(async |_: Accepted| pending().await);
+    let mut running = Running::start(server, listener, reply(upper));
+    let mut peer = dialer.connect(64);
+    while running.server.counters().open == 0 {
+        tokio::task::yield_now().await;
+    }
+    let asked = Instant::now();
+    running.ask_to_stop();
+    let counters = running.stopped().await;
+    assert!((1000..1010).contains(&asked.elapsed().as_millis()), "{:?}", asked.elapsed());
+    assert_eq!((counters.handshake_timeouts, counters.aborted), (1, 0));
+    assert_eq!(rest(&mut peer).await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_under_way_end_within_a_drain() {
+    let (dialer, listener) = in_memory();
+    let server = patient().handshake(async |accepted: Accepted| {
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        Ok(accepted)
+    });
+    let mut running = Running::start(server, listener, reply(upper));
+    let mut peer = dialer.connect(64);
+    peer.write_all(b"a\n").await.unwrap();
+    while running.server.counters().open == 0 {
+        tokio::task::yield_now().await;
+    }
+    running.ask_to_stop();
+    assert_eq!(running.stopped().await.lines, 1);
+    assert_eq!(rest(&mut peer).await, "A\n");
 }

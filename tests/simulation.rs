@@ -88,7 +88,7 @@ fn run_seed(seed: u64, is_told: bool) {
 struct Forecast {
     drain_at: Ms,
     /// Of each peer; `None`: it is not accepted any more.
-    connections: Vec<Option<(Ms, Expected)>>,
+    connections: Vec<Option<Expected>>,
     accept_errors: u64,
     returns_at: Ms,
 }
@@ -102,7 +102,7 @@ impl Forecast {
             if ended.returns_at >= NEVER / 2 || ended.connections.iter().any(Option::is_none) {
                 return Err(Undecided);
             }
-            let last = ended.connections.iter().flatten().map(|(_, expected)| expected.ended_at).max();
+            let last = ended.expected().map(|expected| expected.ended_at).max();
             plan.drain_at = Some(last.unwrap_or(0) + 1);
             return Self::new(plan);
         };
@@ -111,40 +111,49 @@ impl Forecast {
         let mut forecast = Self { drain_at, connections: Vec::new(), accept_errors: 0, returns_at: drain_at };
         let mut ends = Vec::new();
         let mut accepted_at = 0;
+        let mut queue_has_failed = false;
         for peer in &plan.peers {
             // The permit comes before the connection.
             ends.sort_unstable_by(|a: &Ms, b| b.cmp(a));
             let permit_at = ends.get(max_connections - 1).copied().unwrap_or(0);
-            accepted_at = peer.connect.max(accepted_at).max(permit_at);
+            let mut at = peer.connect.max(accepted_at).max(permit_at);
+            let mut errors = peer.accept_errors.iter();
             let mut pause = 10;
-            for is_about_one in &peer.accept_errors {
-                forecast.accept_errors += u64::from(accepted_at < drain_at);
+            while at < drain_at {
+                let Some(is_about_one) = errors.next() else { break };
+                forecast.accept_errors += 1;
                 if !is_about_one {
-                    accepted_at = accepted_at.saturating_add(pause);
+                    at = at.saturating_add(pause);
                     pause *= 2;
                 }
-                if accepted_at == drain_at {
-                    return Err(Undecided);
-                }
             }
-            if accepted_at == drain_at {
+            if at == drain_at || peer.connect == drain_at || permit_at == drain_at {
                 return Err(Undecided);
             }
-            if accepted_at > drain_at {
-                accepted_at = NEVER;
-                forecast.connections.push(None);
-                continue;
+            accepted_at = at;
+            if at > drain_at {
+                // It is in the accept queue, unless it comes too late.
+                let is_queued = peer.connect < drain_at && !queue_has_failed;
+                while let Some(is_about_one) = errors.next().filter(|_| is_queued && !queue_has_failed) {
+                    forecast.accept_errors += 1;
+                    queue_has_failed = !is_about_one;
+                }
+                if !is_queued || queue_has_failed {
+                    forecast.connections.push(None);
+                    continue;
+                }
+                at = drain_at.max(permit_at);
             }
-            let expected = expect(&plan.config, peer, accepted_at, drain_at, horizon)?;
+            let expected = expect(&plan.config, peer, at, drain_at, horizon)?;
             ends.push(expected.ended_at);
             forecast.returns_at = forecast.returns_at.max(expected.ended_at);
-            forecast.connections.push(Some((accepted_at, expected)));
+            forecast.connections.push(Some(expected));
         }
         Ok(forecast)
     }
 
     fn expected(&self) -> impl Iterator<Item = &Expected> {
-        self.connections.iter().flatten().map(|(_, expected)| expected)
+        self.connections.iter().flatten()
     }
 }
 
@@ -216,7 +225,7 @@ async fn simulate(plan: Plan, forecast: Forecast) {
     let counters = serving.await;
     let returned_at = context.now();
     for (pipe, connection) in pipes.iter().zip(&forecast.connections) {
-        let Some((_, expected)) = connection else { continue };
+        let Some(expected) = connection else { continue };
         if !lives_on(&config, expected) {
             assert!(pipe.server_is_gone(), "a stream is still held");
         } else {
@@ -236,7 +245,7 @@ async fn simulate(plan: Plan, forecast: Forecast) {
     for (index, peer) in peers.iter().enumerate() {
         let connection = forecast.connections[index].as_ref();
         check_connection(index, &config, peer, connection, &seen[index], &received[index]);
-        if let Some((_, expected)) = connection.filter(|(_, expected)| !lives_on(&config, expected)) {
+        if let Some(expected) = connection.filter(|expected| !lives_on(&config, expected)) {
             assert_eq!(pipes[index].sent_by_server(), expected.sent, "sent to peer {index}");
         }
     }
@@ -249,7 +258,14 @@ fn at(start: Instant, ms: Ms) -> Instant {
 
 fn server(config: &Config) -> Server {
     let ms = |timeout: Option<Ms>| timeout.map(Duration::from_millis);
-    Server::builder()
+    let builder = match config.handshake.map(Duration::from_millis) {
+        None => Server::builder(),
+        Some(takes) => Server::builder().handshake(async move |accepted: Accepted| {
+            sleep(takes).await;
+            Ok(accepted)
+        }),
+    };
+    builder
         .codec(expected::codec(config))
         .max_connections(config.max_connections)
         .max_bad_lines(config.max_bad_lines)
@@ -259,6 +275,7 @@ fn server(config: &Config) -> Server {
         .write_timeout(ms(config.write_timeout))
         .drain_timeout(ms(config.drain_timeout))
         .linger_timeout(Duration::from_millis(config.linger_timeout))
+        .handshake_timeout(ms(config.handshake_timeout))
         .build()
 }
 
@@ -323,16 +340,16 @@ fn check_connection(
     index: usize,
     config: &Config,
     peer: &Peer,
-    connection: Option<&(Ms, Expected)>,
+    connection: Option<&Expected>,
     seen: &Seen,
     received: &Received,
 ) {
-    let Some((accepted_at, expected)) = connection else {
+    let Some(expected) = connection else {
         assert_eq!(seen.began_at, None, "peer {index} came too late");
         assert_eq!(received.bytes, b"");
         return;
     };
-    assert_eq!(seen.began_at, Some(*accepted_at), "peer {index} accepted");
+    assert_eq!(seen.began_at, expected.began_at, "the handler of peer {index} began");
     if !matches!(config.handler, Handler::Reply | Handler::ReplyInto) {
         assert_eq!(seen.items, expected.items, "given to the handler of peer {index}");
     }
@@ -379,7 +396,7 @@ fn check_counters(config: &Config, forecast: &Forecast, counters: ServerCounters
     assert_eq!(counters.idle_timeouts, ended(End::TimedOut(TimeoutKind::Idle)), "idle_timeouts");
     assert_eq!(counters.line_timeouts, ended(End::TimedOut(TimeoutKind::Line)), "line_timeouts");
     assert_eq!(counters.write_timeouts, ended(End::TimedOut(TimeoutKind::Write)), "write_timeouts");
-    assert_eq!(counters.handshake_timeouts, 0);
+    assert_eq!(counters.handshake_timeouts, ended(End::TimedOut(TimeoutKind::Handshake)), "handshakes");
 
     let counted = || forecast.expected().filter(|expected| !lives_on(config, expected));
     let sum = |of: &dyn Fn(&Expected) -> u64| counted().map(of).sum::<u64>();

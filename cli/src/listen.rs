@@ -58,4 +58,14 @@ impl lineframe::Listener for Listener {
             Self::Abstract(listener, _) => lineframe::Listener::accept(listener).await,
         }
     }
+
+    fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.accept_queued(),
+            #[cfg(unix)]
+            Self::Unix(listener) => listener.accept_queued(),
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            Self::Abstract(listener, _) => listener.accept_queued(),
+        }
+    }
 }

@@ -454,7 +454,7 @@ impl Reader {
         &mut self.decoder
     }
 
-    pub(super) fn draining(&self) -> &Draining {
+    pub(crate) fn draining(&self) -> &Draining {
         &self.draining
     }
 

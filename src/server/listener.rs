@@ -1,9 +1,13 @@
 use std::future::Future;
 use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
+use socket2::{SockRef, Socket};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 #[cfg(unix)]
-use tokio::net::UnixListener;
-use tokio::net::{TcpListener, TcpSocket, ToSocketAddrs, lookup_host};
+use tokio::net::{UnixListener, UnixStream};
 
 use crate::net::{AnyIo, Peer};
 
@@ -15,6 +19,18 @@ use crate::net::{AnyIo, Peer};
 pub trait Listener: Send + 'static {
     /// Returns the next connection. If the future is dropped, no connection is lost.
     fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
+
+    /// Returns a connection that is already waiting to be accepted, if there is one. A drain calls
+    /// it before it closes the listener.
+    ///
+    /// By default it polls [`accept`](Self::accept) once. Tokio's listeners ask the system, since
+    /// Tokio may not know yet what waits: a listener that wraps one should pass the call on.
+    fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+        match pin!(self.accept()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        }
+    }
 }
 
 /// An accepted connection and its peer. A handshake may change both.
@@ -25,12 +41,20 @@ pub struct Accepted {
     pub io: AnyIo,
     /// Who is at the other end.
     pub peer: Peer,
+    pub(super) is_from_trusted_proxy: bool,
 }
 
 impl Accepted {
     /// Wraps a stream that something else has accepted.
     pub fn new(io: AnyIo, peer: Peer) -> Self {
-        Self { io, peer }
+        Self { io, peer, is_from_trusted_proxy: false }
+    }
+
+    /// Marks it as coming from a proxy that is trusted to report its clients. Only the peer that
+    /// the [handshake](crate::ServerBuilder::handshake) reports counts under
+    /// `max_connections_per_ip` then, not the proxy, from which all connections come.
+    pub fn from_trusted_proxy(self) -> Self {
+        Self { is_from_trusted_proxy: true, ..self }
     }
 }
 
@@ -38,6 +62,10 @@ impl Listener for TcpListener {
     async fn accept(&mut self) -> io::Result<Accepted> {
         let (io, peer) = Self::accept(self).await?;
         Ok(Accepted::new(AnyIo::new(io), Peer::Tcp(peer)))
+    }
+
+    fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+        accept_from_system(SockRef::from(&*self), |socket| TcpStream::from_std(socket.into()))
     }
 }
 
@@ -48,6 +76,32 @@ impl Listener for UnixListener {
         let io = AnyIo::new(io);
         let peer = Peer::of(&io);
         Ok(Accepted::new(io, peer))
+    }
+
+    fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+        accept_from_system(SockRef::from(&*self), |socket| {
+            UnixStream::from_std(std::os::fd::OwnedFd::from(socket).into())
+        })
+    }
+}
+
+/// Accepts a connection if the system has one waiting, whatever Tokio knows of it.
+fn accept_from_system<Io>(
+    listener: SockRef<'_>,
+    into_stream: impl FnOnce(Socket) -> io::Result<Io>,
+) -> Option<io::Result<Accepted>>
+where
+    Io: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
+{
+    let accepted = listener.accept().and_then(|(socket, _)| {
+        socket.set_nonblocking(true)?;
+        let io = AnyIo::new(into_stream(socket)?);
+        let peer = Peer::of(&io);
+        Ok(Accepted::new(io, peer))
+    });
+    match accepted {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        accepted => Some(accepted),
     }
 }
 
@@ -279,6 +333,10 @@ mod unix {
     impl Listener for BoundUnix {
         fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send {
             Listener::accept(&mut self.listener)
+        }
+
+        fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+            self.listener.accept_queued()
         }
     }
 

@@ -1,6 +1,7 @@
 //! Serves lines to any number of peers, with the limits, deadlines and graceful shutdown that a
 //! public port needs.
 
+mod accept_errors;
 mod counters;
 mod handler;
 mod listener;
@@ -16,11 +17,14 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::accept_errors::{AcceptErrors, concerns_one_connection};
 pub use self::counters::ServerCounters;
 pub use self::handler::{Answer, Replies, Reply, Returned, reply, reply_into};
 #[cfg(unix)]
@@ -30,9 +34,13 @@ use self::shared::{Config, Shared};
 use crate::codec::LineCodec;
 use crate::net::{Connection, Draining, Limits, Peer, ShutdownSignal, Total};
 
-/// The pauses between attempts to accept while the system lacks resources.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The default of `max_handshakes`. A TLS handshake takes about a millisecond of CPU time, so this
+/// many delay each other by 64 ms.
+const HANDSHAKES_PER_CORE: usize = 64;
+
+/// At most this many connections are taken out of the accept queue at a drain. Linux queues up to
+/// `net.core.somaxconn`, 4096 by default.
+const MAX_QUEUED: usize = 4096;
 
 /// Serves lines. A handle: its clones share limits and counters, over all listeners that they
 /// serve.
@@ -135,7 +143,7 @@ impl Server {
     /// server tries again after 10 ms, then 20, up to a second.
     pub fn serve<L, H, Fut>(
         &self,
-        listener: L,
+        mut listener: L,
         handler: H,
     ) -> impl Future<Output = Infallible> + Send + 'static + use<L, H, Fut>
     where
@@ -144,18 +152,19 @@ impl Server {
         Fut: Future<Output = io::Result<()>> + Send + 'static,
     {
         let shared = Arc::clone(&self.0);
-        async move { accept_all(&shared, listener, handler, &mut Sessions::default()).await }
+        let mut sessions = Sessions::default();
+        async move { accept_all(&shared, &mut listener, handler, &mut sessions).await }
     }
 
     /// Serves the connections of `listener` until `shutdown` completes, with any output, then
-    /// drains: the listener is closed, lines that have arrived are answered, and connections that
-    /// are still open after `drain_timeout` are aborted and counted. Returns the counters after
-    /// that.
+    /// drains: connections in the accept queue are accepted, the listener is closed, lines that
+    /// have arrived are answered, and connections that are still open after `drain_timeout` are
+    /// aborted and counted. Returns the counters after that.
     ///
     /// Accepts as [`serve`](Self::serve) does.
     pub fn serve_with_shutdown<L, H, Fut, S>(
         &self,
-        listener: L,
+        mut listener: L,
         handler: H,
         shutdown: S,
     ) -> impl Future<Output = ServerCounters> + Send + 'static + use<L, H, Fut, S>
@@ -170,13 +179,16 @@ impl Server {
             let mut sessions = Sessions::default();
             {
                 let mut shutdown = pin!(shutdown);
-                let mut accepting = pin!(accept_all(&server.0, listener, handler, &mut sessions));
+                let mut accepting =
+                    pin!(accept_all(&server.0, &mut listener, handler.clone(), &mut sessions));
                 poll_fn(|cx| match shutdown.as_mut().poll(cx) {
                     Poll::Ready(_) => Poll::Ready(()),
                     Poll::Pending => accepting.as_mut().poll(cx).map(|never| match never {}),
                 })
                 .await;
             }
+            accept_queued(&server.0, &mut listener, &handler, &mut sessions);
+            drop(listener);
             sessions.shutdown.send();
             drain(&server.0, sessions.tasks).await;
             server.counters()
@@ -196,9 +208,8 @@ impl Server {
     {
         let shared = Arc::clone(&self.0);
         async move {
-            let permit = shared.permit().await;
             shared.totals().add(Total::Accepted, 1);
-            session::run(shared, accepted, handler, permit, Draining::default()).await;
+            session::run(shared, accepted, handler, None, Draining::default()).await;
         }
     }
 
@@ -208,19 +219,37 @@ impl Server {
     }
 }
 
-async fn accept_all<L, H, Fut>(
+impl Sessions {
+    /// Starts a session. Without a permit, it waits for one.
+    fn start<H, Fut>(
+        &mut self,
+        shared: &Arc<Shared>,
+        accepted: Accepted,
+        handler: H,
+        permit: Option<OwnedSemaphorePermit>,
+    ) where
+        H: FnOnce(Connection) -> Fut + Send + 'static,
+        Fut: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        shared.totals().add(Total::Accepted, 1);
+        let draining = Draining::new(Arc::clone(&self.shutdown));
+        self.tasks.spawn(session::run(Arc::clone(shared), accepted, handler, permit, draining));
+    }
+}
+
+async fn accept_all<H, Fut>(
     shared: &Arc<Shared>,
-    mut listener: L,
+    listener: &mut impl Listener,
     handler: H,
     sessions: &mut Sessions,
 ) -> Infallible
 where
-    L: Listener,
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
+    let mut errors = AcceptErrors::default();
     loop {
-        let mut accepting = pin!(accept(shared, &mut listener));
+        let mut accepting = pin!(accept(shared, listener, &mut errors));
         let mut permitting = pin!(shared.permit());
         let (accepted, permit) = poll_fn(|cx| {
             // Ended sessions give their memory back.
@@ -236,26 +265,48 @@ where
             }
         })
         .await;
-        shared.totals().add(Total::Accepted, 1);
-        let draining = Draining::new(Arc::clone(&sessions.shutdown));
-        sessions.tasks.spawn(session::run(Arc::clone(shared), accepted, handler.clone(), permit, draining));
+        sessions.start(shared, accepted, handler.clone(), Some(permit));
     }
 }
 
-async fn accept(shared: &Shared, listener: &mut impl Listener) -> Accepted {
-    let mut pause = FIRST_PAUSE;
-    let mut errors = trace::AcceptErrors::default();
+async fn accept(shared: &Shared, listener: &mut impl Listener, errors: &mut AcceptErrors) -> Accepted {
     loop {
         match listener.accept().await {
-            Ok(accepted) => return accepted,
+            Ok(accepted) => {
+                errors.accepted();
+                return accepted;
+            }
             Err(error) => {
                 shared.totals().add(Total::AcceptErrors, 1);
-                errors.report(&error);
-                if !concerns_one_connection(&error) {
+                if let Some(pause) = errors.failed(&error) {
                     sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
+        }
+    }
+}
+
+/// Accepts the connections that have been waiting in the accept queue: closing the listener would
+/// reset them, and what they have sent would be lost.
+fn accept_queued<H, Fut>(
+    shared: &Arc<Shared>,
+    listener: &mut impl Listener,
+    handler: &H,
+    sessions: &mut Sessions,
+) where
+    H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    for _ in 0..MAX_QUEUED {
+        match listener.accept_queued() {
+            Some(Ok(accepted)) => sessions.start(shared, accepted, handler.clone(), None),
+            Some(Err(error)) => {
+                shared.totals().add(Total::AcceptErrors, 1);
+                if !concerns_one_connection(&error) {
+                    return;
+                }
+            }
+            None => return,
         }
     }
 }
@@ -268,25 +319,6 @@ async fn drain(shared: &Shared, mut sessions: JoinSet<()>) {
         Some(after) => _ = timeout(after, all_end).await,
     }
     sessions.shutdown().await;
-}
-
-/// Errors that `accept` passes on from the connection that it would have returned (accept(2),
-/// "Error handling").
-fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{
-        ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
-        NetworkUnreachable,
-    };
-    matches!(
-        error.kind(),
-        ConnectionAborted
-            | ConnectionRefused
-            | ConnectionReset
-            | HostUnreachable
-            | Interrupted
-            | NetworkDown
-            | NetworkUnreachable
-    )
 }
 
 impl Default for Server {
@@ -313,6 +345,8 @@ impl ServerBuilder {
             codec: LineCodec::new(),
             max_connections: Some(10_000),
             max_connections_per_ip: None,
+            per_ip_prefix: 64,
+            max_handshakes: Some(HANDSHAKES_PER_CORE * available_parallelism().map_or(1, usize::from)),
             limits: Arc::new(Limits {
                 idle_timeout: Some(Duration::from_secs(5 * 60)),
                 line_timeout: Some(Duration::from_secs(30)),
@@ -346,10 +380,29 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how many of them may come from one IP address, as known after the handshake. Further
-    /// ones are closed immediately and counted as refused. Default: no limit.
+    /// Sets how many of them may come from one IP address. Further ones are closed immediately and
+    /// counted as refused. Default: no limit.
+    ///
+    /// A connection counts under the address of its socket before the
+    /// [handshake](Self::handshake), and under the one that the handshake reports after it.
+    /// A connection [from a proxy](Accepted::from_trusted_proxy) counts only under the latter.
+    /// IPv6 addresses count by [prefix](Self::per_ip_prefix), IPv4-mapped ones as IPv4.
     pub fn max_connections_per_ip(mut self, n: impl Into<Option<usize>>) -> Self {
         self.0.max_connections_per_ip = n.into();
+        self
+    }
+
+    /// Sets how many leading bits of an IPv6 address `max_connections_per_ip` compares: 0 to 128,
+    /// and more is 128. A subscriber usually has a whole /64. Default: 64.
+    pub fn per_ip_prefix(mut self, bits: u8) -> Self {
+        self.0.per_ip_prefix = bits.min(128);
+        self
+    }
+
+    /// Sets how many [handshakes](Self::handshake) run at the same time. The others wait, and
+    /// `handshake_timeout` does not count until they run. Default: 64 per core.
+    pub fn max_handshakes(mut self, n: impl Into<Option<usize>>) -> Self {
+        self.0.max_handshakes = n.into();
         self
     }
 
@@ -386,7 +439,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long the [handshake](Self::handshake) may take. Default: 10 s.
+    /// Sets how long the [handshake](Self::handshake) may take. During a drain it may take 1 s more.
+    /// Default: 10 s.
     pub fn handshake_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.0.handshake_timeout = after.into();
         self

@@ -9,15 +9,18 @@ use std::task::{Context, Poll, ready};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot::{self, Receiver, error::TryRecvError};
-use tokio::time::timeout;
+use tokio::time::{Duration, sleep};
 
 use super::counters::Outcome;
 use super::listener::Accepted;
-use super::shared::{Config, Hook, Shared};
+use super::shared::{Hook, Place, Shared};
 use super::trace;
-use crate::net::{AnyIo, Connection, Draining, Duplex, Peer, TimeoutKind, Total, within_poll};
+use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, Total, within_poll};
 
-/// Serves one connection, from accept to close.
+/// How long a handshake may still take when its server drains.
+const HANDSHAKE_IN_DRAIN: Duration = Duration::from_secs(1);
+
+/// Serves one connection, from accept to close. Without a permit, it waits for one.
 ///
 /// Not an async fn: its arguments would be stored twice. While it waits for the handler it holds
 /// little else: what the beginning and the end need is in boxes of their own.
@@ -25,7 +28,7 @@ pub(super) fn run<H, Fut>(
     shared: Arc<Shared>,
     accepted: Accepted,
     handler: H,
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
     draining: Draining,
 ) -> impl Future<Output = ()> + use<H, Fut>
 where
@@ -42,10 +45,8 @@ where
             }
             poll_fn(|cx| session.poll_handler(handling.as_mut(), cx)).await;
         }
-        if let Some(returned) = &mut session.returned {
-            session.connection = returned.await.ok();
-            session.returned = None;
-        }
+        session.connection = (&mut session.returned).await.ok();
+        session.stage = Stage::Returned;
         if session.connection.is_some() {
             Box::pin(session.finish()).await;
         }
@@ -53,48 +54,53 @@ where
 }
 
 /// A connection under the limits of its server. Dropping it, at its end or because it was aborted,
-/// frees its place and counts what went through.
+/// counts what went through.
 struct Session {
-    shared: Arc<Shared>,
-    peer: Peer,
     span: trace::Span,
-    /// Whether it is counted in `per_ip`.
-    is_counted: bool,
     /// Before the handler gets it, and after it has returned.
     connection: Option<Box<Duplex<AnyIo>>>,
     /// How its handler ended, or why it got none. Boxed: it exists only for a moment.
     outcome: Option<Box<Outcome>>,
-    /// The last flush has ended, well or not. Closing during linger is not an abort.
-    is_flushed: bool,
+    stage: Stage,
     /// Where the connection comes back when the handler drops it. Closes without a value if the
-    /// handler takes it apart. `None`: already received.
-    returned: Option<Receiver<Box<Duplex<AnyIo>>>>,
+    /// handler takes it apart.
+    returned: Receiver<Box<Duplex<AnyIo>>>,
+    /// Dropped after the connection, even if its stream panics then.
+    place: Place,
+}
+
+/// How far a session has got.
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    /// Up to the end of the handler, and until nobody has the connection any more.
+    Handling,
+    /// The connection has come back, or was taken apart.
+    Returned,
+    /// The last flush has ended, well or not. Closing the connection from now on is not an abort.
+    Flushed,
 }
 
 impl Session {
     fn new(
         shared: Arc<Shared>,
-        Accepted { io, peer }: Accepted,
-        permit: OwnedSemaphorePermit,
+        Accepted { io, peer, is_from_trusted_proxy }: Accepted,
+        permit: Option<OwnedSemaphorePermit>,
         draining: Draining,
     ) -> Self {
-        // `Drop` returns it.
-        permit.forget();
-        shared.totals().add(Total::Open, 1);
+        let place = Place::new(shared, peer, is_from_trusted_proxy, permit);
+        let config = place.shared.config();
         // Allocated here, before the session has a task, so that it lies beside what Tokio
         // allocated for the socket, and not in the memory of another thread.
-        let mut connection = Connection::with_peer(io, shared.config().codec.clone(), peer).into_duplex();
+        let mut connection = Connection::with_peer(io, config.codec.clone(), peer).into_duplex();
         let (owner, returned) = oneshot::channel();
-        connection.serve(Arc::clone(&shared.config().limits), draining, owner);
+        connection.serve(Arc::clone(&config.limits), draining, owner);
         Self {
-            shared,
-            peer,
             span: trace::Span::new(peer),
-            is_counted: false,
             connection: Some(connection),
             outcome: None,
-            is_flushed: false,
-            returned: Some(returned),
+            stage: Stage::Handling,
+            returned,
+            place,
         }
     }
 
@@ -104,25 +110,32 @@ impl Session {
         H: FnOnce(Connection) -> Fut,
     {
         let Some(mut connection) = self.connection.take() else { return Err(Outcome::Done) };
-        let shared = Arc::clone(&self.shared);
+        self.place.wait().await;
+        if !self.place.is_from_trusted_proxy {
+            self.place.count_ip()?;
+        }
+        let shared = Arc::clone(&self.place.shared);
         let config = shared.config();
         if let Some(tcp) = connection.io.downcast_ref::<TcpStream>() {
             // Fails if the peer is gone; the first read reports that.
             _ = tcp.set_nodelay(config.tcp_nodelay);
         }
         if let Some(hook) = &config.handshake {
+            let draining = connection.reader.draining().clone();
             let io = core::mem::replace(&mut connection.io, AnyIo::new(tokio::io::empty()));
-            let mut shaking = pin!(shake_hands(config, &**hook, Accepted { io, peer: connection.peer }));
+            let is_from_trusted_proxy = self.place.is_from_trusted_proxy;
+            let accepted = Accepted { io, peer: connection.peer, is_from_trusted_proxy };
+            let mut shaking = pin!(shake_hands(&shared, &**hook, accepted, draining));
             let accepted = poll_fn(|cx| match self.catch_panic(|| shaking.as_mut().poll(cx)) {
                 Ok(shaken) => shaken,
                 Err(outcome) => Poll::Ready(Err(outcome)),
             })
             .await?;
             (connection.io, connection.peer) = (accepted.io, accepted.peer);
-            self.peer = accepted.peer;
+            self.place.set_peer(accepted.peer);
             self.span = trace::Span::new(accepted.peer);
         }
-        self.is_counted = shared.count_ip(self.peer)?;
+        self.place.count_ip()?;
         self.catch_panic(|| handler(Connection::from_duplex(connection)))
     }
 
@@ -143,9 +156,9 @@ impl Session {
     /// Keeps the outcome of the handshake or the handler, and reports its error.
     fn end(&mut self, outcome: Outcome) {
         let outcome = &*self.outcome.insert(outcome.into());
-        if let (Outcome::Failed(error), Some(on_error)) = (&**outcome, &self.shared.config().on_error) {
+        if let (Outcome::Failed(error), Some(on_error)) = (&**outcome, &self.place.shared.config().on_error) {
             // A panic in it changes nothing.
-            _ = catch_unwind(AssertUnwindSafe(|| on_error(self.peer, error)));
+            _ = catch_unwind(AssertUnwindSafe(|| on_error(self.place.peer, error)));
         }
     }
 
@@ -161,20 +174,20 @@ impl Session {
         if let Some(timeout) = connection.finish().await {
             self.outcome = Some(Outcome::TimedOut(timeout).into());
         }
-        self.is_flushed = true;
-        connection.linger(self.shared.config().linger_timeout).await;
+        self.stage = Stage::Flushed;
+        connection.linger(self.place.shared.config().linger_timeout).await;
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let (is_complete, counters) = match (&mut self.connection, &mut self.returned) {
-            (Some(connection), _) => {
+        let (is_complete, counters) = match (&mut self.connection, self.stage) {
+            (Some(connection), stage) => {
                 connection.report();
-                (self.is_flushed, Some(connection.counters()))
+                (stage == Stage::Flushed, Some(connection.counters()))
             }
-            (None, None) => (true, None),
-            (None, Some(returned)) => match returned.try_recv() {
+            (None, Stage::Returned | Stage::Flushed) => (true, None),
+            (None, Stage::Handling) => match self.returned.try_recv() {
                 // Its handler was dropped just now.
                 Ok(mut connection) => {
                     connection.report();
@@ -186,27 +199,47 @@ impl Drop for Session {
                 Err(TryRecvError::Closed) => (true, None),
             },
         };
+        let totals = self.place.shared.totals();
         match &self.outcome {
             Some(outcome) if is_complete => {
-                outcome.total().into_iter().for_each(|total| self.shared.totals().add(total, 1));
-                trace::connection_ended(self.peer, outcome, counters.as_ref());
+                outcome.total().into_iter().for_each(|total| totals.add(total, 1));
+                trace::connection_ended(self.place.peer, outcome, counters.as_ref());
             }
-            _ => self.shared.totals().add(Total::Aborted, 1),
+            // Its stream, while the connection was ended.
+            _ if std::thread::panicking() => totals.add(Total::Panicked, 1),
+            _ => totals.add(Total::Aborted, 1),
         }
-        drop(self.connection.take());
-        self.shared.release(self.peer, self.is_counted);
     }
 }
 
-async fn shake_hands(config: &Config, hook: &Hook, accepted: Accepted) -> Result<Accepted, Outcome> {
-    let shaken = match config.handshake_timeout {
-        None => hook(accepted).await,
-        Some(after) => match timeout(after, hook(accepted)).await {
-            Ok(shaken) => shaken,
-            Err(_) => return Err(Outcome::TimedOut(TimeoutKind::Handshake)),
-        },
-    };
-    shaken.map_err(Outcome::Failed)
+async fn shake_hands(
+    shared: &Shared,
+    hook: &Hook,
+    accepted: Accepted,
+    draining: Draining,
+) -> Result<Accepted, Outcome> {
+    let _permit = shared.handshake_permit().await;
+    let mut shaking = hook(accepted);
+    let mut deadline = pin!(async {
+        match shared.config().handshake_timeout {
+            None => std::future::pending().await,
+            Some(after) => sleep(after).await,
+        }
+    });
+    let mut late_for_drain = pin!(async {
+        draining.await;
+        sleep(HANDSHAKE_IN_DRAIN).await;
+    });
+    poll_fn(|cx| {
+        if let Poll::Ready(shaken) = shaking.as_mut().poll(cx) {
+            return Poll::Ready(shaken.map_err(Outcome::Failed));
+        }
+        if deadline.as_mut().poll(cx).is_pending() {
+            ready!(late_for_drain.as_mut().poll(cx));
+        }
+        Poll::Ready(Err(Outcome::TimedOut(TimeoutKind::Handshake)))
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -225,8 +258,7 @@ mod tests {
             reply_into(move |_, reply| reply.extend_from_slice(&*state))(connection)
         };
         let accepted = Accepted::new(AnyIo::new(tokio::io::empty()), Peer::Other);
-        let permit = server.0.try_permit().unwrap();
-        let session = super::run(Arc::clone(&server.0), accepted, handler, permit, Draining::default());
+        let session = super::run(Arc::clone(&server.0), accepted, handler, None, Draining::default());
         assert!(size_of_val(&session) <= 144, "{} bytes", size_of_val(&session));
     }
 }

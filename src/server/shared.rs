@@ -3,16 +3,15 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::counters::Outcome;
 use super::listener::Accepted;
-
 use crate::codec::LineCodec;
 use crate::net::{Limits, Peer, Total, Totals};
 
@@ -27,6 +26,9 @@ pub(super) struct Config {
     pub(super) codec: LineCodec,
     pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_ip: Option<usize>,
+    /// Bits of an IPv6 address that count as one address. Always at most 128.
+    pub(super) per_ip_prefix: u8,
+    pub(super) max_handshakes: Option<usize>,
     pub(super) limits: Arc<Limits>,
     pub(super) handshake_timeout: Option<Duration>,
     pub(super) drain_timeout: Option<Duration>,
@@ -40,8 +42,9 @@ pub(super) struct Config {
 pub(super) struct Shared {
     config: Config,
     permits: Arc<Semaphore>,
+    handshakes: Semaphore,
     totals: Arc<Totals>,
-    /// Connections of each address. Empty without `max_connections_per_ip`.
+    /// Connections of each address, IPv6 by prefix. Empty without `max_connections_per_ip`.
     per_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -49,8 +52,15 @@ impl Shared {
     pub(super) fn new(mut config: Config) -> Self {
         let totals = Arc::<Totals>::default();
         Arc::make_mut(&mut config.limits).totals = Some(Arc::clone(&totals));
-        let max = config.max_connections.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
-        Self { config, permits: Arc::new(Semaphore::new(max)), totals, per_ip: Mutex::default() }
+        let semaphore =
+            |max: Option<usize>| Semaphore::new(max.unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS));
+        Self {
+            permits: Arc::new(semaphore(config.max_connections)),
+            handshakes: semaphore(config.max_handshakes),
+            config,
+            totals,
+            per_ip: Mutex::default(),
+        }
     }
 
     pub(super) fn config(&self) -> &Config {
@@ -69,35 +79,115 @@ impl Shared {
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn try_permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.permits).try_acquire_owned().ok()
+    /// Waits for a place under `max_handshakes`.
+    pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
+        match self.handshakes.acquire().await {
+            Ok(permit) => permit,
+            Err(_) => unreachable!("the semaphore is never closed"),
+        }
     }
 
-    /// Counts a connection of this address. Returns whether it has to be released again.
-    pub(super) fn count_ip(&self, peer: Peer) -> Result<bool, Outcome> {
-        let (Some(max), Some(ip)) = (self.config.max_connections_per_ip, peer.ip()) else { return Ok(false) };
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What a peer counts as under `max_connections_per_ip`; `None` if it is not counted.
+    fn counted_ip(&self, peer: Peer) -> Option<IpAddr> {
+        self.config.max_connections_per_ip?;
+        Some(match peer.ip()?.to_canonical() {
+            IpAddr::V6(ip) => {
+                let ignored = 128 - u32::from(self.config.per_ip_prefix.min(128));
+                let mask = u128::MAX.checked_shl(ignored).unwrap_or(0);
+                Ipv6Addr::from_bits(ip.to_bits() & mask).into()
+            }
+            ip => ip,
+        })
+    }
+
+    fn per_ip(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.per_ip.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection takes of its server's limits. Dropping it gives that back.
+pub(super) struct Place {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: Peer,
+    pub(super) is_from_trusted_proxy: bool,
+    /// Counted under the address of `peer`.
+    is_counted: bool,
+    /// Counted under `max_connections`.
+    has_permit: bool,
+}
+
+impl Place {
+    /// Without a permit, [`wait`](Self::wait) for one.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        peer: Peer,
+        is_from_trusted_proxy: bool,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        shared.totals.add(Total::Open, 1);
+        let has_permit = permit.is_some();
+        // `Drop` returns it.
+        permit.into_iter().for_each(OwnedSemaphorePermit::forget);
+        Self { shared, peer, is_from_trusted_proxy, is_counted: false, has_permit }
+    }
+
+    /// Waits for a place under `max_connections`, unless it has one.
+    pub(super) async fn wait(&mut self) {
+        if !self.has_permit {
+            self.shared.permit().await.forget();
+            self.has_permit = true;
+        }
+    }
+
+    /// Counts the connection under its address.
+    pub(super) fn count_ip(&mut self) -> Result<(), Outcome> {
+        if self.is_counted {
+            return Ok(());
+        }
+        let (Some(max), Some(ip)) =
+            (self.shared.config.max_connections_per_ip, self.shared.counted_ip(self.peer))
+        else {
+            return Ok(());
+        };
+        let mut per_ip = self.shared.per_ip();
         let count = per_ip.get(&ip).copied().unwrap_or(0);
         if count >= max {
             return Err(Outcome::Refused);
         }
         per_ip.insert(ip, count + 1);
-        Ok(true)
+        self.is_counted = true;
+        Ok(())
     }
 
-    /// A connection is closed: frees its place, and that under its address if it is counted there.
-    pub(super) fn release(&self, peer: Peer, is_counted: bool) {
-        if let (true, Some(ip)) = (is_counted, peer.ip()) {
-            let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Entry::Occupied(mut count) = per_ip.entry(ip) {
+    /// The handshake has found out who the peer is. A count under another address ends.
+    pub(super) fn set_peer(&mut self, peer: Peer) {
+        if self.shared.counted_ip(peer) != self.shared.counted_ip(self.peer) {
+            self.discount_ip();
+        }
+        self.peer = peer;
+    }
+
+    fn discount_ip(&mut self) {
+        if !std::mem::take(&mut self.is_counted) {
+            return;
+        }
+        if let Some(ip) = self.shared.counted_ip(self.peer) {
+            if let Entry::Occupied(mut count) = self.shared.per_ip().entry(ip) {
                 match count.get() {
                     0 | 1 => _ = count.remove(),
                     _ => *count.get_mut() -= 1,
                 }
             }
         }
-        self.totals.subtract(Total::Open, 1);
-        self.permits.add_permits(1);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.discount_ip();
+        self.shared.totals.subtract(Total::Open, 1);
+        if self.has_permit {
+            self.shared.permits.add_permits(1);
+        }
     }
 }

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use lineframe::{Accepted, AnyIo, Listener, Peer, Server, reply};
-use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::time::{Instant, sleep};
 
-use crate::served::{Running, in_memory, line, upper};
+use crate::served::{Running, in_memory, line, soon, upper};
 
 /// B9.
 #[tokio::test(start_paused = true)]
@@ -114,4 +116,72 @@ async fn who_is_asked_to_stop_while_backing_off_stops_at_once() {
     let counters = running.stopped().await;
     assert_eq!(since.elapsed().as_millis(), 0);
     assert!((10..=20).contains(&counters.accept_errors), "{}", counters.accept_errors);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listener_that_always_fails_is_paused() {
+    struct Aborts;
+
+    impl Listener for Aborts {
+        async fn accept(&mut self) -> io::Result<Accepted> {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        }
+    }
+
+    let running = Running::start(Server::builder(), Aborts, reply(upper));
+    // Without a pause, neither this task nor the shutdown would ever be polled.
+    sleep(Duration::from_secs(60)).await;
+    let errors = running.server.counters().accept_errors;
+    assert!((1000..1100).contains(&errors), "{errors}");
+    running.stopped().await;
+}
+
+#[tokio::test]
+async fn a_panicking_stream_frees_its_place() {
+    /// Panics when it is closed, or when it is dropped.
+    struct Panics(DuplexStream, bool);
+
+    impl AsyncRead for Panics {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Panics {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            assert!(self.1, "when it is closed");
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl Drop for Panics {
+        fn drop(&mut self) {
+            assert!(!self.1, "when it is dropped");
+        }
+    }
+
+    let server = Server::builder().max_connections(1).max_connections_per_ip(1).build();
+    for panics_when_dropped in [false, true, false] {
+        let (mut peer, io) = duplex(64);
+        let io = AnyIo::new(Panics(io, panics_when_dropped));
+        let accepted = Accepted::new(io, Peer::Tcp(([127, 0, 0, 1], 1024).into()));
+        let session = tokio::spawn(server.serve_one(accepted, reply(upper)));
+        peer.write_all(b"a\n").await.unwrap();
+        assert_eq!(soon(line(&mut peer)).await, "A\n");
+        drop(peer);
+        assert!(soon(session).await.unwrap_err().is_panic());
+    }
+    assert_eq!((server.counters().open, server.counters().panicked), (0, 2));
 }

@@ -5,11 +5,13 @@
 #[path = "../served/mod.rs"]
 mod served;
 
+mod addresses;
 mod defaults;
 mod durations;
 mod hostile;
 mod sizes;
 
+use addresses::*;
 use durations::*;
 use sizes::*;
 
@@ -22,7 +24,17 @@ const TESTED: &[(&str, Tests)] = &[
         "max_connections",
         &[max_connections, max_connections_of_all_listeners, max_connections_of_an_idle_listener],
     ),
-    ("max_connections_per_ip", &[max_connections_per_ip]),
+    (
+        "max_connections_per_ip",
+        &[
+            max_connections_per_ip,
+            addresses_are_counted_before_the_handshake,
+            reported_addresses_are_counted_after_the_handshake,
+            trusted_proxies_are_not_counted,
+        ],
+    ),
+    ("per_ip_prefix", &[per_ip_prefix]),
+    ("max_handshakes", &[max_handshakes]),
     ("max_bad_lines", &[max_bad_lines_one_by_one, max_bad_lines_at_once, max_bad_lines_at_once_with_reply]),
     ("max_unsent", &[max_unsent_for_who_writes, max_unsent_for_who_reads]),
     ("tcp_nodelay", &[tcp_nodelay]),

@@ -91,6 +91,13 @@ impl Listener for AnyListener {
             }
         }
     }
+
+    fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+        match self {
+            Self::Tcp(listener) => listener.accept_queued(),
+            Self::Unix(listener, _) => listener.accept_queued(),
+        }
+    }
 }
 
 impl Buffers {

@@ -46,6 +46,8 @@ pub struct Expected {
     pub times: Vec<(Ms, usize)>,
     /// When the peer can see the end.
     pub fin_at: Option<Ms>,
+    /// When its handler got it, if it did.
+    pub began_at: Option<Ms>,
     pub end: End,
     pub ended_at: Ms,
     /// The server has had it back.
@@ -102,7 +104,7 @@ pub fn expect(
     horizon: Ms,
 ) -> Result<Expected, Undecided> {
     let (stream, arrivals) = peer.stream();
-    let run = Run {
+    let mut run = Run {
         config,
         peer,
         now: accepted_at,
@@ -123,9 +125,27 @@ pub fn expect(
         lines_written: 0,
         times: Vec::new(),
     };
-    if accepted_at >= run.reset_at {
+    // A handshake that goes on when the drain comes, or begins after that, has another second.
+    let deadline = config.handshake_timeout.map_or(NEVER, |after| accepted_at.saturating_add(after));
+    let deadline = deadline.min(drain_at.max(accepted_at).saturating_add(1000));
+    let began_at = accepted_at.saturating_add(config.handshake.unwrap_or(0));
+    let (end, ended_at) = match config.handshake {
+        Some(_) if deadline < horizon => (End::TimedOut(TimeoutKind::Handshake), deadline),
+        _ => (End::Aborted, horizon),
+    };
+    let meets = |at: Ms| began_at == at || accepted_at == at || ended_at == at;
+    if run.reset_at <= began_at.min(ended_at)
+        || began_at == ended_at
+        || accepted_at == horizon
+        || config.handshake.is_some()
+            && (deadline == horizon || run.arrivals.iter().any(|(at, _)| meets(*at)))
+    {
         return Err(Undecided);
     }
+    if began_at > ended_at {
+        return Ok(run.never_begins(end, ended_at));
+    }
+    run.now = began_at;
     run.finish()
 }
 
@@ -155,7 +175,27 @@ fn longest_terminator(config: &Config) -> usize {
 }
 
 impl Run<'_> {
+    /// It has no handler.
+    fn never_begins(self, end: End, ended_at: Ms) -> Expected {
+        Expected {
+            items: Vec::new(),
+            counted: Vec::new(),
+            lines_written: 0,
+            written: Vec::new(),
+            sent: 0,
+            received: 0,
+            times: Vec::new(),
+            fin_at: None,
+            began_at: None,
+            end,
+            ended_at,
+            is_home: true,
+            bytes_read: Some(0),
+        }
+    }
+
     fn finish(mut self) -> Result<Expected, Undecided> {
+        let began_at = self.now;
         let mut fin_at = None;
         let mut handled = None;
         let stopped = self.handle().and_then(|end| {
@@ -194,6 +234,7 @@ impl Run<'_> {
             received,
             times: self.times,
             fin_at,
+            began_at: Some(began_at),
             end,
             ended_at: self.now,
             is_home: handled.is_some() || end != End::Aborted,
@@ -290,12 +331,12 @@ impl Run<'_> {
             if self.is_at_eof {
                 return Ok(false);
             }
-            if !self.sends_each() {
-                self.block(self.config.max_unsent)?;
-            }
             if self.is_drained {
                 self.is_clear()?;
                 return Ok(false);
+            }
+            if !self.sends_each() {
+                self.block(self.config.max_unsent)?;
             }
             let arrived = self.arrived();
             let has_more = arrived > self.read();

@@ -72,6 +72,9 @@ pub struct Config {
     pub write_timeout: Option<Ms>,
     pub drain_timeout: Option<Ms>,
     pub linger_timeout: Ms,
+    /// A handshake takes this long.
+    pub handshake: Option<Ms>,
+    pub handshake_timeout: Option<Ms>,
 }
 
 #[derive(Clone, Debug)]
@@ -189,6 +192,8 @@ fn config(rng: &mut Rng) -> Config {
         write_timeout: timeout(rng),
         drain_timeout: (!rng.one_in(5)).then(|| 4 * rng.below(1000) + 1),
         linger_timeout: 1 + rng.below(1500),
+        handshake: rng.one_in(4).then(|| 4 * rng.below(500) + 3),
+        handshake_timeout: timeout(rng),
     }
 }
 
