@@ -13,6 +13,7 @@ mod drain;
 mod end_of_input;
 mod exec;
 mod inspect;
+mod killed;
 mod log;
 mod other_clients;
 mod send;
