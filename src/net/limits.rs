@@ -2,8 +2,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// Deadlines and limits of a connection, shared by all connections of a server until one of them is
-/// changed.
+/// Deadlines and limits of a connection. Each side of a connection has an `Arc` of them, shared by
+/// the whole server until a setter of that side changes it.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) idle_timeout: Option<Duration>,
@@ -37,7 +37,7 @@ pub(crate) enum Total {
     BytesRead,
     SkippedBytes,
     LinesWritten,
-    /// The last one.
+    /// The last one: its number is the size of [`Totals`].
     BytesSent,
 }
 

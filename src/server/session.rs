@@ -186,6 +186,7 @@ impl Drop for Session {
                 connection.report();
                 (stage == Stage::Flushed, Some(connection.counters()))
             }
+            // It was taken apart, or there was no handler for it.
             (None, Stage::Returned | Stage::Flushed) => (true, None),
             (None, Stage::Handling) => match self.returned.try_recv() {
                 // Its handler was dropped just now.
