@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::LineCodec;
 use crate::error::Escaped;
-use crate::net::{AnyIo, Connection, Error, Peer, TimeoutKind};
+use crate::net::{AnyIo, Connection, Error, Keepalive, Peer, TimeoutKind, configure};
 
 /// The pause before the second round of attempts. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -53,6 +53,7 @@ pub struct Client {
     codec: LineCodec,
     connect_timeout: Option<Duration>,
     retry: u32,
+    keepalive: Option<Keepalive>,
 }
 
 /// Configures a [`Client`]. Made by [`Client::builder`].
@@ -104,6 +105,13 @@ impl ClientBuilder {
         self
     }
 
+    /// When the system asks a silent TCP server whether it is still there; `None`: never. Default:
+    /// [`Keepalive::new`].
+    pub fn keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
+        self.client.keepalive = keepalive.into();
+        self
+    }
+
     /// The client.
     pub fn build(self) -> Client {
         self.client
@@ -113,7 +121,12 @@ impl ClientBuilder {
 impl Client {
     /// [`LineCodec::new`], 10 seconds to connect, one round of attempts.
     pub fn new() -> Self {
-        Self { codec: LineCodec::new(), connect_timeout: Some(Duration::from_secs(10)), retry: 0 }
+        Self {
+            codec: LineCodec::new(),
+            connect_timeout: Some(Duration::from_secs(10)),
+            retry: 0,
+            keepalive: Some(Keepalive::new()),
+        }
     }
 
     /// Another codec, another timeout, further attempts.
@@ -144,6 +157,7 @@ impl Client {
             let mut attempts = Attempts::new(self);
             loop {
                 if let Some(io) = attempts.over_tcp(&addr).await {
+                    configure(&io, true, self.keepalive, None);
                     return Ok(self.connection(AnyIo::new(io)));
                 }
                 if !attempts.go_on().await {
@@ -322,9 +336,6 @@ async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     if is_itself(&io) {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
     }
-    // One line, one packet: without this a line waits up to 40 ms for the acknowledgement of the
-    // one before. It fails where the peer has gone already, which the first read tells better.
-    _ = io.set_nodelay(true);
     Ok(io)
 }
 

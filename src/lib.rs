@@ -158,8 +158,8 @@ pub use codec::{
 pub use error::{BlockError, EncodeError, LineError};
 #[cfg(feature = "net")]
 pub use net::{
-    AnyIo, Body, BorrowedRead, BorrowedWrite, Connection, ConnectionCounters, Draining, Error, LineReader,
-    LineWriter, Parts, Peer, ReuniteError, TimeoutKind, UpgradeError,
+    AnyIo, Body, BorrowedRead, BorrowedWrite, Connection, ConnectionCounters, Draining, Error, Keepalive,
+    LineReader, LineWriter, Parts, Peer, ReuniteError, TimeoutKind, UpgradeError,
 };
 #[doc(inline)]
 pub use scan::{Delimiter, InvalidDelimiter, Unterminated};

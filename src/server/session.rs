@@ -15,7 +15,7 @@ use super::counters::Outcome;
 use super::listener::Accepted;
 use super::shared::{Hook, Place, Shared};
 use super::trace;
-use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, Total, within_poll};
+use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, Total, configure, within_poll};
 
 /// How long a handshake may still take when its server drains.
 const HANDSHAKE_IN_DRAIN: Duration = Duration::from_secs(1);
@@ -117,8 +117,7 @@ impl Session {
         let shared = Arc::clone(&self.place.shared);
         let config = shared.config();
         if let Some(tcp) = connection.io.downcast_ref::<TcpStream>() {
-            // Fails if the peer is gone; the first read reports that.
-            _ = tcp.set_nodelay(config.tcp_nodelay);
+            configure(tcp, config.tcp_nodelay, config.keepalive, config.limits.write_timeout);
         }
         if let Some(hook) = &config.handshake {
             let draining = connection.reader.draining().clone();

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use super::counters::Outcome;
 use super::listener::Accepted;
 use crate::codec::LineCodec;
-use crate::net::{Limits, Peer, Total, Totals};
+use crate::net::{Keepalive, Limits, Peer, Total, Totals};
 
 pub(super) type Hook =
     dyn Fn(Accepted) -> Pin<Box<dyn Future<Output = io::Result<Accepted>> + Send>> + Send + Sync;
@@ -34,6 +34,7 @@ pub(super) struct Config {
     pub(super) drain_timeout: Option<Duration>,
     pub(super) linger_timeout: Option<Duration>,
     pub(super) tcp_nodelay: bool,
+    pub(super) keepalive: Option<Keepalive>,
     pub(super) handshake: Option<Arc<Hook>>,
     pub(super) on_error: Option<Arc<OnError>>,
 }

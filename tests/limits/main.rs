@@ -10,10 +10,12 @@ mod defaults;
 mod durations;
 mod hostile;
 mod sizes;
+mod sockets;
 
 use addresses::*;
 use durations::*;
 use sizes::*;
+use sockets::*;
 
 type Tests = &'static [fn()];
 
@@ -38,6 +40,7 @@ const TESTED: &[(&str, Tests)] = &[
     ("max_bad_lines", &[max_bad_lines_one_by_one, max_bad_lines_at_once, max_bad_lines_at_once_with_reply]),
     ("max_unsent", &[max_unsent_for_who_writes, max_unsent_for_who_reads]),
     ("tcp_nodelay", &[tcp_nodelay]),
+    ("keepalive", &[keepalive]),
     ("refuse_http_and_tls", &[refuse_http_and_tls]),
     ("idle_timeout", &[idle_timeout, idle_timeout_of_a_body]),
     ("line_timeout", &[line_timeout, line_timeout_of_a_long_line, line_timeout_of_counted_bytes]),
@@ -51,7 +54,7 @@ const TESTED: &[(&str, Tests)] = &[
 
 #[test]
 fn every_limit_is_tested() {
-    let source = include_str!("../../src/server/mod.rs");
+    let source = include_str!("../../src/server/builder.rs");
     let methods: Vec<&str> = source
         .split("pub fn ")
         .skip(1)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::ArgAction;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
-use lineframe::{Bind, ServerBuilder};
+use lineframe::{Bind, Keepalive, ServerBuilder};
 
 use crate::units::{self, Limit};
 
@@ -18,6 +18,10 @@ pub(super) struct Limits {
     /// Connections at once from one IP address. Further ones are closed
     #[arg(long, value_name = "N|none", default_value = "none", value_parser = units::limit(str::parse::<usize>))]
     max_connections_per_ip: Limit<usize>,
+
+    /// Bits of an IPv6 address that count as one address
+    #[arg(long, value_name = "BITS", default_value = "64", value_parser = RangedU64ValueParser::<u8>::new().range(0..=128))]
+    per_ip_prefix: u8,
 
     /// Bad lines on a connection. The next one ends it
     #[arg(long, value_name = "N|none", default_value = "100", value_parser = units::limit(str::parse::<u64>))]
@@ -47,6 +51,10 @@ pub(super) struct Limits {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = units::duration)]
     linger_timeout: Duration,
 
+    /// How long a TCP client may be silent before the system asks whether it is still there, every 10s, up to three times
+    #[arg(long, value_name = "DURATION|none", default_value = "60s", value_parser = units::limit(units::duration))]
+    keepalive: Limit<Duration>,
+
     /// Connections that may wait to be accepted
     #[arg(long, value_name = "N", default_value = "1024")]
     backlog: u32,
@@ -69,6 +77,8 @@ impl Limits {
         server
             .max_connections(self.max_connections)
             .max_connections_per_ip(self.max_connections_per_ip.0)
+            .per_ip_prefix(self.per_ip_prefix)
+            .keepalive(self.keepalive.0.map(|idle| Keepalive::new().idle(idle)))
             .max_bad_lines(self.max_bad_lines.0)
             .max_unsent(self.max_unsent)
             .idle_timeout(self.idle_timeout.0)
@@ -118,6 +128,7 @@ mod tests {
         assert_eq!((limits.max_bad_lines, limits.max_unsent), (Limit(Some(100)), 64 * 1024));
         assert_eq!((limits.idle_timeout, limits.line_timeout), (seconds(300), seconds(30)));
         assert_eq!((limits.write_timeout, limits.drain_timeout), (seconds(30), seconds(10)));
+        assert_eq!((limits.per_ip_prefix, limits.keepalive), (64, seconds(60)));
         assert_eq!((limits.linger_timeout, limits.backlog), (Duration::from_secs(2), 1024));
     }
 }
