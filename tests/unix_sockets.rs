@@ -147,27 +147,77 @@ async fn a_socket_left_behind_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_that_start_at_once_one_does() {
+async fn of_several_that_start_at_once_one_does() {
     let dir = tempdir().unwrap();
     for round in 0..300 {
         let path = if round % 2 == 0 { stale(&dir) } else { dir.path().join("socket") };
-        let barrier = Arc::new(Barrier::new(2));
-        let start = || {
-            let (path, barrier) = (path.clone(), barrier.clone());
-            tokio::spawn(async move {
-                barrier.wait().await;
-                bind(&path).await
+        let barrier = Arc::new(Barrier::new(4));
+        let starting: Vec<_> = (0..4)
+            .map(|_| {
+                let (path, barrier) = (path.clone(), barrier.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    bind(&path).await
+                })
             })
-        };
-        let (one, other) = tokio::join!(start(), start());
-        let mut started = [one.unwrap(), other.unwrap()].into_iter().filter_map(Result::ok);
-        let winner = started.next().expect("one of them");
-        assert!(started.next().is_none(), "both, in round {round}");
+            .collect();
+        let mut started = Vec::new();
+        for starting in starting {
+            started.extend(starting.await.unwrap().ok());
+        }
+        assert_eq!(started.len(), 1, "in round {round}");
         Blocking::connect(&path).expect("the winner answers");
         assert_eq!(only(&dir), ["socket"]);
-        drop(winner);
+        drop(started);
         assert!(only(&dir).is_empty());
     }
+}
+
+#[tokio::test]
+async fn foreign_files_are_left_alone() {
+    let dir = tempdir().unwrap();
+    // As another server in a container might name its own.
+    let foreign: Vec<_> =
+        (0..100).flat_map(|n| [format!(".1.{n:x}"), format!(".{:x}.{n:x}", std::process::id())]).collect();
+    for name in &foreign {
+        fs::write(dir.path().join(name), "foreign").unwrap();
+    }
+    let path = dir.path().join("socket");
+    let listener = bind(&path).await.unwrap();
+    assert!(only(&dir).contains(&"socket".to_owned()));
+    drop(listener);
+    let mut expected = foreign;
+    expected.sort();
+    assert_eq!(only(&dir), expected);
+}
+
+#[tokio::test]
+async fn a_path_may_have_any_legal_length() {
+    let dir = tempdir().unwrap();
+    let name_of = |length: usize| {
+        let mut path = dir.path().to_owned();
+        while length - path.as_os_str().len() > 60 {
+            path.push("d".repeat(50));
+        }
+        fs::create_dir_all(&path).unwrap();
+        let rest = length - path.as_os_str().len() - 1;
+        path.join("s".repeat(rest))
+    };
+    let longest = if cfg!(target_os = "linux") { 107 } else { 103 };
+    for length in longest - 30..=longest {
+        let path = name_of(length);
+        let listener = bind(&path).await.unwrap_or_else(|error| panic!("{length}: {error}"));
+        Blocking::connect(&path).unwrap();
+        drop(listener);
+        assert!(!path.exists());
+    }
+    for length in [longest + 1, longest + 13, 200] {
+        let refused = bind(&name_of(length)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert!(refused.to_string().contains(&format!("{length} bytes")), "{refused}");
+    }
+    let short = dir.path().join("s");
+    drop(bind(&short).await.unwrap());
 }
 
 #[tokio::test]

@@ -1,3 +1,6 @@
+#[cfg(unix)]
+mod unix;
+
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -10,6 +13,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::net::{AnyIo, Peer};
+
+#[cfg(unix)]
+pub use self::unix::BoundUnix;
 
 /// A source of connections: Tokio's `TcpListener` and `UnixListener`, or your own.
 #[diagnostic::on_unimplemented(
@@ -175,176 +181,5 @@ impl Bind {
 impl Default for Bind {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-#[cfg(unix)]
-pub use self::unix::BoundUnix;
-
-#[cfg(unix)]
-mod unix {
-    use std::ffi::OsString;
-    use std::fs::{self, Permissions};
-    use std::io;
-    use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-    use std::path::{Path, PathBuf};
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    use tokio::net::{UnixListener, UnixSocket, UnixStream};
-
-    use super::{Accepted, Bind, Listener};
-
-    impl Bind {
-        /// Listens on a Unix socket at `path`.
-        ///
-        /// The socket is created under another name in the same directory, gets its mode, and is
-        /// then linked to `path`. If two servers start at the same time, one of them fails. An
-        /// existing socket is replaced if it belongs to the same user and nobody listens on it:
-        /// that is what a killed server leaves behind.
-        ///
-        /// # Errors
-        ///
-        /// Kind `AddrInUse` if something else exists at `path`. It is left unchanged.
-        pub async fn unix(&self, path: impl AsRef<Path>) -> io::Result<BoundUnix> {
-            let path = path.as_ref();
-            let made = Made(beside(path)?);
-            let socket = UnixSocket::new_stream()?;
-            socket.bind(&made.0)?;
-            if let Some(mode) = self.mode {
-                fs::set_permissions(&made.0, Permissions::from_mode(mode))?;
-            }
-            // Before this, the system refuses connections.
-            let listener = socket.listen(self.backlog)?;
-            while let Err(error) = fs::hard_link(&made.0, path) {
-                if error.kind() != io::ErrorKind::AlreadyExists {
-                    return Err(error);
-                }
-                match clear_stale(path, &made.0).await {
-                    // Another server has removed it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    cleared => cleared?,
-                }
-            }
-            let identity = Identity::of(&made.0)?;
-            Ok(BoundUnix { listener, path: path.into(), identity })
-        }
-
-        /// Listens on a name in Linux's abstract namespace. It is not a file, so it has no mode and
-        /// needs no removal.
-        ///
-        /// # Errors
-        ///
-        /// Those of the system. Kind `AddrInUse` if the name is taken.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        pub fn unix_abstract(&self, name: impl AsRef<[u8]>) -> io::Result<UnixListener> {
-            #[cfg(target_os = "android")]
-            use std::os::android::net::SocketAddrExt;
-            #[cfg(target_os = "linux")]
-            use std::os::linux::net::SocketAddrExt;
-            use std::os::unix::net::{SocketAddr, UnixListener as Blocking};
-
-            let listener = Blocking::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
-            listener.set_nonblocking(true)?;
-            UnixListener::from_std(listener)
-        }
-    }
-
-    /// Returns an unused name in the directory of `path`.
-    fn beside(path: &Path) -> io::Result<PathBuf> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-
-        if path.file_name().is_none() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
-        }
-        let name = std::format!(".{:x}.{:x}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(path.with_file_name(OsString::from(name)))
-    }
-
-    /// Removes the socket at `path` if a process of the same user has left it behind. Kind
-    /// `NotFound` if it no longer exists.
-    async fn clear_stale(path: &Path, made: &Path) -> io::Result<()> {
-        let in_use = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
-        let there = fs::symlink_metadata(path)?;
-        if !there.file_type().is_socket() {
-            return Err(in_use("it exists and is not a socket"));
-        }
-        if there.uid() != fs::symlink_metadata(made)?.uid() {
-            return Err(in_use("it is another user's socket"));
-        }
-        match UnixStream::connect(path).await {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
-            _ => return Err(in_use("a server is listening on it")),
-        }
-        // Another server may have replaced it by now: check what was moved, and put it back if it
-        // is not the socket that was found.
-        let taken = Made(beside(path)?);
-        fs::rename(path, &taken.0)?;
-        if Identity::of(&taken.0)? != Identity::from(&there) {
-            return fs::hard_link(&taken.0, path);
-        }
-        Ok(())
-    }
-
-    /// A file that is removed on drop.
-    struct Made(PathBuf);
-
-    impl Drop for Made {
-        fn drop(&mut self) {
-            _ = fs::remove_file(&self.0);
-        }
-    }
-
-    /// Identifies a file whatever its name is.
-    #[derive(Debug, PartialEq, Eq)]
-    struct Identity {
-        device: u64,
-        inode: u64,
-    }
-
-    impl Identity {
-        fn of(path: &Path) -> io::Result<Self> {
-            fs::symlink_metadata(path).map(|metadata| Self::from(&metadata))
-        }
-    }
-
-    impl From<&fs::Metadata> for Identity {
-        fn from(metadata: &fs::Metadata) -> Self {
-            Self { device: metadata.dev(), inode: metadata.ino() }
-        }
-    }
-
-    /// A listening Unix socket: [`Bind::unix`]. On drop it removes its file, if that is still the
-    /// one it created.
-    #[derive(Debug)]
-    pub struct BoundUnix {
-        listener: UnixListener,
-        path: PathBuf,
-        identity: Identity,
-    }
-
-    impl BoundUnix {
-        /// Returns the path on which it listens.
-        pub fn path(&self) -> &Path {
-            &self.path
-        }
-    }
-
-    impl Listener for BoundUnix {
-        fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send {
-            Listener::accept(&mut self.listener)
-        }
-
-        fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
-            self.listener.accept_queued()
-        }
-    }
-
-    impl Drop for BoundUnix {
-        fn drop(&mut self) {
-            if Identity::of(&self.path).is_ok_and(|identity| identity == self.identity) {
-                _ = fs::remove_file(&self.path);
-            }
-        }
     }
 }
