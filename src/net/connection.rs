@@ -365,7 +365,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.duplex_mut().reader.limits_mut().line_timeout = timeout.into();
     }
 
-    /// Sets how long output may wait for the peer to take it. `None` is no limit.
+    /// Sets how long output may wait until the peer takes any of it. `None` is no limit.
     pub fn set_write_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
         self.duplex_mut().writer.limits_mut().write_timeout = timeout.into();
     }

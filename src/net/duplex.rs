@@ -167,11 +167,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
     /// As [`poll_before_items`](Self::poll_before_items), after waiting until the output has space
     /// for replies.
     pub(crate) fn poll_before_reply(&mut self, cx: &mut Context<'_>) -> Polled<()> {
-        // Only if it is full: `poll_ready` otherwise clears the write deadline, which a flush in
-        // `poll_before_items` may be counting.
-        if self.writer.is_full() {
-            ready!(self.writer.poll_ready(&mut self.io, cx))?;
-        }
+        ready!(self.writer.poll_ready(&mut self.io, cx))?;
         self.poll_before_items(cx)
     }
 
@@ -183,7 +179,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
             return Poll::Ready(self.reader.take_end().map(|()| false));
         }
         // Pending while more than `max_unsent` is unsent. Then neither the read deadlines nor the
-        // shutdown signal are checked: the write deadline ends such a connection.
+        // shutdown signal are checked: the write deadline ends such a connection. It also runs while
+        // less is unsent.
         ready!(self.writer.poll_before_read(&mut self.io, cx))?;
         ready!(poll::poll_turn(self.reader.read_at(), cx));
         if self.reader.poll_shutdown_signal(cx) {

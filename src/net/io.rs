@@ -199,9 +199,8 @@ impl AsyncRead for AnyIo {
     }
 }
 
-/// Returns what a socket's read returned. If that has to wait, and the poll [reads from the
-/// system](poll::with_system_reads), returns what the system has. The task stays registered with
-/// Tokio.
+/// Returns what a socket's read returned. If that has to wait, and the poll [asks the
+/// system](poll::with_system_io), returns what the system has. The task stays registered with Tokio.
 fn or_from_system<'s, S>(
     read: Poll<io::Result<()>>,
     socket: &'s S,
@@ -210,7 +209,7 @@ fn or_from_system<'s, S>(
 where
     SockRef<'s>: From<&'s S>,
 {
-    if read.is_ready() || !poll::reads_from_system() {
+    if read.is_ready() || !poll::asks_system() {
         return read;
     }
     match (&*SockRef::from(socket)).read(buf.initialize_unfilled()) {
@@ -226,9 +225,45 @@ where
     }
 }
 
+/// As [`or_from_system`], for a write of `bytes`. Counts what the socket takes.
+fn or_to_system<'s, S>(
+    written: Poll<io::Result<usize>>,
+    socket: &'s S,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>>
+where
+    SockRef<'s>: From<&'s S>,
+{
+    let written = match written {
+        Poll::Pending if poll::asks_system() => {
+            match SockRef::from(socket).send_with_flags(bytes, NO_SIGNAL) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+                sent => Poll::Ready(sent),
+            }
+        }
+        written => written,
+    };
+    if let Poll::Ready(Ok(count)) = written {
+        poll::has_taken(count);
+    }
+    written
+}
+
+/// `MSG_NOSIGNAL`, as the standard library sends: a reset must not raise SIGPIPE.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NO_SIGNAL: i32 = 0x4000;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const NO_SIGNAL: i32 = 0;
+
 impl AsyncWrite for AnyIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        each!(self, io => Pin::new(io).poll_write(cx, bytes))
+        match &mut self.0 {
+            Kind::Tcp(io) => or_to_system(Pin::new(&mut *io).poll_write(cx, bytes), &*io, bytes),
+            #[cfg(unix)]
+            Kind::Unix(io) => or_to_system(Pin::new(&mut *io).poll_write(cx, bytes), &*io, bytes),
+            Kind::Boxed(io) => Pin::new(io).poll_write(cx, bytes),
+            Kind::Prefixed(prefixed) => Pin::new(&mut prefixed.io).poll_write(cx, bytes),
+        }
     }
 
     fn poll_write_vectored(
@@ -236,7 +271,14 @@ impl AsyncWrite for AnyIo {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        each!(self, io => Pin::new(io).poll_write_vectored(cx, slices))
+        let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        match &mut self.0 {
+            Kind::Tcp(io) => or_to_system(Pin::new(&mut *io).poll_write_vectored(cx, slices), &*io, first),
+            #[cfg(unix)]
+            Kind::Unix(io) => or_to_system(Pin::new(&mut *io).poll_write_vectored(cx, slices), &*io, first),
+            Kind::Boxed(io) => Pin::new(io).poll_write_vectored(cx, slices),
+            Kind::Prefixed(prefixed) => Pin::new(&mut prefixed.io).poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,5 +1,5 @@
 //! What depends on the poll of a task that is running: a clock that is read once for several lines,
-//! when to let other tasks run, and reads that ask the system.
+//! when to let other tasks run, and reads and writes that ask the system.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -23,7 +23,12 @@ const MAX_TURN: Duration = Duration::from_millis(10);
 
 std::thread_local! {
     static POLL: PollState = const {
-        PollState { clock: Cell::new(None), began: Cell::new(None), system_reads: Cell::new(SystemReads::Off) }
+        PollState {
+            clock: Cell::new(None),
+            began: Cell::new(None),
+            system_io: Cell::new(SystemIo::Off),
+            taken: Cell::new(0),
+        }
     };
 }
 
@@ -34,7 +39,9 @@ struct PollState {
     clock: Cell<Option<PollClock>>,
     /// When this poll, or its current turn, first read something.
     began: Cell<Option<Instant>>,
-    system_reads: Cell<SystemReads>,
+    system_io: Cell<SystemIo>,
+    /// How many bytes the sockets of this thread have taken.
+    taken: Cell<u64>,
 }
 
 /// A clock that is read once for several quick lines.
@@ -137,45 +144,59 @@ pub(super) fn poll_turn(read_at: Option<Instant>, cx: &mut Context<'_>) -> Poll<
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum SystemReads {
+enum SystemIo {
     Off,
     On,
     /// The system has confirmed that nothing has arrived.
     FoundNothing,
 }
 
-/// Runs `read`, within which a socket that has nothing to read by what Tokio knows asks the system,
-/// however many streams wrap it. Also returns whether the system has confirmed that nothing has
-/// arrived.
+/// Runs `step`, within which a socket that is not ready by what Tokio knows asks the system, however
+/// many streams wrap it. Also returns whether the system has confirmed that nothing has arrived.
 ///
-/// Tokio learns of arrived data only when it polls the system for all sockets. That may be too late
-/// to tell what arrived before this moment from what arrives after it.
-pub(super) fn with_system_reads<T>(read: impl FnOnce() -> T) -> (T, bool) {
+/// Tokio learns of arrived data and of space only when it polls the system for all sockets. That may
+/// be too late to judge a deadline, or to tell what arrived before this moment from what arrives
+/// after it. Linux reports space only once a third of a TCP socket's send buffer is free, but takes
+/// bytes before.
+pub(super) fn with_system_io<T>(step: impl FnOnce() -> T) -> (T, bool) {
     /// Restores the state also if the stream panics.
-    struct Restore(SystemReads);
+    struct Restore(SystemIo);
 
     impl Drop for Restore {
         fn drop(&mut self) {
-            POLL.with(|poll| poll.system_reads.set(self.0));
+            POLL.with(|poll| poll.system_io.set(self.0));
         }
     }
 
     POLL.with(|poll| {
-        let _restore = Restore(poll.system_reads.replace(SystemReads::On));
-        let done = read();
-        (done, poll.system_reads.get() == SystemReads::FoundNothing)
+        let _restore = Restore(poll.system_io.replace(SystemIo::On));
+        let done = step();
+        (done, poll.system_io.get() == SystemIo::FoundNothing)
     })
 }
 
-/// Whether a socket is to [ask the system](with_system_reads).
+/// Whether a socket is to [ask the system](with_system_io).
 #[inline]
-pub(super) fn reads_from_system() -> bool {
-    POLL.with(|poll| poll.system_reads.get() != SystemReads::Off)
+pub(super) fn asks_system() -> bool {
+    POLL.with(|poll| poll.system_io.get() != SystemIo::Off)
 }
 
 /// The system has nothing to read.
 pub(super) fn system_found_nothing() {
-    POLL.with(|poll| poll.system_reads.set(SystemReads::FoundNothing));
+    POLL.with(|poll| poll.system_io.set(SystemIo::FoundNothing));
+}
+
+/// A socket has taken `count` bytes.
+#[inline]
+pub(super) fn has_taken(count: usize) {
+    POLL.with(|poll| poll.taken.set(poll.taken.get().wrapping_add(count as u64)));
+}
+
+/// How many bytes the sockets of this thread have taken. If it changes during a write, the write
+/// has made progress, even if a stream in between, such as a TLS session, has taken nothing new.
+#[inline]
+pub(super) fn taken() -> u64 {
+    POLL.with(|poll| poll.taken.get())
 }
 
 /// Pending if this task has used up [what Tokio lets it do in one poll](tokio::task::coop). Its

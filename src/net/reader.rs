@@ -323,17 +323,32 @@ impl Reader {
             None if unread.is_empty() && self.buffer.is_empty() => WaitFor::Next,
             None => WaitFor::Rest,
         };
-        if let Poll::Ready(read) = self.poll_read(unread, io, cx) {
-            self.timer.read_has_ended(wait);
-            return Poll::Ready(read.map_err(Error::from));
+        let mut read = self.poll_read(unread, io, cx);
+        if read.is_pending() {
+            let timeout = ready!(self.poll_deadline(unread, wait, cx));
+            // Bytes that the system has already are in time.
+            read = poll::with_system_io(|| self.poll_read(unread, io, cx)).0;
+            if read.is_pending() {
+                self.fail(Some(timeout));
+                return Poll::Ready(Err(Error::Timeout(timeout)));
+            }
         }
+        self.timer.read_has_ended(wait);
+        read.map_err(Error::from)
+    }
+
+    /// Ready when the deadline of a read that waits has passed.
+    fn poll_deadline(
+        &mut self,
+        unread: &ReadBuffer,
+        wait: WaitFor,
+        cx: &mut Context<'_>,
+    ) -> Poll<TimeoutKind> {
         // While it waits it holds an unfinished line at most.
         self.buffer.shrink(2);
         self.batch.take_if(|token| Arc::strong_count(token) == 1);
         let has_begun = !unread.is_empty() || !self.buffer.is_empty() || self.decoder.is_within_long_line();
-        let timeout = ready!(self.timer.poll(wait, has_begun, &self.limits, cx));
-        self.fail(Some(timeout));
-        Poll::Ready(Err(Error::Timeout(timeout)))
+        self.timer.poll(wait, has_begun, &self.limits, cx)
     }
 
     fn poll_read(
@@ -387,7 +402,7 @@ impl Reader {
             }
             let before = self.buffer.len();
             let mut unread = ReadBuffer::take();
-            let (read, is_certain) = poll::with_system_reads(|| self.poll_read(&mut unread, io, cx));
+            let (read, is_certain) = poll::with_system_io(|| self.poll_read(&mut unread, io, cx));
             self.keep(&mut unread);
             match read {
                 Poll::Ready(Ok(())) if self.state.is_eof() => return Poll::Ready(()),

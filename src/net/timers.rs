@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `idle_timeout` | `Reader::poll_fill` | when the wait for the next line began; each read of a body |
 //! | `line_timeout` | `Reader::poll_fill` | the first byte of a line; for a block, that or the call |
-//! | `write_timeout` | `Writer::poll_deadline` | when a flush, a shutdown or full output first waits |
+//! | `write_timeout` | `Writer::poll_in_time` | when output first waits; each byte that is taken |
 //! | `handshake_timeout` | `session::shake_hands` | accept |
 //! | `drain_timeout` | `server::drain` | the shutdown signal |
 //! | `linger_timeout` | `Duplex::linger` | the end of the stream was sent |
@@ -29,14 +29,15 @@ pub(super) struct Deadline {
 
 impl Deadline {
     /// Starts counting at `since`; with `None`, at the next [`poll`](Self::poll).
-    fn start(&mut self, since: Option<Instant>) {
+    pub(super) fn start(&mut self, since: Option<Instant>) {
         self.since = since;
     }
 
     /// Ready `after` the start; never, if `after` is `None`.
     ///
-    /// Poll it only after the stream has returned `Pending`: data that arrived before the check is
-    /// accepted.
+    /// Poll it only after the stream has returned `Pending`, and ask the system
+    /// ([`with_system_io`](super::poll::with_system_io)) before you act on it: data that arrived
+    /// before the check is accepted.
     pub(super) fn poll(&mut self, after: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(after) = after else { return Poll::Pending };
         let since = *self.since.get_or_insert_with(Instant::now);

@@ -49,7 +49,8 @@ pub(crate) struct Writer {
     unsent: Buffer,
     state: State,
     limits: Arc<Limits>,
-    /// Counts from when output first waits for the peer, until what was waited for has gone out.
+    /// Counts from when output first waits for the peer, and anew from each byte that the stream
+    /// takes. `None` only if nothing has waited since everything was last sent.
     deadline: Option<Box<Deadline>>,
     /// Set from a request's write until that request's future returns: for good, if it is dropped.
     request_unanswered: bool,
@@ -90,7 +91,7 @@ impl Writer {
     /// queued.
     #[inline]
     pub(super) fn queue_now(&mut self, line: &[u8]) -> bool {
-        self.is_ready() && !self.is_full() && self.deadline.is_none() && self.queue(line).is_ok()
+        self.is_ready() && !self.is_full() && self.queue(line).is_ok()
     }
 
     /// Queues what `write` appends as a line. If it cannot be a line, queues an error line instead.
@@ -181,7 +182,6 @@ impl Writer {
         if self.is_full() {
             return self.poll_send(self.limits.max_unsent, io, cx);
         }
-        self.deadline = None;
         Poll::Ready(Ok(()))
     }
 
@@ -198,16 +198,10 @@ impl Writer {
     /// Call before a read. Sends what the stream takes without waiting. Pending if more than
     /// `max_unsent` bytes stay: a peer that does not take its replies is not read any further.
     pub(super) fn poll_before_read(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
-        if self.is_flushed() {
-            return Poll::Ready(Ok(()));
-        }
-        match self.poll_write(0, io, cx) {
-            Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
-            Poll::Pending if self.is_full() => self.poll_send(self.limits.max_unsent, io, cx),
-            Poll::Pending => {
-                self.deadline = None;
-                Poll::Ready(Ok(()))
-            }
+        match self.poll_flush(io, cx) {
+            // The deadline goes on.
+            Poll::Pending if !self.is_full() => Poll::Ready(Ok(())),
+            sent => sent,
         }
     }
 
@@ -222,11 +216,13 @@ impl Writer {
     /// Sends everything, then the end of the stream.
     pub(super) fn poll_shutdown(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         ready!(self.poll_flush(io, cx))?;
-        if let Poll::Ready(shut) = retry_interrupted(|| Pin::new(&mut *io).poll_shutdown(cx)) {
-            self.deadline = None;
-            return Poll::Ready(shut.map_err(Error::from));
-        }
-        self.poll_deadline(cx)
+        self.poll_in_time(io, cx, |writer, io, cx| {
+            let shut = retry_interrupted(|| Pin::new(&mut *io).poll_shutdown(cx));
+            if shut.is_ready() {
+                writer.deadline = None;
+            }
+            shut
+        })
     }
 
     fn send_if_full(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
@@ -248,16 +244,38 @@ impl Writer {
 
     /// Sends until at most `left` bytes are unsent, within the deadline.
     fn poll_send(&mut self, left: usize, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
-        match self.poll_write(left, io, cx) {
-            Poll::Ready(sent) => Poll::Ready(sent.map_err(Error::from)),
-            Poll::Pending => self.poll_deadline(cx),
-        }
+        self.poll_in_time(io, cx, |writer, io, cx| writer.poll_write(left, io, cx))
     }
 
-    fn poll_deadline<T>(&mut self, cx: &mut Context<'_>) -> Polled<T> {
-        ready!(self.deadline.get_or_insert_default().poll(self.limits.write_timeout, cx));
-        self.fail(Some(TimeoutKind::Write));
-        Poll::Ready(Err(Error::Timeout(TimeoutKind::Write)))
+    /// Runs `step` within the deadline. Before that is judged, `step` asks the system: Tokio may not
+    /// know yet, or not be told, that there is space.
+    fn poll_in_time(
+        &mut self,
+        io: WriteIo<'_>,
+        cx: &mut Context<'_>,
+        mut step: impl FnMut(&mut Self, WriteIo<'_>, &mut Context<'_>) -> Poll<io::Result<()>>,
+    ) -> Polled<()> {
+        let mut try_step = |writer: &mut Self, cx: &mut Context<'_>| {
+            let taken = (writer.bytes, poll::taken());
+            let stepped = step(writer, io, cx);
+            (stepped, taken != (writer.bytes, poll::taken()))
+        };
+        let (mut stepped, mut has_progressed) = try_step(self, cx);
+        loop {
+            if let Poll::Ready(done) = stepped {
+                return Poll::Ready(done.map_err(Error::from));
+            }
+            let deadline = self.deadline.get_or_insert_default();
+            if has_progressed {
+                deadline.start(None);
+            }
+            ready!(deadline.poll(self.limits.write_timeout, cx));
+            ((stepped, has_progressed), _) = poll::with_system_io(|| try_step(self, cx));
+            if stepped.is_pending() && !has_progressed {
+                self.fail(Some(TimeoutKind::Write));
+                return Poll::Ready(Err(Error::Timeout(TimeoutKind::Write)));
+            }
+        }
     }
 
     fn poll_write(&mut self, left: usize, io: WriteIo<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -282,13 +300,18 @@ impl Writer {
                 self.state = State::Flushed;
             }
         }
-        self.deadline = None;
+        if self.is_flushed() {
+            self.deadline = None;
+        }
         Poll::Ready(Ok(()))
     }
 
     fn sent(&mut self, bytes: usize) {
         self.unsent.advance(bytes);
         self.bytes += bytes as u64;
+        if let Some(deadline) = &mut self.deadline {
+            deadline.start(None);
+        }
         if self.state == State::Flushed {
             self.state = State::Unflushed;
         }

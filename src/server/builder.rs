@@ -117,7 +117,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long output may wait for the peer to take it. Default: 30 s.
+    /// Sets how long output may wait until the peer takes any of it. Default: 30 s.
     pub fn write_timeout(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.limits().write_timeout = after.into();
         self

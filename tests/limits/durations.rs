@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::served::{Running, in_memory, line, rest, upper};
 
-const MS: Duration = Duration::from_millis(1);
+pub(crate) const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// One peer of a server.
 pub(crate) fn one<H, Fut>(builder: ServerBuilder, capacity: usize, handler: H) -> (DuplexStream, Running)
@@ -31,7 +31,7 @@ where
 }
 
 /// A server without deadlines but those that the test sets.
-fn no_deadlines() -> ServerBuilder {
+pub(crate) fn no_deadlines() -> ServerBuilder {
     let builder = Server::builder().idle_timeout(None).line_timeout(None).write_timeout(None);
     builder.handshake_timeout(None).drain_timeout(None).linger_timeout(Duration::ZERO)
 }
@@ -240,20 +240,52 @@ pub(crate) async fn write_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn write_timeout_against_a_drip() {
+pub(crate) async fn write_timeout_counts_from_the_last_byte_taken() {
     for op in OPS {
-        let since = Instant::now();
         let (mut reader, _writer, mut done) = writing(op);
-        let drip = async {
-            while reader.read_exact(&mut [0]).await.is_ok() {
-                sleep(SECOND).await;
-            }
-        };
-        let ((), done) = tokio::join!(drip, done.recv());
-        let (at, result) = done.unwrap();
+        for _ in 0..100 {
+            reader.read_exact(&mut [0]).await.expect("in time");
+            sleep(SECOND).await;
+        }
+        let since = Instant::now();
+        reader.read_exact(&mut [0]).await.expect("in time");
+        let (at, result) = done.recv().await.unwrap();
         assert!(matches!(result, Err(Error::Timeout(TimeoutKind::Write))), "{op:?}: {result:?}");
         assert_eq!((at - since).as_secs(), LIMIT.as_secs(), "{op:?}");
     }
+}
+
+/// Though at most `max_unsent` bytes wait, so that the server reads on.
+#[tokio::test(start_paused = true)]
+pub(crate) async fn write_timeout_of_little_output() {
+    async fn waits(mut conn: Connection) -> io::Result<()> {
+        conn.write_bytes([b'-'; 100]).await?;
+        while conn.next_line().await?.is_some() {}
+        Ok(())
+    }
+    for reads in [0, 1] {
+        let since = Instant::now();
+        let (peer, running) = one(no_deadlines().write_timeout(LIMIT).max_unsent(100), 10, waits);
+        let (mut reader, mut writer) = tokio::io::split(peer);
+        sleep(LIMIT / 2).await;
+        reader.read_exact(&mut vec![0; reads]).await.unwrap();
+        while writer.write_all(b"a\n").await.is_ok() {
+            assert!(since.elapsed() < 2 * LIMIT, "nothing ends it");
+            sleep(SECOND).await;
+        }
+        let after = LIMIT + LIMIT / 2 * reads as u32;
+        assert!((after..after + 2 * SECOND).contains(&since.elapsed()), "{:?}", since.elapsed());
+        let counters = running.stopped().await;
+        assert_eq!((counters.write_timeouts, counters.failed), (1, 0));
+    }
+
+    // A peer that takes everything is idle, and may be so.
+    let (mut peer, running) = one(no_deadlines().write_timeout(LIMIT).max_unsent(100), 10, waits);
+    peer.read_exact(&mut [0; 100]).await.unwrap();
+    sleep(3 * LIMIT).await;
+    peer.write_all(b"a\n").await.unwrap();
+    drop(peer);
+    assert_eq!(running.stopped().await.lines, 1);
 }
 
 /// Each wait for a peer that is slow, but comes below `max_unsent` again, has a deadline of its own.
@@ -278,23 +310,6 @@ async fn write_timeout_counts_from_when_output_is_over_its_limit_again() {
     rest(&mut reader).await;
     let counters = running.stopped().await;
     assert_eq!((counters.write_timeouts, counters.lines), (0, 6));
-
-    async fn flushes_later(mut conn: Connection) -> io::Result<()> {
-        conn.write_bytes([b'-'; 1000]).await?;
-        conn.next_line().await?;
-        conn.flush().await?;
-        Ok(())
-    }
-    let (peer, running) = one(no_deadlines().write_timeout(LIMIT).max_unsent(100), 10, flushes_later);
-    let (mut reader, mut writer) = tokio::io::split(peer);
-    sleep(SECOND).await;
-    reader.read_exact(&mut [0; 950]).await.unwrap();
-    sleep(2 * LIMIT).await;
-    writer.write_all(b"a\n").await.unwrap();
-    sleep(SECOND).await;
-    assert_eq!(rest(&mut reader).await.len(), 50);
-    drop(writer);
-    assert_eq!(running.stopped().await.write_timeouts, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -303,20 +318,15 @@ pub(crate) async fn write_timeout_of_the_last_flush() {
         conn.write_bytes([b'-'; 100]).await?;
         Ok(())
     }
-    let since = Instant::now();
     let (mut peer, running) = one(no_deadlines().write_timeout(LIMIT), 10, leaves);
-    peer.read_exact(&mut [0]).await.unwrap();
-    let drip = async {
-        while peer.read(&mut [0]).await.is_ok_and(|count| count > 0) {
-            sleep(SECOND).await;
-        }
-    };
-    let stopped = async {
-        let counters = running.stopped().await;
-        assert_took(since, LIMIT);
-        counters
-    };
-    let (counters, ()) = tokio::join!(stopped, drip);
+    for _ in 0..40 {
+        peer.read_exact(&mut [0]).await.expect("in time");
+        sleep(SECOND).await;
+    }
+    let since = Instant::now();
+    peer.read_exact(&mut [0]).await.expect("in time");
+    let counters = running.stopped().await;
+    assert_took(since, LIMIT);
     assert_eq!((counters.write_timeouts, counters.failed), (1, 0));
 
     let (mut peer, running) = one(no_deadlines().write_timeout(LIMIT), 10, leaves);

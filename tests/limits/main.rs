@@ -11,6 +11,7 @@ mod durations;
 mod hostile;
 mod sizes;
 mod sockets;
+mod stalls;
 
 use addresses::*;
 use durations::*;
@@ -44,7 +45,15 @@ const TESTED: &[(&str, Tests)] = &[
     ("refuse_http_and_tls", &[refuse_http_and_tls]),
     ("idle_timeout", &[idle_timeout, idle_timeout_of_a_body]),
     ("line_timeout", &[line_timeout, line_timeout_of_a_long_line, line_timeout_of_counted_bytes]),
-    ("write_timeout", &[write_timeout, write_timeout_against_a_drip, write_timeout_of_the_last_flush]),
+    (
+        "write_timeout",
+        &[
+            write_timeout,
+            write_timeout_counts_from_the_last_byte_taken,
+            write_timeout_of_little_output,
+            write_timeout_of_the_last_flush,
+        ],
+    ),
     ("handshake", &[handshake_timeout]),
     ("on_error", &[on_error]),
     ("handshake_timeout", &[handshake_timeout]),

@@ -90,6 +90,8 @@ struct Run<'a> {
     counted: usize,
     /// Written and not received.
     underway: usize,
+    /// Since when output waits for the peer, or when the peer last made room for more of it.
+    waits_since: Option<Ms>,
     received: usize,
     written: BytesMut,
     lines_written: u64,
@@ -120,6 +122,7 @@ pub fn expect(
         next: 0,
         counted: 0,
         underway: 0,
+        waits_since: None,
         received: 0,
         written: BytesMut::new(),
         lines_written: 0,
@@ -373,6 +376,22 @@ impl Run<'_> {
         let arrival = self.arrivals.iter().map(|(at, _)| *at).find(|at| *at > self.now).unwrap_or(NEVER);
         let event = arrival.min(self.eof_at).min(self.reset_at).min(self.drain_at);
         let (timeout, deadline) = self.deadline();
+        // Little output may wait meanwhile.
+        while self.is_unsent() {
+            let (read, late) = (self.next_slow_read(), self.write_deadline());
+            let first = event.min(deadline);
+            match () {
+                () if first < read && first < late => break,
+                () if read < late && read < first => self.pass(read),
+                () if late < read && late < first => {
+                    self.pass(late);
+                    return Err(Stop::End(End::TimedOut(TimeoutKind::Write)));
+                }
+                () if read.min(late).min(first) == NEVER => break,
+                () if late > first => break,
+                () => return Err(Stop::Undecided),
+            }
+        }
         match deadline {
             NEVER if event == NEVER => Err(Stop::Undecided),
             _ if deadline == event => Err(Stop::Undecided),
@@ -446,13 +465,16 @@ impl Run<'_> {
             }
             _ => self.underway += self.written.len() - before,
         }
+        if self.is_unsent() {
+            self.waits_since.get_or_insert(self.now);
+        }
         if self.sends_each() { self.block(0) } else { Ok(()) }
     }
 
     /// Waits until no more than `left` bytes are unsent.
     fn block(&mut self, left: usize) -> Result<(), Stop> {
-        let deadline = self.config.write_timeout.map_or(NEVER, |after| self.now + after);
         while self.underway > self.peer.capacity + left {
+            let deadline = self.write_deadline();
             let event = self.next_slow_read().min(self.reset_at).min(self.horizon);
             match event {
                 _ if deadline == event => return Err(Stop::Undecided),
@@ -470,6 +492,16 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    fn is_unsent(&self) -> bool {
+        self.underway > self.peer.capacity
+    }
+
+    /// Each byte that the stream takes puts it off.
+    fn write_deadline(&self) -> Ms {
+        let deadline = self.waits_since.zip(self.config.write_timeout);
+        deadline.map_or(NEVER, |(since, after)| since + after)
     }
 
     fn next_slow_read(&self) -> Ms {
@@ -490,9 +522,13 @@ impl Run<'_> {
                 break;
             }
             let count = most.min(self.underway).min(self.peer.capacity);
+            let made_room = self.is_unsent();
             self.underway -= count;
             self.received += count;
             self.now = at;
+            if made_room {
+                self.waits_since = self.is_unsent().then_some(at);
+            }
         }
         self.now = until;
     }
