@@ -178,9 +178,14 @@ impl ReadBuffer {
         self.unread.start = start;
     }
 
-    /// Reads once, behind the unread bytes, of which there are at most [`HEADROOM`]. Returns how
-    /// many bytes the read brought; 0 at the end of the stream.
-    pub(super) fn poll_read(&mut self, io: ReadIo<'_>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads at most `most` bytes once, behind the unread bytes, of which there are at most
+    /// [`HEADROOM`]. Returns how many bytes the read brought; 0 at the end of the stream.
+    pub(super) fn poll_read(
+        &mut self,
+        most: usize,
+        io: ReadIo<'_>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
             // Not `resize`, which writes to every byte: the system provides a page when it is first
             // used.
@@ -189,7 +194,7 @@ impl ReadBuffer {
         let start = HEADROOM - self.unread.len();
         self.memory.copy_within(self.unread.clone(), start);
         self.unread = start..HEADROOM;
-        let mut read = ReadBuf::new(&mut self.memory[HEADROOM..]);
+        let mut read = ReadBuf::new(&mut self.memory[HEADROOM..][..most.min(READ_SIZE)]);
         loop {
             match ready!(Pin::new(&mut *io).poll_read(cx, &mut read)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -269,9 +269,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.writer.is_full() || self.reader.is_behind()
     }
 
-    /// Sends what the stream takes without waiting.
+    /// Sends what the stream takes without waiting. If the turn is over, the next step yields.
     pub(super) fn send_now(&mut self, cx: &mut Context<'_>) -> Polled<()> {
-        self.poll_writer(|writer, io| Poll::Ready(writer.send_now(io, cx)))
+        self.poll_writer(|writer, io| {
+            writer.send_now(io, cx)?;
+            if poll::is_turn_over(poll::line_time()) {
+                writer.postpone();
+            }
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// One step of writing.

@@ -29,6 +29,6 @@ pub use self::split::{BorrowedRead, BorrowedWrite, ReuniteError};
 pub(crate) use self::buffer::ReadBuffer;
 pub(crate) use self::duplex::Duplex;
 pub(crate) use self::limits::{Limits, Total, Totals};
-pub(crate) use self::poll::{MAX_REPLY_DELAY, PollClock, within_poll};
+pub(crate) use self::poll::{MAX_REPLY_DELAY, PollClock, begin_turn, poll_turn, within_poll};
 pub(crate) use self::shutdown::ShutdownSignal;
 pub(crate) use self::socket::configure;

@@ -18,8 +18,8 @@ const MAX_REUSE: u8 = 31;
 /// Replies to lines wait for each other no longer than this after the lines were read.
 pub(crate) const MAX_REPLY_DELAY: Duration = Duration::from_millis(1);
 
-/// A poll that has gone on reading for this time lets other tasks run.
-const MAX_TURN: Duration = Duration::from_millis(10);
+/// A poll that has read or answered lines for this time lets other tasks run.
+const MAX_TURN: Duration = Duration::from_millis(1);
 
 std::thread_local! {
     static POLL: PollState = const {
@@ -37,7 +37,7 @@ std::thread_local! {
 struct PollState {
     /// `None` outside [`within_poll`].
     clock: Cell<Option<PollClock>>,
-    /// When this poll, or its current turn, first read something.
+    /// When this poll, or its current turn, first read or answered something.
     began: Cell<Option<Instant>>,
     system_io: Cell<SystemIo>,
     /// How many bytes the sockets of this thread have taken.
@@ -93,6 +93,9 @@ pub(super) fn line_time() -> Instant {
         Some(mut clock) => {
             let now = clock.now();
             poll.clock.set(Some(clock));
+            if poll.began.get().is_none() {
+                poll.began.set(Some(now));
+            }
             now
         }
         None => Instant::now(),
@@ -122,8 +125,8 @@ pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
     polled()
 }
 
-/// Something was read at this time.
-pub(super) fn has_read(at: Instant) {
+/// Something was read, or is about to be answered, at this time: the turn begins, unless it has.
+pub(crate) fn begin_turn(at: Instant) {
     POLL.with(|poll| {
         if poll.clock.get().is_some() && poll.began.get().is_none() {
             poll.began.set(Some(at));
@@ -131,16 +134,18 @@ pub(super) fn has_read(at: Instant) {
     });
 }
 
-/// Pending, so that other tasks run, if the last read was [`MAX_TURN`] or more after the first one
-/// of this poll or turn.
-pub(super) fn poll_turn(read_at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
-    POLL.with(|poll| match poll.began.get().zip(read_at) {
-        Some((began, at)) if at.duration_since(began) >= MAX_TURN => {
-            poll.began.set(None);
-            poll_yield(cx)
-        }
-        _ => Poll::Ready(()),
-    })
+/// Whether this poll, or its current turn, has gone on for [`MAX_TURN`] at this time.
+pub(super) fn is_turn_over(at: Instant) -> bool {
+    POLL.with(|poll| poll.began.get().is_some_and(|began| at.duration_since(began) >= MAX_TURN))
+}
+
+/// Pending, so that other tasks run, if the turn [is over](is_turn_over).
+pub(crate) fn poll_turn(at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+    if at.is_some_and(is_turn_over) {
+        POLL.with(|poll| poll.began.set(None));
+        return poll_yield(cx);
+    }
+    Poll::Ready(())
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -260,17 +265,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_poll_that_reads_for_10_ms_yields() {
+    async fn a_poll_that_reads_for_a_millisecond_yields() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut read = || {
             let now = Instant::now();
-            has_read(now);
+            begin_turn(now);
             poll_turn(Some(now), &mut cx)
         };
         for _ in 0..3 {
             within_poll(|| {
                 assert!(read().is_ready());
-                pass(9999);
+                pass(999);
                 assert!(read().is_ready());
             });
             pass(1);
@@ -279,7 +284,7 @@ mod tests {
         within_poll(|| {
             for _ in 0..3 {
                 assert!(read().is_ready());
-                pass(10_000);
+                pass(1000);
                 assert!(read().is_pending());
             }
         });

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, HEADROOM, ReadBuffer, ReadIo};
+use super::buffer::{Buffer, HEADROOM, READ_SIZE, ReadBuffer, ReadIo};
 use super::error::{Error, Polled, TimeoutKind};
 use super::limits::{Limits, Total};
 use super::poll;
@@ -20,6 +20,9 @@ use super::timers::{ReadTimer, WaitFor};
 use crate::codec::{Batch, Items, LineDecoder};
 use crate::error::LineError;
 use crate::scan::Kind;
+
+/// A read takes this many bytes even if they are answered slowly.
+const MIN_READ: u32 = 4 * 1024;
 
 /// The reading side of a connection: finds lines in what it has read, and reads more within the
 /// deadlines. All state is here and none in a future, so dropping a future loses nothing.
@@ -36,6 +39,9 @@ pub(crate) struct Reader {
     sniff: Sniff,
     /// Whether the decoder was skipping bytes at the last `handed_out` or `skip_bytes`.
     was_skipping: bool,
+    /// The most bytes that the next read takes: about as many as are answered in one turn. Always
+    /// within `MIN_READ..=READ_SIZE`.
+    read_size: u32,
     /// Shared with the last batch while its lines may still be answered.
     batch: Option<Arc<()>>,
     /// Lines, bad lines and skipped bytes of the last report.
@@ -53,6 +59,7 @@ impl Reader {
             draining: Draining::default(),
             sniff: Sniff::Off,
             was_skipping: false,
+            read_size: READ_SIZE as u32,
             batch: None,
             reported: Default::default(),
         }
@@ -154,6 +161,15 @@ impl Reader {
             self.buffer.append(unread.unread());
             unread.clear();
         }
+    }
+
+    /// Puts what a turn leaves unread into the connection's own buffer. Less is read the next time,
+    /// so that little has to be kept.
+    pub(crate) fn pause(&mut self, unread: &mut ReadBuffer) {
+        if !unread.is_empty() {
+            self.read_size = (self.read_size / 2).max(MIN_READ);
+        }
+        self.keep(unread);
     }
 
     /// Whether there can be an item without more bytes.
@@ -361,16 +377,19 @@ impl Reader {
         if unread.unread().len() > HEADROOM {
             self.keep(unread);
         }
-        let count = ready!(unread.poll_read(io, cx))?;
+        let count = ready!(unread.poll_read(self.read_size as usize, io, cx))?;
         if count == 0 {
             self.state = ReadState::Ended(End::Eof);
             return Poll::Ready(Ok(()));
+        }
+        if count == self.read_size as usize {
+            self.read_size = (2 * self.read_size).min(READ_SIZE as u32);
         }
         if let Some(totals) = &self.limits.totals {
             totals.add(Total::BytesRead, count as u64);
         }
         let now = Instant::now();
-        poll::has_read(now);
+        poll::begin_turn(now);
         let has_begun = unread.unread().len() > count || !self.buffer.is_empty();
         self.timer.bytes_arrived(now, has_begun || self.decoder.is_within_long_line());
         if !self.has_only_lines() || self.buffer.len() > HEADROOM {

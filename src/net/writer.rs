@@ -25,7 +25,7 @@ const PIECE: usize = 64 * 1024;
 /// ```text
 /// Flushed    -- the stream takes bytes ----------------> Unflushed
 /// Unflushed  -- everything is sent and flushed ---------> Flushed
-/// Flushed, Unflushed  -- no budget left in this poll ---> Postponed
+/// Flushed, Unflushed  -- the turn or its budget is over -> Postponed
 /// Postponed  -- the task is polled again: sends --------> Unflushed
 /// any        -- deadline, or the half failed -----------> Failed
 /// ```
@@ -188,6 +188,7 @@ impl Writer {
     /// Sends what was postponed, as soon as this task may write again.
     pub(super) fn poll_postponed(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         if self.state == State::Postponed {
+            ready!(poll::poll_turn(Some(poll::line_time()), cx));
             ready!(poll::poll_budget(cx));
             self.state = State::Unflushed;
             self.send_now(io, cx)?;
@@ -240,6 +241,11 @@ impl Writer {
                 Ok(())
             }
         }
+    }
+
+    /// Lets other tasks run before anything else is read or written.
+    pub(super) fn postpone(&mut self) {
+        self.state = State::Postponed;
     }
 
     /// Sends until at most `left` bytes are unsent, within the deadline.

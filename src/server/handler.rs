@@ -10,7 +10,9 @@ use bytes::BytesMut;
 use tokio::time::Instant;
 
 use crate::error::EncodeError;
-use crate::net::{AnyIo, Connection, Duplex, Error, MAX_REPLY_DELAY, PollClock, ReadBuffer};
+use crate::net::{
+    AnyIo, Connection, Duplex, Error, MAX_REPLY_DELAY, PollClock, ReadBuffer, begin_turn, poll_turn,
+};
 
 /// Makes a handler of a function that returns the reply to a line. A bad line is answered with what
 /// is wrong with it.
@@ -126,8 +128,12 @@ fn poll_replies(
             read_at = duplex.reader.read_at();
             continue;
         };
-        if is_due {
+        if is_due || duplex.writer.is_full() {
             duplex.writer.send_now(&mut duplex.io, cx)?;
+            if poll_turn(Some(clock.now()), cx).is_pending() {
+                duplex.reader.pause(unread);
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -145,7 +151,9 @@ fn answer_items(
     if !reader.may_have_item(unread) {
         return Ok(None);
     }
-    let due_at = clock.restart(read_at) + MAX_REPLY_DELAY;
+    let begun = clock.restart(read_at);
+    begin_turn(begun);
+    let due_at = begun + MAX_REPLY_DELAY;
     let max_bad_lines = reader.max_bad_lines();
     let (mut count, mut is_due, mut queued) = (0, false, Ok(()));
     let mut items = reader.items(unread);
