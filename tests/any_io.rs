@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use lineframe::AnyIo;
+use lineframe::{AnyIo, Connection, LineCodec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -286,4 +286,36 @@ fn it_goes_to_other_threads_and_stays_small() {
     fn anywhere<T: Send + Sync + Unpin + 'static>() {}
     anywhere::<AnyIo>();
     assert!(size_of::<AnyIo>() <= size_of::<TcpStream>() + size_of::<usize>());
+}
+
+/// A stream that claims bytes that it has not written.
+struct Liar {
+    is_set: bool,
+}
+
+impl AsyncRead for Liar {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let count = buf.initialize_unfilled().len();
+        match self.is_set {
+            false => buf.advance(count),
+            true => buf.set_filled(buf.filled().len() + count),
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn bytes_claimed_and_not_written_are_zeros() {
+    const COUNT: usize = 300 * 1024;
+    for is_set in [false, true] {
+        let secret = b"secret ".repeat(COUNT / 7);
+        let codec = LineCodec::builder().max_block_length(COUNT).build();
+        let neighbour = tokio::io::join(&secret[..], tokio::io::sink());
+        assert!(
+            Connection::from_io(neighbour, codec.clone()).read_bytes(secret.len()).await.unwrap() == secret
+        );
+        let liar = tokio::io::join(Liar { is_set }, tokio::io::sink());
+        let claimed = Connection::from_io(liar, codec).read_bytes(COUNT).await.unwrap();
+        assert!(claimed.iter().all(|byte| *byte == 0));
+    }
 }

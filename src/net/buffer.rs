@@ -6,11 +6,11 @@ use std::io;
 use std::ops::{Deref, Range};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::vec;
 use std::vec::Vec;
 
-use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, ReadBuf};
+use bytes::{Buf, BufMut, BytesMut};
+use tokio::io::AsyncRead;
+use tokio_util::io::poll_read_buf;
 
 /// The first allocation for output, in bytes: a few short replies.
 const FIRST_SIZE: usize = 512;
@@ -137,7 +137,7 @@ std::thread_local! {
 /// Dropping it gives the buffer back to the thread; take the bytes out before.
 #[derive(Debug)]
 pub(crate) struct ReadBuffer {
-    /// Empty, or `HEADROOM + READ_SIZE` bytes.
+    /// Empty; or [`HEADROOM`] bytes, those of the last read, and capacity for a whole read.
     memory: Vec<u8>,
     /// Always within `memory`. Empty, or one piece of the stream.
     unread: Range<usize>,
@@ -187,24 +187,26 @@ impl ReadBuffer {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
         if self.memory.is_empty() {
-            // Not `resize`, which writes to every byte: the system provides a page when it is first
-            // used.
-            self.memory = vec![0; HEADROOM + READ_SIZE];
+            self.memory.reserve_exact(HEADROOM + READ_SIZE);
+            self.memory.resize(HEADROOM, 0);
         }
         let start = HEADROOM - self.unread.len();
         self.memory.copy_within(self.unread.clone(), start);
         self.unread = start..HEADROOM;
-        let mut read = ReadBuf::new(&mut self.memory[HEADROOM..][..most.min(READ_SIZE)]);
+        // The stream gets memory that counts as uninitialized. If it claims bytes that it has not
+        // written, these are zeros, not what another connection of this thread has read.
+        self.memory.truncate(HEADROOM);
+        let mut space = (&mut self.memory).limit(most.min(READ_SIZE));
         loop {
-            match ready!(Pin::new(&mut *io).poll_read(cx, &mut read)) {
+            match ready!(poll_read_buf(Pin::new(&mut *io), cx, &mut space)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
-                Ok(()) => break,
+                Ok(count) => {
+                    self.unread.end += count;
+                    return Poll::Ready(Ok(count));
+                }
             }
         }
-        let count = read.filled().len();
-        self.unread.end += count;
-        Poll::Ready(Ok(count))
     }
 }
 
