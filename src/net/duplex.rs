@@ -167,7 +167,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
     /// As [`poll_before_items`](Self::poll_before_items), after waiting until the output has space
     /// for replies.
     pub(crate) fn poll_before_reply(&mut self, cx: &mut Context<'_>) -> Polled<()> {
-        ready!(self.writer.poll_ready(&mut self.io, cx))?;
+        if self.writer.is_full() {
+            ready!(self.writer.poll_ready(&mut self.io, cx))?;
+        }
         self.poll_before_items(cx)
     }
 

@@ -186,14 +186,20 @@ impl Writer {
     }
 
     /// Sends what was postponed, as soon as this task may write again.
+    #[inline]
     pub(super) fn poll_postponed(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
-        if self.state == State::Postponed {
-            ready!(poll::poll_turn(Some(poll::line_time()), cx));
-            ready!(poll::poll_budget(cx));
-            self.state = State::Unflushed;
-            self.send_now(io, cx)?;
+        match self.state {
+            State::Postponed => self.poll_resumed(io, cx),
+            _ => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
+    }
+
+    #[cold]
+    fn poll_resumed(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        ready!(poll::poll_turn(Some(poll::line_time()), cx));
+        ready!(poll::poll_budget(cx));
+        self.state = State::Unflushed;
+        Poll::Ready(self.send_now(io, cx))
     }
 
     /// Call before a read. Sends what the stream takes without waiting. Pending if more than
