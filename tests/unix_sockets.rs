@@ -9,11 +9,15 @@ use std::os::unix::net::UnixStream as Blocking;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use lineframe::{Bind, BoundUnix, Client, Listener, Server, reply};
 use tempfile::{TempDir, tempdir};
 use tokio::net::UnixStream;
 use tokio::sync::{Barrier, oneshot};
+
+/// Far longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn bind(path: &Path) -> io::Result<BoundUnix> {
     Bind::new().mode(0o600).unix(path).await
@@ -147,74 +151,27 @@ async fn a_socket_left_behind_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_that_start_at_once_one_does() {
+async fn of_two_that_start_at_once_one_does() {
     let dir = tempdir().unwrap();
     for round in 0..300 {
         let path = if round % 2 == 0 { stale(&dir) } else { dir.path().join("socket") };
-        let barrier = Arc::new(Barrier::new(4));
-        let starting: Vec<_> = (0..4)
-            .map(|_| {
-                let (path, barrier) = (path.clone(), barrier.clone());
-                tokio::spawn(async move {
-                    barrier.wait().await;
-                    bind(&path).await
-                })
+        let barrier = Arc::new(Barrier::new(2));
+        let start = || {
+            let (path, barrier) = (path.clone(), barrier.clone());
+            tokio::spawn(async move {
+                barrier.wait().await;
+                bind(&path).await
             })
-            .collect();
-        let mut started = Vec::new();
-        for starting in starting {
-            started.extend(starting.await.unwrap().ok());
-        }
-        assert_eq!(started.len(), 1, "in round {round}");
+        };
+        let (one, other) = tokio::join!(start(), start());
+        let mut started = [one.unwrap(), other.unwrap()].into_iter().filter_map(Result::ok);
+        let winner = started.next().expect("one of them");
+        assert!(started.next().is_none(), "both, in round {round}");
         Blocking::connect(&path).expect("the winner answers");
         assert_eq!(only(&dir), ["socket"]);
-        drop(started);
+        drop(winner);
         assert!(only(&dir).is_empty());
     }
-}
-
-#[tokio::test]
-async fn foreign_files_are_left_alone() {
-    let dir = tempdir().unwrap();
-    // As another server in a container might name its own.
-    let foreign: Vec<_> =
-        (0..100).flat_map(|n| [format!(".1.{n:x}"), format!(".{:x}.{n:x}", std::process::id())]).collect();
-    for name in &foreign {
-        fs::write(dir.path().join(name), "foreign").unwrap();
-    }
-    let path = dir.path().join("socket");
-    let listener = bind(&path).await.unwrap();
-    assert!(only(&dir).contains(&"socket".to_owned()));
-    drop(listener);
-    let mut expected = foreign;
-    expected.sort();
-    assert_eq!(only(&dir), expected);
-}
-
-#[tokio::test]
-async fn a_path_may_have_any_legal_length() {
-    let dir = tempdir().unwrap();
-    let name_of = |length: usize| {
-        // The directory takes most of it, so no other name in it is much longer.
-        let directory = dir.path().join("d".repeat(length - dir.path().as_os_str().len() - 4));
-        fs::create_dir(&directory).unwrap();
-        directory.join("ss")
-    };
-    let longest = if cfg!(target_os = "linux") { 107 } else { 103 };
-    for length in longest - 30..=longest {
-        let path = name_of(length);
-        let listener = bind(&path).await.unwrap_or_else(|error| panic!("{length}: {error}"));
-        Blocking::connect(&path).unwrap();
-        drop(listener);
-        assert!(!path.exists());
-    }
-    for length in [longest + 1, longest + 13, 200] {
-        let refused = bind(&name_of(length)).await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
-        assert!(refused.to_string().contains(&format!("{length} bytes")), "{refused}");
-    }
-    let short = dir.path().join("s");
-    drop(bind(&short).await.unwrap());
 }
 
 #[tokio::test]
@@ -267,4 +224,138 @@ async fn a_tcp_port_is_bound_with_its_backlog() {
     let address = listener.local_addr().unwrap();
     assert_eq!(Bind::new().tcp(address).await.unwrap_err().kind(), ErrorKind::AddrInUse);
     Client::new().connect(address).await.unwrap();
+}
+
+/// A directory whose path is so long that one of its files of `name_len` bytes has a path of `len`.
+fn deep(dir: &TempDir, len: usize, name_len: usize) -> std::path::PathBuf {
+    let mut parent = dir.path().to_owned();
+    let missing = (len - name_len - 1).checked_sub(parent.as_os_str().len() + 1).expect("a short path");
+    parent.push("d".repeat(missing));
+    fs::create_dir_all(&parent).unwrap();
+    let path = parent.join("s".repeat(name_len));
+    assert_eq!(path.as_os_str().len(), len);
+    path
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn every_path_that_clients_can_use_is_bound() {
+    let dir = tempdir().unwrap();
+    for len in 90..=107 {
+        for name_len in [1, 2, 30] {
+            let path = deep(&dir, len, name_len);
+            let _listener = bind(&path).await.unwrap_or_else(|error| panic!("{len} {name_len}: {error}"));
+            Blocking::connect(&path).unwrap();
+            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn paths_that_no_client_can_use_are_refused() {
+    let dir = tempdir().unwrap();
+    for (len, name_len) in [(108, 1), (108, 60), (120, 40), (300, 100)] {
+        let path = deep(&dir, len, name_len);
+        let error = bind(&path).await.unwrap_err();
+        let expected = format!("the path has {len} bytes, and that of a Unix socket at most 107");
+        assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidInput, expected));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn files_with_foreign_names_are_kept() {
+    let dir = tempdir().unwrap();
+    let names: Vec<_> = (0..64).map(|n| format!(".{:x}.{n:x}", std::process::id())).collect();
+    names.iter().for_each(|name| fs::write(dir.path().join(name), "kept").unwrap());
+    for _ in 0..3 {
+        drop(bind(&stale(&dir)).await);
+        _ = fs::remove_file(dir.path().join("socket"));
+        assert_eq!(only(&dir).len(), names.len());
+    }
+}
+
+/// Whoever may write to the directory could put a link in the place of a file there before its mode
+/// is set.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_else_can_replace_a_new_socket() {
+    let dir = tempdir().unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let watcher = std::thread::spawn({
+        let (done, dir) = (done.clone(), dir.path().to_owned());
+        move || {
+            let mut wrong = None;
+            let mut found = 0;
+            while found < 20 && wrong.is_none() && !done.load(Ordering::Relaxed) {
+                for entry in fs::read_dir(&dir).unwrap().flatten() {
+                    let Ok(metadata) = entry.metadata() else { continue };
+                    if entry.file_name() == "socket" {
+                        continue;
+                    }
+                    found += 1;
+                    if !metadata.is_dir() || metadata.mode() & 0o077 != 0 {
+                        wrong = Some(format!("{:?} of mode {:o}", entry.file_name(), metadata.mode()));
+                    }
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+            (found, wrong)
+        }
+    });
+    let since = Instant::now();
+    while !done.load(Ordering::Relaxed) && since.elapsed() < PATIENCE {
+        drop(bind(&dir.path().join("socket")).await.unwrap());
+    }
+    done.store(true, Ordering::Relaxed);
+    let (found, wrong) = watcher.join().unwrap();
+    assert_eq!(wrong, None);
+    assert!(found >= 20, "found {found} times");
+}
+
+#[tokio::test]
+async fn stale_sockets_of_any_mode_are_replaced() {
+    let dir = tempdir().unwrap();
+    for mode in [0o000, 0o060, 0o400, 0o600] {
+        let path = stale(&dir);
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let _listener = bind(&path).await.unwrap_or_else(|error| panic!("{mode:o}: {error}"));
+        Blocking::connect(&path).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn live_sockets_keep_their_mode() {
+    let dir = tempdir().unwrap();
+    let path = dir.path().join("socket");
+    let _listener = Bind::new().mode(0o060).unix(&path).await.unwrap();
+    assert_eq!(bind(&path).await.unwrap_err().kind(), ErrorKind::AddrInUse);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o060);
+}
+
+/// The one that finds another's new socket in the place of the stale one must not move it away.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_that_replace_one_is_reachable() {
+    let dir = tempdir().unwrap();
+    for round in 0..300 {
+        let path = stale(&dir);
+        let barrier = Arc::new(Barrier::new(6));
+        let starts: Vec<_> = (0..6)
+            .map(|_| {
+                let (path, barrier) = (path.clone(), barrier.clone());
+                tokio::spawn(async move {
+                    barrier.wait().await;
+                    bind(&path).await
+                })
+            })
+            .collect();
+        let mut started = Vec::new();
+        for start in starts {
+            started.extend(start.await.unwrap());
+        }
+        assert_eq!(started.len(), 1, "round {round}");
+        Blocking::connect(&path).expect("the winner answers");
+        assert_eq!(only(&dir), ["socket"]);
+    }
 }

@@ -29,17 +29,18 @@ impl Keepalive {
         Self { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 3 }
     }
 
-    /// Sets how long a connection is silent before the first probe. Whole seconds.
+    /// Sets how long a connection is silent before the first probe. Rounded up to whole seconds, of
+    /// which there are 1 to 32,767.
     pub fn idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
     }
 
-    /// Sets the time between two probes. Whole seconds.
+    /// Sets the time between two probes. Rounded as [`idle`](Self::idle) is.
     pub fn interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
     }
 
-    /// Sets how many probes remain unanswered before the connection is closed.
+    /// Sets how many probes remain unanswered before the connection is closed, 1 to 127.
     pub fn probes(self, probes: u32) -> Self {
         Self { probes, ..self }
     }
@@ -49,6 +50,26 @@ impl Default for Keepalive {
     fn default() -> Self {
         Self::new()
     }
+}
+
+impl From<Keepalive> for TcpKeepalive {
+    fn from(Keepalive { idle, interval, probes }: Keepalive) -> Self {
+        let keepalive = Self::new().with_time(whole_seconds(idle));
+        // Other systems have values of their own.
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
+        return keepalive.with_interval(whole_seconds(interval)).with_retries(probes.clamp(1, 127));
+        #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows)))]
+        {
+            let _ = (interval, probes);
+            keepalive
+        }
+    }
+}
+
+/// Linux refuses 0 and more than 32,767.
+fn whole_seconds(time: Duration) -> Duration {
+    let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+    Duration::from_secs(seconds.clamp(1, 32_767))
 }
 
 /// The least `TCP_USER_TIMEOUT`: as long as the default [`Keepalive`] takes. On Linux it replaces
@@ -65,16 +86,10 @@ pub(crate) fn configure(
 ) {
     _ = tcp.set_nodelay(nodelay);
     let socket = SockRef::from(tcp);
-    if let Some(Keepalive { idle, interval, probes }) = keepalive {
-        let keepalive = TcpKeepalive::new().with_time(idle);
-        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
-        let keepalive = keepalive.with_interval(interval);
-        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-        let keepalive = keepalive.with_retries(probes);
-        #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-        let _ = (interval, probes);
-        _ = socket.set_tcp_keepalive(&keepalive);
-    }
+    _ = match keepalive {
+        Some(keepalive) => socket.set_tcp_keepalive(&keepalive.into()),
+        None => socket.set_keepalive(false),
+    };
     // Bytes that were sent and not acknowledged are what keepalive does not look at.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(timeout) = write_timeout {

@@ -1,6 +1,6 @@
 use std::fs::{self, FileType};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileTypeExt, symlink};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use rustix::process::Signal;
@@ -68,6 +68,29 @@ fn one_that_a_killed_server_left_behind_is_replaced() {
     let server = serve_in(directory.path());
     server.out.until("listening", |out| out.ends_with(b"sock\n"));
     assert_answers(&path);
+}
+
+/// With such a umask, a directory cannot be entered by the user who creates it.
+#[test]
+fn a_umask_may_deny_execution() {
+    let directory = TempDir::new().unwrap();
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "umask 177; exec \"$0\" serve ./some.sock", env!("CARGO_BIN_EXE_lineframe")]);
+    let server = Process::start(shell.current_dir(&directory));
+    server.out.until("listening", |out| out.ends_with(b"sock\n"));
+    let path = directory.path().join("some.sock");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_answers(&path);
+}
+
+#[test]
+fn a_path_that_clients_cannot_use_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("s".repeat(120));
+    let len = path.as_os_str().len();
+    let ended = Process::start(lineframe(["serve", path.to_str().unwrap()]).current_dir(&directory)).end();
+    ended.assert_failed(1, "", &format!("the path has {len} bytes"));
+    assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
 }
 
 #[test]
