@@ -9,13 +9,13 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
 use served::{Address, AnyListener, Buffers, NEVER, Running, in_memory, line, rest, soon, tcp, unix, upper};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufStream, ReadBuf};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -255,6 +255,104 @@ async fn counted_bytes_are_not_cut_by_a_drain() {
     drop(peer);
     let counters = running.stopped().await;
     assert_eq!((counters.panicked, counters.failed, counters.aborted), (0, 0, 0));
+}
+
+/// Answers `put 4` with the bytes after it, and any other line with itself.
+async fn puts(mut conn: Connection) -> io::Result<()> {
+    while let Some(line) = conn.next_line().await? {
+        match &line?[..] {
+            b"put 4" => {
+                let block = conn.read_bytes(4).await?;
+                conn.write_line(block).await?;
+            }
+            b"body 4" => {
+                let mut body = [0; 4];
+                conn.body(4).read_exact(&mut body).await?;
+                conn.write_line(body).await?;
+            }
+            b"skip 4" => conn.skip_bytes(4).await?,
+            other => conn.write_line(other).await?,
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_sent_after_a_drain_with_counted_bytes_are_not_run() {
+    for (sent, said) in [("put 4\nab", "abcd\n"), ("body 4\nab", "abcd\n"), ("skip 4\nab", "")] {
+        let (dialer, listener) = in_memory();
+        let mut peer = dialer.connect(64);
+        let mut running = Running::start(Server::builder(), listener, puts);
+        peer.write_all(sent.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        running.ask_to_stop();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        peer.write_all(b"cdlate\nput 4\nabcd").await.unwrap();
+        assert_eq!(rest(&mut peer).await, said, "{sent:?}");
+        drop(peer);
+        let counters = running.stopped().await;
+        assert_eq!((counters.lines, counters.failed, counters.aborted), (1, 0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_received_before_a_drain_with_counted_bytes_are_run() {
+    let (dialer, listener) = in_memory();
+    let mut peer = dialer.connect(8);
+    let mut running = Running::start(Server::builder(), listener, puts);
+    let (mut reader, mut writer) = tokio::io::split(&mut peer);
+    writer.write_all(b"put 4\nab").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    writer.write_all(b"cdlast\n").await.unwrap();
+    running.ask_to_stop();
+    assert_eq!(rest(&mut reader).await, "abcd\nlast\n");
+    drop(peer);
+    assert_eq!(running.stopped().await.lines, 2);
+}
+
+/// After the first read: an incomplete block, then a reset, then the end.
+struct Resets(usize);
+
+impl AsyncRead for Resets {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0 += 1;
+        match self.0 {
+            1 => buf.put_slice(b"wait\n"),
+            2 => buf.put_slice(b"put 4\nab"),
+            3 => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            _ => {}
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counted_bytes_report_the_error_of_a_drain() {
+    async fn reads(mut conn: Connection) -> io::Result<()> {
+        assert_eq!(conn.next_line().await?.unwrap().unwrap(), "wait");
+        conn.draining().await;
+        assert_eq!(conn.next_line().await?.unwrap().unwrap(), "put 4");
+        conn.read_bytes(4).await?;
+        Ok(())
+    }
+    let (errors, mut reported) = tokio::sync::mpsc::unbounded_channel();
+    let server = Server::builder().on_error(move |_, error| _ = errors.send(error.kind())).handshake(
+        async |accepted: Accepted| {
+            let io = tokio::io::join(Resets(0), tokio::io::sink());
+            Ok(Accepted::new(AnyIo::new(io), accepted.peer))
+        },
+    );
+    let (dialer, listener) = in_memory();
+    let _peer = dialer.connect(64);
+    let mut running = Running::start(server, listener, reads);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    running.ask_to_stop();
+    running.stopped().await;
+    assert_eq!(reported.recv().await, Some(io::ErrorKind::ConnectionReset));
 }
 
 #[tokio::test(start_paused = true)]

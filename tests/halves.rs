@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use lineframe::{
-    Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter, TimeoutKind,
+    Accepted, AnyIo, Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter,
+    Peer, Server, TimeoutKind,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 use tokio::time::{Instant, sleep, timeout};
@@ -378,4 +379,37 @@ fn one_line_then_an_error() -> impl AsyncRead + Unpin {
     }
 
     AsyncReadExt::chain(&b"one\n"[..], Failing)
+}
+
+/// A stream that panics when it is read from.
+struct Panics;
+
+impl AsyncRead for Panics {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        panic!("this stream panics");
+    }
+}
+
+/// The halves are dropped while the thread panics. A panic of a `Drop` would end the process then.
+#[tokio::test]
+async fn a_stream_that_panics_costs_its_connection_only() {
+    let server = Server::new();
+    for in_a_task in [false, true] {
+        let accepted = Accepted::new(AnyIo::new(tokio::io::join(Panics, tokio::io::sink())), Peer::Other);
+        let handler = async move |conn: Connection| {
+            let (mut reader, mut writer) = conn.into_split();
+            writer.feed_line("a").await?;
+            if !in_a_task {
+                _ = reader.next_line().await;
+                unreachable!();
+            }
+            let reading = tokio::spawn(async move { _ = reader.next_line().await });
+            assert!(reading.await.unwrap_err().is_panic());
+            drop(writer);
+            Ok(())
+        };
+        server.serve_one(accepted, handler).await;
+    }
+    let counters = server.counters();
+    assert_eq!((counters.accepted, counters.panicked, counters.lines_written), (2, 1, 2));
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use lineframe::{Connection, Delimiter, Error, LineCodec, Server, reply};
+use lineframe::{AnyIo, Connection, Delimiter, Error, LineCodec, Server, reply};
 use served::{Buffers, Running, in_memory, line, rest, soon, tcp, upper};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -166,6 +166,27 @@ async fn nothing_of_a_request_in_http_is_run_however_it_is_cut() {
     }
 }
 
+/// Servers ignore empty lines before a request (RFC 9112, section 2.2). Here they are lines, and
+/// answered if they arrive before the request.
+#[tokio::test(start_paused = true)]
+async fn requests_after_empty_lines_are_refused() {
+    for before in ["\r\n", "\n", "\r\n\n\r\n"] {
+        let long = "a".repeat(200);
+        for target in ["/", &long] {
+            let sent = format!("{before}POST /{target} HTTP/1.1{COMMANDS}");
+            for at_once in (1..=sent.len() + 1).chain([1 << 16]) {
+                let codec = LineCodec::builder().max_length(64).build();
+                let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
+                let empty = "\n".repeat(seen);
+                assert_eq!(said, format!("{empty}error: HTTP is not spoken here\n"), "{sent:?} {at_once}");
+                assert!(seen <= before.matches('\n').count(), "{sent:?} {at_once}");
+            }
+        }
+    }
+    let (said, seen) = guarded(LineCodec::new(), b"\r\n\nhello\nGET / HTTP/1.1\n", 4).await;
+    assert_eq!((&said[..], seen), ("\n\nhello\nGET / HTTP/1.1\n", 4));
+}
+
 #[tokio::test(start_paused = true)]
 async fn nothing_of_a_request_with_a_long_target_is_run() {
     for length in [100, 8170, 8171, 8192, 10_000, 65_520, 65_536, 65_537, 100_000, 200_000] {
@@ -294,7 +315,6 @@ async fn ordinary_lines_pass_the_guard() {
         "GET key\nGET / HTTP/1.1\n",
         "SET a HTTP\nb\n",
         "POST\n/ HTTP/1.1\n",
-        "\nGET / HTTP/1.1\n",
         "get / HTTP/1.1\n",
         "GET / HTTP\n",
         &long,
@@ -431,4 +451,26 @@ async fn counted_bytes_that_a_batch_begins_with_are_put_back_uncounted() {
         assert_eq!((read.blocks, read.incomplete, read.lines, read.content_bytes), (0, 0, 0, 0));
         assert_eq!(conn.next_line().await.unwrap().unwrap().unwrap(), "abcline");
     }
+}
+
+#[tokio::test]
+async fn the_stream_is_not_given_away_with_bytes_to_be_skipped() {
+    async fn is_refused(mut conn: Connection, expected: usize) {
+        let upgraded = conn.upgrade(async |_| -> io::Result<AnyIo> { panic!("it is refused") }).await;
+        assert!(matches!(upgraded, Err(Error::LeftOver { bytes, .. }) if bytes == expected), "{upgraded:?}");
+        let given = conn.into_upgrade().map_err(Error::from);
+        assert!(matches!(given, Err(Error::LeftOver { bytes, .. }) if bytes == expected), "{given:?}");
+    }
+    let (mut peer, io) = tokio::io::duplex(64);
+    peer.write_all(b"put 10\n").await.unwrap();
+    let mut conn = Connection::new(io);
+    conn.next_line().await.unwrap();
+    drop(conn.body(10));
+    is_refused(conn, 10).await;
+
+    let (mut peer, io) = tokio::io::duplex(64);
+    peer.write_all(b"too long").await.unwrap();
+    let mut conn = Connection::with_codec(io, LineCodec::builder().max_length(4).build());
+    assert!(conn.next_line().await.unwrap().unwrap().is_err());
+    is_refused(conn, 1).await;
 }

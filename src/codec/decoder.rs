@@ -248,6 +248,12 @@ impl LineDecoder {
         self.scanner.is_skipping() || self.tally.extra.as_ref().is_some_and(|extra| extra.skip > 0)
     }
 
+    /// Returns how many counted bytes are to be skipped.
+    #[cfg(feature = "net")]
+    pub(crate) fn pending_skip(&self) -> u64 {
+        self.tally.extra.as_ref().map_or(0, |extra| extra.skip)
+    }
+
     /// Returns whether those are the rest of a line.
     #[cfg(feature = "net")]
     pub(crate) fn is_within_long_line(&self) -> bool {

@@ -101,13 +101,14 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::LeftOver`] if bytes were read and not handed out. The peer sent them before the
-    /// upgrade, and they would be taken for bytes sent after it (CVE-2011-0411). Nothing has
-    /// changed then. If `f` fails, its error; the connection has then failed.
+    /// upgrade, and they would be taken for bytes sent after it (CVE-2011-0411). The same if bytes
+    /// are still to be skipped, of a body or a long line: they would be skipped after it. Nothing
+    /// has changed then. If `f` fails, its error; the connection has then failed.
     pub async fn upgrade<T>(&mut self, f: impl AsyncFnOnce(AnyIo) -> io::Result<T>) -> Result<(), Error>
     where
         T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static,
     {
-        match self.duplex().reader.buffered() {
+        match self.duplex().reader.left_over() {
             0 => {}
             bytes => return Err(Error::LeftOver { bytes }),
         }
@@ -197,7 +198,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         self.duplex_mut().reader.put_back(batch)
     }
 
-    /// Returns exactly `count` bytes, those after the last line. A drain does not cut them off.
+    /// Returns exactly `count` bytes, those after the last line. A drain does not cut them off. Each
+    /// call has a line timeout of its own: a handler that reads byte by byte gives up that limit.
     ///
     /// # Errors
     ///
@@ -354,7 +356,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
         duplex.writer.encoder_mut().set_max_length(content_bytes);
     }
 
-    /// Sets how long the peer may take to begin a line. `None` is no limit.
+    /// Sets how long the peer may take to begin a line. `None` is no limit. It counts from when a read
+    /// first waits for the line, also if that read's future is dropped and another one waits later.
     pub fn set_idle_timeout(&mut self, timeout: impl Into<Option<Duration>>) {
         self.duplex_mut().reader.limits_mut().idle_timeout = timeout.into();
     }
@@ -391,6 +394,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     /// # Errors
     ///
     /// [`ReuniteError`] with both halves, unchanged, if they are not of the same connection.
+    ///
+    /// # Panics
+    ///
+    /// If the stream has panicked.
     pub fn reunite(
         reader: LineReader<ReadHalf<Io>>,
         writer: LineWriter<WriteHalf<Io>>,
@@ -414,11 +421,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     ///
     /// # Errors
     ///
-    /// [`UpgradeError`] with the connection, unchanged, if bytes were read and not handed out, or
-    /// written and not sent. [`into_parts`](Self::into_parts) returns them together with the
+    /// [`UpgradeError`] with the connection, unchanged, if bytes were read and not handed out, are
+    /// still to be skipped, or were written and not sent. [`into_parts`](Self::into_parts) returns them together with the
     /// stream.
     pub fn into_upgrade(self) -> Result<Io, UpgradeError<Self>> {
-        match self.duplex().reader.buffered() + self.duplex().writer.unsent() {
+        match self.duplex().reader.left_over().saturating_add(self.duplex().writer.unsent()) {
             0 => Ok(self.into_parts().io),
             bytes => Err(UpgradeError { connection: self, source: Error::LeftOver { bytes } }),
         }

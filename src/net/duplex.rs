@@ -193,13 +193,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.reader.poll_fill(unread, None, &mut self.io, cx).map_ok(|()| true)
     }
 
-    /// What `next` takes from the reader, after as many reads as it needs. For counted bytes:
-    /// neither the shutdown signal nor the limit for bad lines applies to them, so this does not
-    /// call [`poll_before_items`](Self::poll_before_items).
+    /// What `next` takes from the reader, after as many reads as it needs. For `count` counted
+    /// bytes: the limit for bad lines does not apply to them, so this does not call
+    /// [`poll_before_items`](Self::poll_before_items). A shutdown does not cut them off, but nothing
+    /// after them is read then that had not arrived.
     fn poll_counted<T>(
         &mut self,
         cx: &mut Context<'_>,
-        wait: WaitFor,
+        (wait, count): (WaitFor, u64),
         mut next: impl FnMut(&mut Reader) -> Result<Option<T>, Error>,
     ) -> Polled<T> {
         loop {
@@ -210,10 +211,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
                 ready!(self.writer.poll_flush(&mut self.io, cx))?;
                 return Poll::Ready(Err(Error::Eof));
             }
+            // The error that has ended a drain.
+            self.reader.take_end()?;
             ready!(self.writer.poll_before_read(&mut self.io, cx))?;
             ready!(poll::poll_turn(self.reader.read_at(), cx));
+            if !self.reader.state().has_ended() && self.reader.poll_shutdown_signal(cx) {
+                ready!(self.reader.poll_drain_round(&mut self.io, cx));
+                continue;
+            }
             let mut unread = ReadBuffer::take();
-            let filled = self.reader.poll_fill(&mut unread, Some(wait), &mut self.io, cx);
+            let filled = self.reader.poll_fill(&mut unread, Some((wait, count)), &mut self.io, cx);
             self.reader.keep(&mut unread);
             ready!(filled)?;
         }
@@ -295,12 +302,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         if count > max {
             return Poll::Ready(Err(BlockError::TooLong { asked: count, max }.into()));
         }
-        self.poll_step(|duplex| duplex.poll_counted(cx, WaitFor::Rest, |reader| reader.next_block(count)))
+        self.poll_step(|duplex| {
+            duplex.poll_counted(cx, (WaitFor::Block, count as u64), |reader| reader.next_block(count))
+        })
     }
 
     pub(super) fn poll_skipped(&mut self, cx: &mut Context<'_>) -> Polled<()> {
         self.poll_step(|duplex| {
-            duplex.poll_counted(cx, WaitFor::Next, |reader| Ok(reader.is_skipped().then_some(())))
+            duplex.poll_counted(cx, (WaitFor::Next, 0), |reader| Ok(reader.is_skipped().then_some(())))
         })
     }
 
@@ -311,7 +320,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         cx: &mut Context<'_>,
     ) -> Polled<usize> {
         self.poll_step(|duplex| {
-            duplex.poll_counted(cx, WaitFor::Next, |reader| Ok(reader.next_part(count, into)))
+            duplex.poll_counted(cx, (WaitFor::Next, count), |reader| Ok(reader.next_part(count, into)))
         })
     }
 

@@ -46,9 +46,9 @@ pub enum Error {
     /// `InvalidData`.
     NotLines,
     /// The stream cannot be handed over, since bytes were received and not read, such as commands
-    /// sent in clear after a `STARTTLS`, or written and not sent. As [`io::Error`]: `InvalidData`.
+    /// sent in clear after a `STARTTLS`, are still to be skipped, or were written and not sent. As [`io::Error`]: `InvalidData`.
     LeftOver {
-        /// How many bytes.
+        /// How many bytes. The rest of a long line counts as at least one.
         bytes: usize,
     },
     /// Your line was refused. Nothing of it was written, and the connection goes on. As

@@ -185,7 +185,8 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         self.duplex().io.reader()
     }
 
-    /// Returns the stream. Bytes that were read and not handed out are lost.
+    /// Returns the stream. Bytes that were read and not handed out are lost. The halves of a server's
+    /// connection then do not return to it: flush the writing half, or its queued output is lost.
     pub fn into_inner(mut self) -> R {
         self.reader_mut().report();
         self.take().0
@@ -340,7 +341,8 @@ impl<W: AsyncWrite + Unpin> LineWriter<W> {
         &self.0.as_ref().expect(TAKEN).io
     }
 
-    /// Returns the stream. Queued output is lost.
+    /// Returns the stream. Queued output is lost. The halves of a server's connection then do not
+    /// return to it.
     pub fn into_inner(mut self) -> W {
         self.writer_mut().report();
         self.take().0

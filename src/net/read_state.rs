@@ -16,7 +16,7 @@ use super::shutdown::DrainProgress;
 /// ```
 ///
 /// Bytes that are buffered are handed out in every state but `Failed`. `read_bytes`, `skip_bytes`
-/// and `body` read on in `Draining` and `Drained`.
+/// and `body` read on in `Draining` and `Drained`: in `Drained` only their own bytes.
 #[derive(Debug)]
 pub(super) enum ReadState {
     Open,

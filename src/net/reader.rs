@@ -209,7 +209,7 @@ impl Reader {
             self.timer.line_begins();
         }
         if items > 0 {
-            self.sniff.pass();
+            self.sniff.pass(self.buffer.len());
             // Only the last batch can be put back.
             self.batch.take_if(|token| Arc::strong_count(token) > 1);
         }
@@ -289,15 +289,17 @@ impl Reader {
             return None;
         }
         self.skip_buffered();
-        // An unfinished line is not over the limit yet.
-        let is_too_long = self.buffer.len() > self.decoder.max_length() && {
-            let mut decoder = self.decoder.clone();
-            decoder
-                .items(&self.buffer, self.state.is_eof())
-                .next()
-                .is_some_and(|item| item.kind() == Kind::TooLong)
-        };
-        self.sniff.judge(&self.buffer, is_too_long)
+        let Self { decoder, buffer, state, .. } = self;
+        self.sniff.judge(buffer, |blank| {
+            // An unfinished line is not over the limit yet.
+            buffer.len() > decoder.max_length() && {
+                let mut decoder = decoder.clone();
+                let mut items = decoder.items(buffer, state.is_eof());
+                core::iter::from_fn(|| items.next())
+                    .find(|item| item.end() > blank)
+                    .is_some_and(|item| item.kind() == Kind::TooLong)
+            }
+        })
     }
 
     /// Whether the peer was refused because it speaks HTTP or TLS.
@@ -323,30 +325,34 @@ impl Reader {
     }
 
     /// Reads once, into `unread` if lines can be handed out from there, otherwise into the
-    /// connection's buffer. Pending while nothing arrives and no deadline has passed. `wait`: what
-    /// is waited for, if not for a line.
+    /// connection's buffer. Pending while nothing arrives and no deadline has passed. `counted`:
+    /// what is waited for, and how many bytes, if not for a line.
     pub(super) fn poll_fill(
         &mut self,
         unread: &mut ReadBuffer,
-        wait: Option<WaitFor>,
+        counted: Option<(WaitFor, u64)>,
         io: ReadIo<'_>,
         cx: &mut Context<'_>,
     ) -> Polled<()> {
-        let wait = match wait {
+        let most = counted.map_or(self.read_size as usize, |(_, count)| self.most_of_counted(count));
+        let wait = match counted {
             _ if self.decoder.is_within_long_line() => WaitFor::Rest,
             _ if self.decoder.is_skipping() => WaitFor::Next,
-            Some(wait) => wait,
+            Some((wait, _)) => wait,
             None if unread.is_empty() && self.buffer.is_empty() => WaitFor::Next,
             None => WaitFor::Rest,
         };
-        let mut read = self.poll_read(unread, io, cx);
+        let has_begun = !unread.is_empty() || !self.buffer.is_empty() || self.decoder.is_within_long_line();
+        if self.timer.is_overdue(wait, has_begun, &self.limits) {
+            return Poll::Ready(Err(self.time_out(TimeoutKind::Line)));
+        }
+        let mut read = self.poll_read(unread, most, io, cx);
         if read.is_pending() {
-            let timeout = ready!(self.poll_deadline(unread, wait, cx));
+            let timeout = ready!(self.poll_deadline(wait, has_begun, cx));
             // Bytes that the system has already are in time.
-            read = poll::with_system_io(|| self.poll_read(unread, io, cx)).0;
+            read = poll::with_system_io(|| self.poll_read(unread, most, io, cx)).0;
             if read.is_pending() {
-                self.fail(Some(timeout));
-                return Poll::Ready(Err(Error::Timeout(timeout)));
+                return Poll::Ready(Err(self.time_out(timeout)));
             }
         }
         self.timer.read_has_ended(wait);
@@ -354,22 +360,22 @@ impl Reader {
     }
 
     /// Ready when the deadline of a read that waits has passed.
-    fn poll_deadline(
-        &mut self,
-        unread: &ReadBuffer,
-        wait: WaitFor,
-        cx: &mut Context<'_>,
-    ) -> Poll<TimeoutKind> {
+    fn poll_deadline(&mut self, wait: WaitFor, has_begun: bool, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
         // While it waits it holds an unfinished line at most.
         self.buffer.shrink(2);
         self.batch.take_if(|token| Arc::strong_count(token) == 1);
-        let has_begun = !unread.is_empty() || !self.buffer.is_empty() || self.decoder.is_within_long_line();
         self.timer.poll(wait, has_begun, &self.limits, cx)
+    }
+
+    fn time_out(&mut self, timeout: TimeoutKind) -> Error {
+        self.fail(Some(timeout));
+        Error::Timeout(timeout)
     }
 
     fn poll_read(
         &mut self,
         unread: &mut ReadBuffer,
+        most: usize,
         io: ReadIo<'_>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
@@ -377,7 +383,7 @@ impl Reader {
         if unread.unread().len() > HEADROOM {
             self.keep(unread);
         }
-        let count = ready!(unread.poll_read(self.read_size as usize, io, cx))?;
+        let count = ready!(unread.poll_read(most, io, cx))?;
         if count == 0 {
             self.state = ReadState::Ended(End::Eof);
             return Poll::Ready(Ok(()));
@@ -391,7 +397,7 @@ impl Reader {
         let now = Instant::now();
         poll::begin_turn(now);
         let has_begun = unread.unread().len() > count || !self.buffer.is_empty();
-        self.timer.bytes_arrived(now, has_begun || self.decoder.is_within_long_line());
+        self.timer.bytes_arrived(now, count, has_begun || self.decoder.is_within_long_line());
         if !self.has_only_lines() || self.buffer.len() > HEADROOM {
             self.keep(unread);
         } else if !self.buffer.is_empty() {
@@ -421,7 +427,7 @@ impl Reader {
             }
             let before = self.buffer.len();
             let mut unread = ReadBuffer::take();
-            let (read, is_certain) = poll::with_system_io(|| self.poll_read(&mut unread, io, cx));
+            let (read, is_certain) = poll::with_system_io(|| self.poll_read(&mut unread, READ_SIZE, io, cx));
             self.keep(&mut unread);
             match read {
                 Poll::Ready(Ok(())) if self.state.is_eof() => return Poll::Ready(()),
@@ -448,7 +454,7 @@ impl Reader {
             self.buffer.clear();
             ready!(poll::poll_turn(self.timer.read_at(), cx));
             let mut unread = ReadBuffer::take();
-            ready!(self.poll_read(&mut unread, io, cx))?;
+            ready!(self.poll_read(&mut unread, READ_SIZE, io, cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -475,9 +481,23 @@ impl Reader {
         self.decoder.counters().bytes() + self.buffer.len() as u64
     }
 
-    /// How many bytes were read and not handed out.
-    pub(super) fn buffered(&self) -> usize {
-        self.buffer.len()
+    /// How many bytes were read and not handed out, or are still to be skipped.
+    pub(super) fn left_over(&self) -> usize {
+        let to_skip = usize::try_from(self.decoder.pending_skip()).unwrap_or(usize::MAX);
+        let least = usize::from(self.decoder.is_within_long_line());
+        self.buffer.len().max(to_skip).max(least)
+    }
+
+    /// The most bytes to read for `count` counted bytes. After a shutdown signal only those that are
+    /// missing: what follows them may have been sent too late. The rest of a long line ends where it
+    /// ends.
+    fn most_of_counted(&self, count: u64) -> usize {
+        let is_exact =
+            matches!(self.state, ReadState::Ended(End::Drained(_))) && !self.decoder.is_within_long_line();
+        let wanted = self.decoder.pending_skip().saturating_add(count);
+        let missing = wanted.saturating_sub(self.buffer.len() as u64).max(1);
+        let most = self.read_size as usize;
+        if is_exact { usize::try_from(missing).map_or(most, |missing| most.min(missing)) } else { most }
     }
 
     pub(super) fn decoder(&self) -> &LineDecoder {

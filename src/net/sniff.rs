@@ -4,15 +4,17 @@ use memchr::memchr2;
 /// headers or its handshake taken for lines.
 ///
 /// ```text
-/// Watching  -- a line end that ends no request line | the first item --> Off
-/// Watching  -- a request line | a TLS record ---------------------------> Refused
+/// Watching  -- a line that is no request line | the first item with content --> Off
+/// Watching  -- a request line | a TLS record ----------------------------------> Refused
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sniff {
     /// Not asked for, or the peer has passed.
     Off,
-    /// Nothing was handed out yet, and the first `searched` bytes hold no line end.
+    /// No content was handed out yet. Of the buffered bytes, the first `blank` are CR and LF, and
+    /// those from there to `searched` hold no line end. Always `blank <= searched`.
     Watching {
+        blank: u32,
         searched: u32,
     },
     Refused,
@@ -22,15 +24,26 @@ const HTTP: &str = "error: HTTP is not spoken here";
 const TLS: &str = "error: TLS is not spoken here";
 
 impl Sniff {
-    pub(super) const START: Self = Self::Watching { searched: 0 };
+    pub(super) const START: Self = Self::Watching { blank: 0, searched: 0 };
 
-    /// Judges all bytes received so far. `is_too_long`: the codec will report the first line as too
-    /// long before its end arrives. Returns what the peer is told if it is refused, once.
+    /// Judges all bytes received so far. `is_too_long`: whether the codec will report the first line
+    /// that ends after so many bytes as too long, before its end arrives. Returns what the peer is told if it is refused, once.
     ///
-    /// CR and LF both end the request line, whatever the codec's delimiter is.
-    pub(super) fn judge(&mut self, bytes: &[u8], is_too_long: bool) -> Option<&'static str> {
-        let Self::Watching { searched } = self else { return None };
-        let start = *searched as usize;
+    /// CR and LF both end the request line, whatever the codec's delimiter is. Servers ignore empty
+    /// lines before it (RFC 9112, section 2.2).
+    pub(super) fn judge(
+        &mut self,
+        bytes: &[u8],
+        is_too_long: impl FnOnce(usize) -> bool,
+    ) -> Option<&'static str> {
+        let Self::Watching { blank, searched } = self else { return None };
+        let is_blank = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        if blank == searched {
+            let more = bytes[*blank as usize..].iter().take_while(is_blank).count();
+            *blank = blank.saturating_add(more.try_into().unwrap_or(u32::MAX));
+            *searched = *blank;
+        }
+        let (bytes, start) = (&bytes[*blank as usize..], (*searched - *blank) as usize);
         let refusal = match bytes {
             [] | [0x16] => return None,
             // A TLS record: handshake, version 3.x (RFC 8446, section 5.1).
@@ -38,10 +51,10 @@ impl Sniff {
             _ => match memchr2(b'\r', b'\n', &bytes[start..]) {
                 Some(end) => is_request_line(&bytes[..start + end]).then_some(HTTP),
                 // A request's target has no limit: what may become a request is refused.
-                None if is_too_long => begins_request_line(bytes).then_some(HTTP),
+                None if is_too_long(*blank as usize) => begins_request_line(bytes).then_some(HTTP),
                 None => {
                     // Longer input is searched again.
-                    *searched = bytes.len().try_into().unwrap_or(u32::MAX);
+                    *searched = blank.saturating_add(bytes.len().try_into().unwrap_or(u32::MAX));
                     return None;
                 }
             },
@@ -50,18 +63,23 @@ impl Sniff {
         refusal
     }
 
-    /// The first item has been handed out.
+    /// An item has been handed out. `left`: how many bytes are still buffered.
     #[inline]
-    pub(super) fn pass(&mut self) {
-        if let Self::Watching { .. } = self {
-            *self = Self::Off;
+    pub(super) fn pass(&mut self, left: usize) {
+        if let Self::Watching { blank, searched } = self {
+            match (*searched as usize).checked_sub(left).map(|taken| taken as u32) {
+                Some(taken) if (1..=*blank).contains(&taken) => {
+                    (*blank, *searched) = (*blank - taken, *searched - taken)
+                }
+                _ => *self = Self::Off,
+            }
         }
     }
 
     /// Bytes that were searched are skipped.
     pub(super) fn restart(&mut self) {
-        if let Self::Watching { searched } = self {
-            *searched = 0;
+        if let Self::Watching { .. } = self {
+            *self = Self::START;
         }
     }
 }
@@ -101,11 +119,16 @@ mod tests {
             (b"PRI * HTTP/2.0\r\n", Sniff::Refused),
             (b"\x16\x03\x01\x02\x00", Sniff::Refused),
             (b"GET / HTTP/1.1\rx", Sniff::Refused),
-            (b"GET / HTTP/1.1", Sniff::Watching { searched: 14 }),
-            (&[b'x'; 1 << 17], Sniff::Watching { searched: 1 << 17 }),
+            (b"\r\nGET / HTTP/1.1\r\n", Sniff::Refused),
+            (b"\n\r\n\rGET / HTTP/1.1\n", Sniff::Refused),
+            (b"GET / HTTP/1.1", Sniff::Watching { blank: 0, searched: 14 }),
+            (b"\r\nGET / HTTP/1.1", Sniff::Watching { blank: 2, searched: 16 }),
+            (b"\r\n\r", Sniff::Watching { blank: 3, searched: 3 }),
+            (&[b'x'; 1 << 17], Sniff::Watching { blank: 0, searched: 1 << 17 }),
             (b"\x16", Sniff::START),
             (b"", Sniff::START),
             (b"\x16\x04\n", Sniff::Off),
+            (b"\n\nhello\n", Sniff::Off),
             (b"get / HTTP/1.1\n", Sniff::Off),
             (b"GET key\n", Sniff::Off),
             (b"SET a HTTP\n", Sniff::Off),
@@ -114,7 +137,7 @@ mod tests {
             (b"GET / HTTP\n", Sniff::Off),
         ] {
             let mut sniff = Sniff::START;
-            let said = sniff.judge(bytes, false);
+            let said = sniff.judge(bytes, |_| false);
             assert_eq!(
                 (sniff, said.is_some()),
                 (expected, expected == Sniff::Refused),
@@ -136,7 +159,7 @@ mod tests {
             (b"A B HTTP/1.1 C", false),
         ] {
             let mut sniff = Sniff::START;
-            assert_eq!(sniff.judge(bytes, true).is_some(), expected, "{:?}", bytes.escape_ascii());
+            assert_eq!(sniff.judge(bytes, |_| true).is_some(), expected, "{:?}", bytes.escape_ascii());
         }
     }
 }

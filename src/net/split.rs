@@ -2,6 +2,7 @@ use std::any::Any;
 use std::boxed::Box;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -47,13 +48,19 @@ struct Halves<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Halves<Io> {
-    /// The connection, if both sides are here.
+    /// The connection, if both sides are here. It is dropped if its stream has panicked.
     fn take_whole(&mut self) -> Option<Box<Duplex<Io>>> {
         if self.reader.is_none() || self.writer.is_none() {
             return None;
         }
-        let ((read_half, reader), (write_half, writer)) = self.reader.take().zip(self.writer.take())?;
-        let io = read_half.unsplit(write_half);
+        let ((read_half, mut reader), (write_half, mut writer)) =
+            self.reader.take().zip(self.writer.take())?;
+        // Panics if the stream has panicked. This runs in a `Drop`, where that would end the process.
+        let Ok(io) = catch_unwind(AssertUnwindSafe(|| read_half.unsplit(write_half))) else {
+            reader.report();
+            writer.report();
+            return None;
+        };
         Some(Box::new(Duplex::from_sides(io, reader, writer, self.peer, self.owner.take())))
     }
 }

@@ -55,8 +55,10 @@ impl Deadline {
 pub(super) enum WaitFor {
     /// The first byte of a line, or the next byte of a body: `idle_timeout`.
     Next,
-    /// The rest of a line or of a counted block: `line_timeout`.
+    /// The rest of a line: `line_timeout`.
     Rest,
+    /// A counted block: `line_timeout`.
+    Block,
 }
 
 /// The deadlines of the reading side. A line's deadline counts from its first byte, whenever
@@ -68,7 +70,12 @@ pub(super) struct ReadTimer {
     waiting_for: Option<WaitFor>,
     deadline: Deadline,
     read_at: Option<Instant>,
+    /// How many bytes were read after the deadline of a line that is still incomplete.
+    late: u32,
 }
+
+/// So much may have arrived before the deadline of a line and be read after it.
+const MAX_LATE: u32 = 8 * 1024 * 1024;
 
 impl ReadTimer {
     /// When the last bytes arrived.
@@ -77,12 +84,34 @@ impl ReadTimer {
         self.read_at
     }
 
-    /// Bytes have arrived. `within_line`: they continue a line that began earlier.
-    pub(super) fn bytes_arrived(&mut self, now: Instant, within_line: bool) {
+    /// `count` bytes have arrived. `within_line`: they continue a line that began earlier.
+    pub(super) fn bytes_arrived(&mut self, now: Instant, count: usize, within_line: bool) {
         self.read_at = Some(now);
-        if !within_line && self.waiting_for != Some(WaitFor::Rest) {
+        self.late = self.late.saturating_add(count.try_into().unwrap_or(u32::MAX));
+        if !within_line && self.waiting_for != Some(WaitFor::Block) {
             self.deadline.start(self.read_at);
         }
+    }
+
+    /// A read for `wait` begins. Whether so many bytes were read after the deadline that it does not
+    /// matter whether more have arrived: a peer that sends a line faster than it is read never makes
+    /// a read wait. `has_begun`: as in [`poll`](Self::poll).
+    pub(super) fn is_overdue(&mut self, wait: WaitFor, has_begun: bool, limits: &Limits) -> bool {
+        if self.waiting_for == Some(WaitFor::Block) && wait != WaitFor::Block {
+            // The wait for a block was given up. What follows is a line.
+            self.line_begins();
+        }
+        if wait == WaitFor::Block && self.waiting_for != Some(wait) {
+            self.begin_wait(wait, has_begun);
+        }
+        let deadline = self.deadline.since.zip(limits.line_timeout);
+        let deadline = deadline.and_then(|(since, after)| since.checked_add(after));
+        let is_late =
+            has_begun && deadline.is_some_and(|at| self.read_at.is_some_and(|read_at| read_at > at));
+        if !is_late {
+            self.late = 0;
+        }
+        is_late && wait != WaitFor::Next && self.late > MAX_LATE
     }
 
     /// A read for `wait` has ended. The wait for a line goes on until the line is handed out.
@@ -109,15 +138,19 @@ impl ReadTimer {
         cx: &mut Context<'_>,
     ) -> Poll<TimeoutKind> {
         if self.waiting_for != Some(wait) {
-            self.waiting_for = Some(wait);
-            if wait == WaitFor::Next || !has_begun {
-                self.deadline.start(Some(Instant::now()));
-            }
+            self.begin_wait(wait, has_begun);
         }
         let (after, kind) = match wait {
             WaitFor::Next => (limits.idle_timeout, TimeoutKind::Idle),
-            WaitFor::Rest => (limits.line_timeout, TimeoutKind::Line),
+            WaitFor::Rest | WaitFor::Block => (limits.line_timeout, TimeoutKind::Line),
         };
         self.deadline.poll(after, cx).map(|()| kind)
+    }
+
+    fn begin_wait(&mut self, wait: WaitFor, has_begun: bool) {
+        self.waiting_for = Some(wait);
+        if wait == WaitFor::Next || !has_begun {
+            self.deadline.start(Some(Instant::now()));
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use lineframe::{
     Accepted, AnyIo, Connection, Error, LineCodec, Peer, Server, ServerBuilder, TimeoutKind, reply,
 };
@@ -186,6 +187,72 @@ pub(crate) async fn line_timeout_of_counted_bytes() {
     sleep(LIMIT - MS).await;
     peer.write_all(&[0]).await.unwrap();
     assert_eq!(line(&mut peer).await, "40\n");
+}
+
+/// The wait for it is no wait for a line.
+#[tokio::test(start_paused = true)]
+async fn a_block_given_up_leaves_no_deadline() {
+    async fn gives_up(mut conn: Connection) -> io::Result<()> {
+        assert!(timeout(LIMIT * 2 / 3, conn.read_bytes(10)).await.is_err());
+        while let Some(line) = conn.next_line().await? {
+            conn.write_line(line?).await?;
+        }
+        Ok(())
+    }
+    for first in ["", "a"] {
+        let (mut peer, running) = one(no_deadlines().line_timeout(LIMIT), 64, gives_up);
+        sleep(LIMIT / 2).await;
+        peer.write_all(first.as_bytes()).await.unwrap();
+        sleep(LIMIT / 4).await;
+        peer.write_all(b"b").await.unwrap();
+        sleep(LIMIT / 2).await;
+        peer.write_all(b"c\n").await.expect("in time");
+        assert_eq!(line(&mut peer).await, format!("{first}bc\n"));
+        drop(peer);
+        assert_eq!(running.stopped().await.line_timeouts, 0);
+    }
+}
+
+/// A line without an end, of which there is always more. Each read takes a while.
+struct Endless;
+
+impl AsyncRead for Endless {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        _ = tokio::time::advance(SECOND / 10).now_or_never();
+        buf.put_slice(&[b'x'; 64 * 1024]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What has arrived is read before a deadline is judged, but not for ever.
+#[tokio::test(start_paused = true)]
+async fn endless_lines_are_cut_although_no_read_waits() {
+    async fn block(mut conn: Connection) -> io::Result<()> {
+        conn.read_bytes(1 << 30).await?;
+        Ok(())
+    }
+    async fn lines(mut conn: Connection) -> io::Result<()> {
+        while conn.next_line().await?.is_some() {}
+        Ok(())
+    }
+    for handles_block in [false, true] {
+        let codec = LineCodec::builder().max_block_length(1 << 30).build();
+        let server = no_deadlines().line_timeout(LIMIT).codec(codec).build();
+        let since = Instant::now();
+        let accepted = Accepted::new(AnyIo::new(tokio::io::join(Endless, tokio::io::sink())), Peer::Other);
+        let served = async {
+            match handles_block {
+                true => server.serve_one(accepted, block).await,
+                false => server.serve_one(accepted, lines).await,
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = sleep(3 * LIMIT) => panic!("never"),
+        }
+        assert_eq!(server.counters().line_timeouts, 1);
+        assert!((LIMIT..2 * LIMIT).contains(&since.elapsed()), "{:?}", since.elapsed());
+    }
 }
 
 /// When a handler that writes 1000 bytes with an `Op` was done, and how. The stream holds 10 of them.
