@@ -1,25 +1,22 @@
-use std::boxed::Box;
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-use super::buffer::{Buffer, HEADROOM, READ_SIZE, ReadBuffer, ReadIo};
-use super::error::{Error, Polled, TimeoutKind};
+use super::buffer::{Buffer, READ_SIZE, ReadBuffer};
+use super::error::{Error, TimeoutKind};
 use super::limits::{Limits, Total};
 use super::poll;
 use super::read_state::{End, ReadState};
-use super::shutdown::{DrainProgress, Draining};
+use super::shutdown::Draining;
 use super::sniff::Sniff;
-use super::timers::{ReadTimer, WaitFor};
+use super::timers::ReadTimer;
 use crate::codec::{Batch, Items, LineDecoder};
 use crate::error::LineError;
 use crate::scan::Kind;
+
+mod fill;
 
 /// A read takes this many bytes even if they are answered slowly.
 const MIN_READ: u32 = 4 * 1024;
@@ -324,141 +321,6 @@ impl Reader {
         self.state.take_end()
     }
 
-    /// Reads once, into `unread` if lines can be handed out from there, otherwise into the
-    /// connection's buffer. Pending while nothing arrives and no deadline has passed. `counted`:
-    /// what is waited for, and how many bytes, if not for a line.
-    pub(super) fn poll_fill(
-        &mut self,
-        unread: &mut ReadBuffer,
-        counted: Option<(WaitFor, u64)>,
-        io: ReadIo<'_>,
-        cx: &mut Context<'_>,
-    ) -> Polled<()> {
-        let most = counted.map_or(self.read_size as usize, |(_, count)| self.most_of_counted(count));
-        let wait = match counted {
-            _ if self.decoder.is_within_long_line() => WaitFor::Rest,
-            _ if self.decoder.is_skipping() => WaitFor::Next,
-            Some((wait, _)) => wait,
-            None if unread.is_empty() && self.buffer.is_empty() => WaitFor::Next,
-            None => WaitFor::Rest,
-        };
-        let has_begun = !unread.is_empty() || !self.buffer.is_empty() || self.decoder.is_within_long_line();
-        if self.timer.is_overdue(wait, has_begun, &self.limits) {
-            return Poll::Ready(Err(self.time_out(TimeoutKind::Line)));
-        }
-        let mut read = self.poll_read(unread, most, io, cx);
-        if read.is_pending() {
-            let timeout = ready!(self.poll_deadline(wait, has_begun, cx));
-            // Bytes that the system has already are in time.
-            read = poll::with_system_io(|| self.poll_read(unread, most, io, cx)).0;
-            if read.is_pending() {
-                return Poll::Ready(Err(self.time_out(timeout)));
-            }
-        }
-        self.timer.read_has_ended(wait);
-        read.map_err(Error::from)
-    }
-
-    /// Ready when the deadline of a read that waits has passed.
-    fn poll_deadline(&mut self, wait: WaitFor, has_begun: bool, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
-        // While it waits it holds an unfinished line at most.
-        self.buffer.shrink(2);
-        self.batch.take_if(|token| Arc::strong_count(token) == 1);
-        self.timer.poll(wait, has_begun, &self.limits, cx)
-    }
-
-    fn time_out(&mut self, timeout: TimeoutKind) -> Error {
-        self.fail(Some(timeout));
-        Error::Timeout(timeout)
-    }
-
-    fn poll_read(
-        &mut self,
-        unread: &mut ReadBuffer,
-        most: usize,
-        io: ReadIo<'_>,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.report();
-        if unread.unread().len() > HEADROOM {
-            self.keep(unread);
-        }
-        let count = ready!(unread.poll_read(most, io, cx))?;
-        if count == 0 {
-            self.state = ReadState::Ended(End::Eof);
-            return Poll::Ready(Ok(()));
-        }
-        if count == self.read_size as usize {
-            self.read_size = (2 * self.read_size).min(READ_SIZE as u32);
-        }
-        if let Some(totals) = &self.limits.totals {
-            totals.add(Total::BytesRead, count as u64);
-        }
-        let now = Instant::now();
-        poll::begin_turn(now);
-        let has_begun = unread.unread().len() > count || !self.buffer.is_empty();
-        self.timer.bytes_arrived(now, count, has_begun || self.decoder.is_within_long_line());
-        if !self.has_only_lines() || self.buffer.len() > HEADROOM {
-            self.keep(unread);
-        } else if !self.buffer.is_empty() {
-            unread.prepend(&self.buffer);
-            self.buffer.clear();
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// Whether the server has been asked to stop. Registers the task for that otherwise.
-    pub(super) fn poll_shutdown_signal(&mut self, cx: &mut Context<'_>) -> bool {
-        Pin::new(&mut self.draining).poll(cx).is_ready()
-    }
-
-    /// Reads what arrived before the shutdown signal: one round, at most one full read in as many
-    /// pieces as the stream has it, or up to the end.
-    pub(super) fn poll_drain_round(&mut self, io: ReadIo<'_>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut progress = match core::mem::replace(&mut self.state, ReadState::Open) {
-            ReadState::Draining(progress) => progress,
-            _ => Box::new(DrainProgress::new(self.bytes_read())),
-        };
-        let mut failed = None;
-        while progress.goes_on(self.bytes_read()) {
-            if progress.ends_round() {
-                self.state = ReadState::Draining(progress);
-                return Poll::Ready(());
-            }
-            let before = self.buffer.len();
-            let mut unread = ReadBuffer::take();
-            let (read, is_certain) = poll::with_system_io(|| self.poll_read(&mut unread, READ_SIZE, io, cx));
-            self.keep(&mut unread);
-            match read {
-                Poll::Ready(Ok(())) if self.state.is_eof() => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => progress.add(self.buffer.len() - before),
-                // Lines that arrived before the error are handed out first.
-                Poll::Ready(Err(error)) => {
-                    failed = Some(error);
-                    break;
-                }
-                Poll::Pending if progress.look_was_empty(is_certain) => break,
-                Poll::Pending => {
-                    self.state = ReadState::Draining(progress);
-                    return poll::poll_yield(cx);
-                }
-            }
-        }
-        self.state = ReadState::Ended(End::Drained(failed));
-        Poll::Ready(())
-    }
-
-    /// Reads and drops everything up to the end of the stream.
-    pub(super) fn poll_drop_rest(&mut self, io: ReadIo<'_>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.state.is_eof() {
-            self.buffer.clear();
-            ready!(poll::poll_turn(self.timer.read_at(), cx));
-            let mut unread = ReadBuffer::take();
-            ready!(self.poll_read(&mut unread, READ_SIZE, io, cx))?;
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// Whether lines that were read a while ago are still being answered, so that their replies
     /// should not wait for each other.
     #[inline]
@@ -486,18 +348,6 @@ impl Reader {
         let to_skip = usize::try_from(self.decoder.pending_skip()).unwrap_or(usize::MAX);
         let least = usize::from(self.decoder.is_within_long_line());
         self.buffer.len().max(to_skip).max(least)
-    }
-
-    /// The most bytes to read for `count` counted bytes. After a shutdown signal only those that are
-    /// missing: what follows them may have been sent too late. The rest of a long line ends where it
-    /// ends.
-    fn most_of_counted(&self, count: u64) -> usize {
-        let is_exact =
-            matches!(self.state, ReadState::Ended(End::Drained(_))) && !self.decoder.is_within_long_line();
-        let wanted = self.decoder.pending_skip().saturating_add(count);
-        let missing = wanted.saturating_sub(self.buffer.len() as u64).max(1);
-        let most = self.read_size as usize;
-        if is_exact { usize::try_from(missing).map_or(most, |missing| most.min(missing)) } else { most }
     }
 
     pub(super) fn decoder(&self) -> &LineDecoder {
