@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::stream::Connecting;
 use crate::{show, units};
 
@@ -88,7 +88,7 @@ pub(crate) struct Arguments {
 
     /// How many threads send them
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    threads: u32,
+    pub(crate) threads: u32,
 
     /// Ask for replies again and again, and never sleep: else the server wakes who sleeps, and spends CPU time on that which on a
     /// network it would not
@@ -135,7 +135,8 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let task = task(&arguments)?;
     let (go, started) = watch::channel(None);
     let threads = (0..task.threads).map(|number| thread::start(task.clone(), number, started.clone()));
-    let (connected, outcomes) = threads.map(|thread| (thread.connected, thread.outcome)).unzip();
+    let threads = threads.collect::<Result<Vec<_>, _>>()?;
+    let (connected, outcomes) = threads.into_iter().map(|thread| (thread.connected, thread.outcome)).unzip();
     let listening = tokio::select! {
         listening = all(connected) => listening?,
         _ = signals.next() => return Err(Failure::other("interrupted", "before it began")),
@@ -165,9 +166,9 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
                     _ => (cpu_after, next_look) = (server.cpu(), None),
                 }
             }
-            _ = signals.next() => {
-                if deadline.at() <= clock.now() {
-                    return Err(Failure::other("interrupted", "while the last replies were waited for"));
+            signal = signals.next() => {
+                if signal == Signal::Quit || deadline.at() <= clock.now() {
+                    return Err(Failure::other("interrupted", "without a report"));
                 }
                 deadline.bring_forward(clock.now());
             }
@@ -239,10 +240,10 @@ fn warn(warnings: &mut Vec<String>, warning: String) {
     warnings.push(warning);
 }
 
-/// Raises the limit for open files as far as that goes, and has no more connections than it allows.
+/// Has no more connections than the limit for open files allows.
 #[cfg(unix)]
 fn limit_connections(arguments: &mut Arguments) -> Option<String> {
-    use rustix::process::{Resource, getrlimit, setrlimit};
+    use rustix::process::{Resource, getrlimit};
 
     /// What the process has open beside its connections: stdio, and for each thread what its runtime needs.
     const OTHERS: u64 = 16;
@@ -252,14 +253,7 @@ fn limit_connections(arguments: &mut Arguments) -> Option<String> {
     let each = if arguments.rate.is_some() && cfg!(target_os = "linux") { 2 } else { 1 };
     let others = OTHERS + OF_A_THREAD * u64::from(arguments.threads);
     let needed = others + each * u64::from(arguments.connections);
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        let raised = limit.maximum.map_or(needed, |maximum| maximum.min(needed));
-        if setrlimit(Resource::Nofile, rustix::process::Rlimit { current: Some(raised), ..limit }).is_ok() {
-            limit.current = Some(raised);
-        }
-    }
-    let current = limit.current.filter(|&current| current < needed)?;
+    let current = getrlimit(Resource::Nofile).current.filter(|&current| current < needed)?;
     let asked = arguments.connections;
     arguments.connections = (current.saturating_sub(others) / each).clamp(1, asked.into()) as u32;
     Some(format!(

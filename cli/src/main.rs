@@ -7,6 +7,7 @@ mod bench;
 mod completions;
 mod connect;
 mod demo;
+mod descriptors;
 mod environment;
 mod failure;
 mod framing;
@@ -72,6 +73,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments.command,
         Err(error) => return explain(error),
     };
+    #[cfg(unix)]
+    if matches!(command, Command::Serve(_) | Command::Bench(_)) {
+        descriptors::raise();
+    }
     let runtime = match runtime(&command) {
         Ok(runtime) => runtime,
         Err(error) => return Failure::other("cannot start", error).report(),
@@ -96,16 +101,23 @@ fn main() -> ExitCode {
     }
 }
 
+/// Threads beside the workers: for name lookups, stdin, stdout and the output of `inspect`.
+const BLOCKING_THREADS: usize = 4;
+
 fn runtime(command: &Command) -> io::Result<Runtime> {
+    let default = || std::thread::available_parallelism().map_or(1, usize::from);
     let workers = match command {
-        Command::Serve(arguments) => arguments.workers,
-        _ => None,
+        Command::Serve(arguments) => arguments.workers.unwrap_or_else(default),
+        _ => default(),
     };
+    // Each thread of bench may need another for a name lookup.
+    let more = match command {
+        Command::Bench(arguments) => 2 * arguments.threads as usize,
+        _ => BLOCKING_THREADS,
+    };
+    descriptors::check(workers + more)?;
     let mut runtime = Builder::new_multi_thread();
-    if let Some(workers) = workers {
-        runtime.worker_threads(workers);
-    }
-    runtime.enable_all().event_interval(EVENT_INTERVAL).build()
+    runtime.worker_threads(workers).enable_all().event_interval(EVENT_INTERVAL).build()
 }
 
 /// The whole command line, with its options from the environment.

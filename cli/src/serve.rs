@@ -25,7 +25,7 @@ use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::listen::Listener;
 use crate::show::print;
-use crate::signals::Signals;
+use crate::signals::{Signal, Signals};
 use crate::units;
 
 pub(crate) use self::answer::upper;
@@ -35,8 +35,9 @@ const GONE: Duration = Duration::from_secs(1);
 
 /// Answer lines: in upper case, as they are, or by a command for each connection.
 ///
-/// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT or
-/// SIGTERM, and then until what has come by then is answered (--drain-timeout). A second signal ends it at once.
+/// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT,
+/// SIGTERM or SIGHUP, and then until what has come by then is answered (--drain-timeout). A second signal or SIGQUIT ends it
+/// at once. SIGUSR1 logs the counters.
 ///
 /// A line that is too long, cut or otherwise bad gets one line of answer that begins with "error: ", and the next line is
 /// taken as if nothing had happened.
@@ -48,7 +49,7 @@ pub(crate) struct Arguments {
     addresses: Vec<Address>,
 
     /// What answers a line
-    #[arg(long, value_enum, default_value_t = Handler::Upper, conflicts_with = "exec")]
+    #[arg(long, value_enum, default_value_t = Handler::Upper)]
     handler: Handler,
 
     /// Answer with a command: one child for each connection, without a shell. Lines come on its stdin, its lines on stdout are
@@ -61,11 +62,11 @@ pub(crate) struct Arguments {
     ///
     /// Its stdin ends with the client's lines, and it is killed where it outlives its connection. Where neither the client nor
     /// the child says anything for --idle-timeout, both are ended.
-    #[arg(long, requires = "command")]
+    #[arg(long)]
     exec: bool,
 
-    /// The command for --exec, and its arguments
-    #[arg(value_name = "CMD", last = true, requires = "exec")]
+    /// The command for --exec, which may then be left out, and its arguments
+    #[arg(value_name = "CMD", last = true, conflicts_with = "handler")]
     command: Vec<OsString>,
 
     #[command(flatten)]
@@ -96,7 +97,7 @@ Examples:
 Exit codes:
   0  stopped by a signal, every line that had come was answered
   1  cannot listen, cannot run CMD; the drain has cut somebody off; a second signal
-     came while there were connections left
+     or SIGQUIT came while there were connections left
   2  usage";
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -104,19 +105,32 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         arguments;
     log.start();
     // Before anybody can know that there is something to stop.
-    let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
+    let mut signals =
+        Signals::with_report().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let longest_reply = max_encoded_length.unwrap_or(framing.max_length.max(64 * 1024));
     let codec = framing.builder().max_encoded_length(longest_reply).build();
-    let answer = match exec {
-        true => Answer::Exec(Arc::new(Exec::new(command, &codec, longest_reply, &limits)?)),
-        false => Answer::Handler(handler),
+    let (answer, descriptors) = match command.is_empty() {
+        true if exec => return Err(Failure::usage("--exec needs a command: serve --exec -- CMD")),
+        true => (Answer::Handler(handler), 1),
+        false => {
+            let exec = Exec::new(command, &codec, longest_reply, &limits)?;
+            (Answer::Exec(Arc::new(exec)), exec::DESCRIPTORS)
+        }
     };
 
     let bind = limits.bind();
-    let mut listeners = Vec::new();
-    for address in &addresses {
-        listeners.push(Listener::bind(&bind, address).await?);
-    }
+    let bound = async {
+        let mut listeners = Vec::new();
+        for address in &addresses {
+            listeners.push(Listener::bind(&bind, address).await?);
+        }
+        Ok(listeners)
+    };
+    // A name lookup may take long.
+    let listeners = tokio::select! {
+        bound = bound => bound?,
+        _ = signals.next() => return Err(Failure::other("interrupted", "before it listened")),
+    };
     let mut listening = Vec::new();
     for listener in listeners {
         let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
@@ -124,11 +138,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         listening.push((listener, Arc::new(address)));
     }
 
-    let server = limits.apply(Server::builder()).codec(codec).build();
+    let server = limits.apply(Server::builder(), descriptors).codec(codec).build();
     let stop = CancellationToken::new();
     let mut serving = JoinSet::new();
     // Each handler holds one end. The other hears when the last of them is gone.
     let (present, mut gone) = mpsc::channel::<Infallible>(1);
+    let handlers = listening.len();
     for (listener, address) in listening {
         // One pointer, which each session has beside what it needs.
         let own = Arc::new((answer.clone(), address, present.clone()));
@@ -140,27 +155,44 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     }
     drop(present);
 
-    signals.next().await;
+    tokio::spawn(exec::reap());
+
+    let signal = asked_to_stop(&mut signals, &server).await;
     stop.cancel();
-    let drained = async { while serving.join_next().await.is_some() {} };
-    let is_drained = tokio::select! {
-        biased;
-        () = drained => true,
-        _ = signals.next() => false,
+    let is_drained = match signal {
+        // Each connection holds an end too.
+        Signal::Quit => gone.sender_strong_count() <= handlers,
+        _ => tokio::select! {
+            biased;
+            () = async { while serving.join_next().await.is_some() {} } => true,
+            _ = asked_to_stop(&mut signals, &server) => false,
+        },
     };
     // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
     serving.shutdown().await;
     _ = timeout(GONE, gone.recv()).await;
+    exec::kill_all();
     let counters = server.counters();
-    log::stopped(&counters);
+    log::counters("stopped", &counters);
     match (is_drained, counters.aborted) {
         (false, _) => {
-            Err(Failure::other("stopped", "a second signal came while there were connections left"))
+            let which = if signal == Signal::Quit { "SIGQUIT" } else { "a second signal" };
+            Err(Failure::other("stopped", format_args!("{which} came while there were connections left")))
         }
         (true, 0) => Ok(()),
         (true, aborted) => {
             let why = format!("{aborted} connections were cut by the end of the drain (drain_timeout)");
             Err(Failure::other("stopped", why))
+        }
+    }
+}
+
+/// Waits for a signal to stop. Logs the counters when asked for them.
+async fn asked_to_stop(signals: &mut Signals, server: &Server) -> Signal {
+    loop {
+        match signals.next().await {
+            Signal::Report => log::counters("counters", &server.counters()),
+            signal => return signal,
         }
     }
 }

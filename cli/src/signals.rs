@@ -1,19 +1,29 @@
-//! SIGINT and SIGTERM.
+//! The signals that end a command, and SIGUSR1 for those that report.
 
 use std::io;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is only Ctrl-C"))]
 pub(crate) enum Signal {
     Interrupt,
-    #[cfg_attr(not(unix), allow(dead_code, reason = "there is none"))]
     Terminate,
+    Hangup,
+    /// Ends without a drain.
+    Quit,
+    /// SIGUSR1: the command reports and goes on.
+    Report,
 }
 
 /// Those that come from when it is made; elsewhere than on Unix, Ctrl-C.
 #[cfg(unix)]
 pub(crate) struct Signals {
-    interrupted: tokio::signal::unix::Signal,
-    terminated: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    /// `None` if SIGHUP is ignored, as nohup(1) does.
+    hangup: Option<tokio::signal::unix::Signal>,
+    /// `None`: SIGUSR1 has its default action.
+    report: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
@@ -21,16 +31,51 @@ impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
-        let (interrupted, terminated) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        Ok(Self { interrupted, terminated })
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: match is_ignored(SignalKind::hangup().as_raw_value()) {
+                true => None,
+                false => Some(signal(SignalKind::hangup())?),
+            },
+            report: None,
+        })
+    }
+
+    /// With SIGUSR1.
+    pub(crate) fn with_report() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        Ok(Self { report: Some(signal(SignalKind::user_defined1())?), ..Self::new()? })
     }
 
     pub(crate) async fn next(&mut self) -> Signal {
         tokio::select! {
-            _ = self.interrupted.recv() => Signal::Interrupt,
-            _ = self.terminated.recv() => Signal::Terminate,
+            _ = self.interrupt.recv() => Signal::Interrupt,
+            _ = self.terminate.recv() => Signal::Terminate,
+            _ = self.quit.recv() => Signal::Quit,
+            () = next_if_any(&mut self.hangup) => Signal::Hangup,
+            () = next_if_any(&mut self.report) => Signal::Report,
         }
     }
+}
+
+#[cfg(unix)]
+async fn next_if_any(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the process was started with this signal ignored, where the system tells: proc_pid_status(5).
+#[cfg(unix)]
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[cfg(not(unix))]
@@ -39,6 +84,10 @@ pub(crate) struct Signals;
 #[cfg(not(unix))]
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    pub(crate) fn with_report() -> io::Result<Self> {
         Ok(Self)
     }
 

@@ -78,18 +78,27 @@ pub(super) struct Started {
 
 /// Starts the thread with this `number` from 0. It connects, says with which process, where the system tells that, or why
 /// it could not; and begins when it is told when.
-pub(super) fn start(task: Task, number: usize, go: watch::Receiver<Option<Schedule>>) -> Started {
+pub(super) fn start(
+    task: Task,
+    number: usize,
+    go: watch::Receiver<Option<Schedule>>,
+) -> Result<Started, Failure> {
     let (say_connected, connected) = oneshot::channel();
     let (say_outcome, outcome) = oneshot::channel();
-    thread::spawn(move || {
-        let outcome = match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => LocalSet::new().block_on(&runtime, run(task, number, go, say_connected)),
-            Err(error) => Err(Failure::other("cannot start a thread", error)),
+    let failed = |error| Failure::other("cannot start a thread", error);
+    let started = thread::Builder::new().spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                _ = say_connected.send(Err(failed(error)));
+                return;
+            }
         };
+        let outcome = LocalSet::new().block_on(&runtime, run(task, number, go, say_connected));
         // Who no longer wants to know has ended.
         _ = say_outcome.send(outcome);
     });
-    Started { connected, outcome }
+    started.map(|_| Started { connected, outcome }).map_err(failed)
 }
 
 async fn run(

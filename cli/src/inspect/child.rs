@@ -19,6 +19,9 @@ pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Resul
     let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    // So that a second signal ends what the command has started too.
+    #[cfg(unix)]
+    command.process_group(0);
     let mut child = command.spawn().map_err(|error| {
         Failure::other(format_args!("cannot run {}", show::escaped(program.as_encoded_bytes())), error)
     })?;
@@ -49,12 +52,12 @@ pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Resul
         }
     };
     let telling = async {
-        // On a terminal Ctrl-C has reached the command already. Whichever comes second ends it.
-        match signals.next().await {
-            Signal::Interrupt => {}
-            Signal::Terminate => terminate(id),
+        let first = signals.next().await;
+        if first != Signal::Quit {
+            pass_on(id, first);
+            signals.next().await;
         }
-        signals.next().await;
+        kill_group(id);
     };
     tokio::select! {
         () = asking => Ok(()),
@@ -71,13 +74,35 @@ fn close_stdout() {
     }
 }
 
-#[cfg_attr(not(unix), allow(unused_variables))]
-fn terminate(id: Option<u32>) {
-    #[cfg(unix)]
-    if let Some(pid) = id.and_then(|id| rustix::process::Pid::from_raw(id as i32)) {
-        _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+#[cfg(unix)]
+use rustix::process::{Pid, Signal as Raw, kill_process_group};
+
+/// To the command and to what it has started, as a terminal does.
+#[cfg(unix)]
+fn pass_on(id: Option<u32>, signal: Signal) {
+    let signal = match signal {
+        Signal::Interrupt => Raw::INT,
+        Signal::Hangup => Raw::HUP,
+        _ => Raw::TERM,
+    };
+    if let Some(group) = id.and_then(|id| Pid::from_raw(id as i32)) {
+        _ = kill_process_group(group, signal);
     }
 }
+
+#[cfg(unix)]
+fn kill_group(id: Option<u32>) {
+    if let Some(group) = id.and_then(|id| Pid::from_raw(id as i32)) {
+        _ = kill_process_group(group, Raw::KILL);
+    }
+}
+
+/// Ctrl-C reaches the command by itself.
+#[cfg(not(unix))]
+fn pass_on(_: Option<u32>, _: Signal) {}
+
+#[cfg(not(unix))]
+fn kill_group(_: Option<u32>) {}
 
 /// As a shell gives it: that of the command, or 128 and the signal that ended it.
 fn code(status: ExitStatus) -> u8 {

@@ -21,7 +21,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Connects each client with the server, until a signal comes or nobody takes the output.
 pub(super) async fn run(listen: &Address, server: Address, rules: &Rules, log: &Log) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
-    let mut listener = Listener::bind(&Bind::new(), listen).await?;
+    let mut listener = tokio::select! {
+        bound = async { Listener::bind(&Bind::new(), listen).await } => bound?,
+        _ = signals.next() => return Err(Failure::other("interrupted", "before it listened")),
+    };
     let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
     show::note(format_args!("listening {address}"));
     let (rules, server) = (Arc::new(rules.clone()), Arc::new(server));

@@ -1,9 +1,12 @@
 //! A command for each connection: lines in on its stdin, replies from its stdout.
 
+mod environment;
+mod group;
+
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::pin::pin;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -11,20 +14,28 @@ use lineframe::{
     Connection, Delimiter, Error, LineCodec, LineError, LineReader, LineWriter, Peer, TimeoutKind,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::ChildStdin;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::environment::{VARIABLES, environment};
+use self::group::{ProcessGroup, StdoutUntil};
 use super::limits::Limits;
 use super::log;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::show;
 
-/// How long a child that has closed its stdout may take to end by itself.
+pub(super) use self::group::{kill_all, reap};
+
+/// How long a child may take to end after its stdout was closed, and the rest of its process group to close stdout after the
+/// child has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Descriptors of a connection with a child: its socket, stdin, stdout, stderr and its pidfd.
+pub(super) const DESCRIPTORS: u64 = 5;
 
 /// What runs for each connection.
 pub(super) struct Exec {
@@ -77,37 +88,32 @@ impl Exec {
             connection.write_line("error: HTTP and TLS are not spoken here").await?;
         }
         match talked {
-            Ok(()) => running.end(peer).await,
-            Err(_) => running.cut().await,
+            Ok(()) => end(running, peer).await,
+            Err(_) => _ = running.kill_and_reap().await,
         }
         Ok(talked?)
     }
 
-    fn start(&self, connection: &Connection, local: &Address) -> io::Result<Running> {
+    fn start(&self, connection: &Connection, local: &Address) -> io::Result<ProcessGroup> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        // Ctrl-C is for the server: who is drained still needs its child. And a child takes its own children with it.
-        #[cfg(unix)]
-        command.process_group(0);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         for variable in VARIABLES {
             command.env_remove(variable);
         }
         command.envs(environment(connection, local));
-        let mut child = command.spawn()?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        Ok(Running { child, pipes: Some((stdin, stdout)) })
+        ProcessGroup::spawn(command)
     }
 
     /// Until the child has closed its stdout and all of that is sent. Lines and replies go at once, so that neither waits for
     /// the other where pipes are full.
-    async fn talk(&self, connection: &mut Connection, running: &mut Running) -> Result<(), Error> {
+    async fn talk(&self, connection: &mut Connection, running: &mut ProcessGroup) -> Result<(), Error> {
         let peer = connection.peer();
-        let Some((stdin, stdout)) = running.pipes.take() else { return Ok(()) };
+        let (stdin, stdout) = running.take_pipes()?;
+        let stdout_limit = CancellationToken::new();
+        let stdout = StdoutUntil::new(stdout, stdout_limit.clone());
         let (mut lines, replies) = connection.split();
         // A client may be silent for as long as its child has something to say.
         lines.set_idle_timeout(None);
@@ -119,6 +125,11 @@ impl Exec {
         let mut forwarding = pin!(forward(peer, lines, to_child, complain, &activity));
         let mut answering = pin!(reply(from_child, complaints, replies, &activity));
         let mut idle = pin!(activity.over(self.idle_timeout));
+        // A process that the child leaves behind may keep stdout open.
+        let mut left_behind = pin!(async {
+            running.exited().await;
+            sleep(LAST_WORDS).await;
+        });
         let mut forwarded = None;
         loop {
             tokio::select! {
@@ -130,9 +141,24 @@ impl Exec {
                     done => Ok(done?),
                 }),
                 done = &mut answering => return done.and(forwarded.unwrap_or(Ok(()))),
+                () = &mut left_behind, if !stdout_limit.is_cancelled() => stdout_limit.cancel(),
                 () = &mut idle => return Err(Error::Timeout(TimeoutKind::Idle)),
             }
         }
+    }
+}
+
+/// Waits for the child, whose stdout is closed, and kills its process group.
+async fn end(mut running: ProcessGroup, peer: Peer) {
+    if timeout(LAST_WORDS, running.exited()).await.is_err() {
+        warn!(%peer, "the command has closed its stdout and is killed");
+        _ = running.kill_and_reap().await;
+        return;
+    }
+    match running.kill_and_reap().await {
+        Ok(status) if status.success() => info!(%peer, %status, "the command has ended"),
+        Ok(status) => warn!(%peer, %status, "the command has ended"),
+        Err(error) => warn!(%peer, %error, "the command is lost"),
     }
 }
 
@@ -174,7 +200,7 @@ async fn forward(
 
 /// The child's replies, to the client, with what is wrong with its lines between them.
 async fn reply(
-    mut from_child: LineReader<ChildStdout>,
+    mut from_child: LineReader<StdoutUntil>,
     mut complaints: mpsc::Receiver<String>,
     mut replies: LineWriter<impl AsyncWrite + Unpin>,
     activity: &Activity,
@@ -241,106 +267,4 @@ impl Activity {
         }
         std::future::pending().await
     }
-}
-
-/// A child. Dropped, it is killed, and reaped by the runtime.
-struct Running {
-    child: Child,
-    pipes: Option<(ChildStdin, ChildStdout)>,
-}
-
-impl Running {
-    /// It has closed its stdout, and is given time to end.
-    async fn end(mut self, peer: Peer) {
-        match timeout(LAST_WORDS, self.child.wait()).await {
-            Ok(Ok(status)) if status.success() => info!(%peer, %status, "the command has ended"),
-            Ok(Ok(status)) => warn!(%peer, %status, "the command has ended"),
-            Ok(Err(error)) => warn!(%peer, %error, "the command is lost"),
-            Err(_) => {
-                warn!(%peer, "the command has closed its stdout and is killed");
-                self.cut().await;
-            }
-        }
-    }
-
-    async fn cut(mut self) {
-        self.kill();
-        _ = self.child.wait().await;
-    }
-
-    /// With all that it has started, where it is still there.
-    fn kill(&mut self) {
-        #[cfg(unix)]
-        if let Some(group) =
-            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
-        {
-            _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        }
-        _ = self.child.start_kill();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// All that a child may be told of its connection, or may have inherited from a server around this one.
-const VARIABLES: [&str; 17] = [
-    "PROTO",
-    "TCPLOCALHOST",
-    "TCPLOCALIP",
-    "TCPLOCALPORT",
-    "TCPREMOTEHOST",
-    "TCPREMOTEINFO",
-    "TCPREMOTEIP",
-    "TCPREMOTEPORT",
-    "TCPINTERFACE",
-    "UNIXLOCALPATH",
-    "UNIXLOCALUID",
-    "UNIXLOCALGID",
-    "UNIXLOCALPID",
-    "UNIXREMOTEPATH",
-    "UNIXREMOTEEUID",
-    "UNIXREMOTEEGID",
-    "UNIXREMOTEPID",
-];
-
-/// What ucspi-tcp's tcpserver and ucspi-unix's unixserver tell, but for names that would have to be looked up.
-fn environment(connection: &Connection, local: &Address) -> Vec<(&'static str, OsString)> {
-    let mut variables = Vec::new();
-    let mut tell = |variable, value: &dyn ToString| variables.push((variable, value.to_string().into()));
-    match connection.peer() {
-        Peer::Tcp(remote) => {
-            tell("PROTO", &"TCP");
-            tell("TCPREMOTEIP", &remote.ip().to_canonical());
-            tell("TCPREMOTEPORT", &remote.port());
-            let io = connection.io().downcast_ref::<TcpStream>();
-            if let Some(local) = io.and_then(|io| io.local_addr().ok()) {
-                tell("TCPLOCALIP", &local.ip().to_canonical());
-                tell("TCPLOCALPORT", &local.port());
-            }
-        }
-        #[cfg(unix)]
-        Peer::Unix { pid, uid, gid } => {
-            tell("PROTO", &"UNIX");
-            tell("UNIXREMOTEEUID", &uid);
-            tell("UNIXREMOTEEGID", &gid);
-            if let Some(pid) = pid {
-                tell("UNIXREMOTEPID", &pid);
-            }
-            tell("UNIXLOCALPID", &std::process::id());
-            tell("UNIXLOCALUID", &rustix::process::getuid().as_raw());
-            tell("UNIXLOCALGID", &rustix::process::getgid().as_raw());
-            let path = match local {
-                Address::Unix(path) => path.into(),
-                other => other.to_string().into(),
-            };
-            variables.push(("UNIXLOCALPATH", path));
-        }
-        // A stream of another kind is not told of.
-        _ => _ = local,
-    }
-    variables
 }

@@ -6,14 +6,19 @@ use clap::ArgAction;
 use clap::builder::{BoolishValueParser, RangedU64ValueParser};
 use lineframe::{Bind, Keepalive, ServerBuilder};
 
+use crate::descriptors;
 use crate::units::{self, Limit};
+
+/// The default of the library.
+const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct Limits {
-    /// Connections at once, over all addresses. Further ones wait
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
-    max_connections: usize,
+    /// Connections at once, over all addresses. Further ones wait [default: 10000, or fewer if the limit for open files
+    /// (ulimit -Hn) is low: less 64, and divided by 5 with a command]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    max_connections: Option<usize>,
 
     /// Connections at once from one IP address. Further ones are closed
     #[arg(long, value_name = "N|none", default_value = "none", value_parser = units::limit(str::parse::<usize>))]
@@ -73,9 +78,11 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn apply(&self, server: ServerBuilder) -> ServerBuilder {
+    /// `descriptors`: how many each connection has.
+    pub(super) fn apply(&self, server: ServerBuilder, descriptors: u64) -> ServerBuilder {
+        let most = || descriptors::connections(descriptors::raise(), descriptors, DEFAULT_MAX_CONNECTIONS);
         server
-            .max_connections(self.max_connections)
+            .max_connections(self.max_connections.unwrap_or_else(most))
             .max_connections_per_ip(self.max_connections_per_ip.0)
             .per_ip_prefix(self.per_ip_prefix)
             .keepalive(self.keepalive.0.map(|idle| Keepalive::new().idle(idle)))
@@ -124,7 +131,7 @@ mod tests {
     fn the_defaults_are_the_library_s() {
         let Alone { limits } = Alone::parse_from(["alone"]);
         let seconds = |n| Limit(Some(Duration::from_secs(n)));
-        assert_eq!((limits.max_connections, limits.max_connections_per_ip), (10_000, Limit(None)));
+        assert_eq!((limits.max_connections, limits.max_connections_per_ip), (None, Limit(None)));
         assert_eq!((limits.max_bad_lines, limits.max_unsent), (Limit(Some(100)), 64 * 1024));
         assert_eq!((limits.idle_timeout, limits.line_timeout), (seconds(300), seconds(30)));
         assert_eq!((limits.write_timeout, limits.drain_timeout), (seconds(30), seconds(10)));

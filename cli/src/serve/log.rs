@@ -91,8 +91,8 @@ pub(super) fn received(peer: Peer, line: Result<&[u8], &LineError>) {
     }
 }
 
-/// The last thing that a server says.
-pub(super) fn stopped(counters: &ServerCounters) {
+/// The counters: when they are asked for, and as the last thing that a server says.
+pub(super) fn counters(message: &str, counters: &ServerCounters) {
     let if_any = |count: u64| (count > 0).then_some(count);
     info!(
         target: ALWAYS,
@@ -110,6 +110,6 @@ pub(super) fn stopped(counters: &ServerCounters) {
         idle_timeouts = if_any(counters.idle_timeouts),
         line_timeouts = if_any(counters.line_timeouts),
         write_timeouts = if_any(counters.write_timeouts),
-        "stopped"
+        "{message}"
     );
 }

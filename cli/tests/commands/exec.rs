@@ -32,7 +32,7 @@ fn assert_serves(server: &Server) {
 }
 
 /// Gone and reaped, or will be soon.
-fn assert_ends(process: &str) {
+pub(crate) fn assert_ends(process: &str) {
     let start = Instant::now();
     while Path::new("/proc").join(process).exists() {
         assert!(start.elapsed() < PATIENCE, "process {process} is still there");

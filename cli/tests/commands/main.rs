@@ -16,6 +16,7 @@ mod inspect;
 mod killed;
 mod log;
 mod other_clients;
+mod processes;
 mod send;
 mod serve;
 mod serve_limits;

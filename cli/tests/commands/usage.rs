@@ -99,7 +99,6 @@ fn wrong_usage_is_exit_2() {
         &["serve", "--max-length", "1x"],
         &["serve", "--delimiter", "byte:0"],
         &["serve", "--exec"],
-        &["serve", "--", "cat"],
         &["serve", "--handler", "echo", "--exec", "--", "cat"],
         &["completions", "tcsh"],
         &["demo", "127.0.0.1:0"],

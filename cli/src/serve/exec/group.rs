@@ -1,0 +1,276 @@
+//! A child and its process group, which never outlive their connection.
+//!
+//! A process id may be used again once its process is reaped, so the group is always killed first. Tokio reaps a child as soon
+//! as it sees its end; the children here are therefore those of `std`, which nobody else reaps.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::process::{ChildStdin, ChildStdout};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// A child and the processes that it starts, as far as they stay in its process group. Dropping it kills them.
+pub(super) struct ProcessGroup {
+    /// Not reaped. `None` only while this is consumed.
+    leader: Option<Child>,
+}
+
+impl ProcessGroup {
+    pub(super) fn spawn(mut command: Command) -> io::Result<Self> {
+        // Ctrl-C is for the server: a connection that is drained still needs its child.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        // Locked, so that no child is mistaken for an orphan before it is known.
+        let mut children = children();
+        let leader = command.spawn()?;
+        children.running.insert(leader.id());
+        drop(children);
+        system::restore_descriptor_limit(&leader);
+        Ok(Self { leader: Some(leader) })
+    }
+
+    /// Its stdin and stdout, once.
+    pub(super) fn take_pipes(&mut self) -> io::Result<(ChildStdin, ChildStdout)> {
+        let pipes = self.leader.as_mut().and_then(|leader| leader.stdin.take().zip(leader.stdout.take()));
+        let (stdin, stdout) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
+        Ok((ChildStdin::from_std(stdin)?, ChildStdout::from_std(stdout)?))
+    }
+
+    /// Waits until the leader has exited, and does not reap it. Cancel safe.
+    pub(super) async fn exited(&mut self) {
+        if let Some(leader) = &mut self.leader {
+            system::exited(leader).await;
+        }
+    }
+
+    /// Kills every process of the group and reaps the leader, whose status is its own if it had exited before.
+    pub(super) async fn kill_and_reap(mut self) -> io::Result<ExitStatus> {
+        if let Some(leader) = &mut self.leader {
+            system::kill(leader);
+        }
+        self.exited().await;
+        let mut children = children();
+        let mut leader = self.leader.take().ok_or(io::ErrorKind::NotFound)?;
+        children.running.remove(&leader.id());
+        // It has exited: this does not block.
+        leader.wait()
+    }
+}
+
+impl Drop for ProcessGroup {
+    fn drop(&mut self) {
+        let Some(mut leader) = self.leader.take() else { return };
+        system::kill(&mut leader);
+        // Locked between the two, so that `reap` sees either the end or the child.
+        let mut children = children();
+        children.running.remove(&leader.id());
+        if !matches!(leader.try_wait(), Ok(Some(_))) {
+            children.dropped.push(leader);
+        }
+    }
+}
+
+#[derive(Default)]
+struct Children {
+    /// The leaders of all groups that are neither reaped nor dropped.
+    running: HashSet<u32>,
+    /// Killed, to be reaped.
+    dropped: Vec<Child>,
+}
+
+fn children() -> MutexGuard<'static, Children> {
+    static CHILDREN: LazyLock<Mutex<Children>> = LazyLock::new(Mutex::default);
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills all groups that are left, at the end of the server.
+pub(in crate::serve) fn kill_all() {
+    for &leader in &children().running {
+        system::kill_group(leader);
+    }
+}
+
+/// Reaps dropped children, and as PID 1 (or a child subreaper) orphans too, whenever a child exits.
+pub(in crate::serve) async fn reap() {
+    let mut exits = system::Exits::new();
+    loop {
+        {
+            let mut children = children();
+            children.dropped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+            let Children { running, dropped } = &*children;
+            exits.reap_orphans(|id| running.contains(&id) || dropped.iter().any(|child| child.id() == id));
+        }
+        exits.next().await;
+    }
+}
+
+/// The stdout of a child, which ends at the latest when there is nothing to read after `limit` was cancelled.
+pub(super) struct StdoutUntil {
+    stdout: ChildStdout,
+    limit: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl StdoutUntil {
+    pub(super) fn new(stdout: ChildStdout, limit: CancellationToken) -> Self {
+        Self { stdout, limit: Box::pin(limit.cancelled_owned()) }
+    }
+}
+
+impl AsyncRead for StdoutUntil {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stdout).poll_read(cx, buffer) {
+            Poll::Pending => self.limit.as_mut().poll(cx).map(Ok),
+            ready => ready,
+        }
+    }
+}
+
+#[cfg(unix)]
+mod system {
+    use std::fs;
+    use std::process::Child;
+
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, waitid};
+    use tokio::signal::unix::{self, SignalKind};
+
+    fn pid(id: u32) -> Option<Pid> {
+        i32::try_from(id).ok().and_then(Pid::from_raw)
+    }
+
+    /// The leader is not reaped yet, so the group is its own.
+    pub(super) fn kill(leader: &mut Child) {
+        kill_group(leader.id());
+    }
+
+    pub(super) fn kill_group(leader: u32) {
+        if let Some(group) = pid(leader) {
+            _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    pub(super) async fn exited(leader: &Child) {
+        let Some(pid) = pid(leader.id()) else { return };
+        #[cfg(target_os = "linux")]
+        if let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
+            use tokio::io::{Interest, unix::AsyncFd};
+
+            #[allow(
+                deprecated,
+                reason = "it is unsafe for descriptors that may close, and an OwnedFd keeps its own"
+            )]
+            let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE);
+            if let Ok(pidfd) = pidfd {
+                if pidfd.readable().await.is_ok() {
+                    return;
+                }
+            }
+        }
+        // Made before the first look, so that no exit is missed.
+        let mut exits = unix::signal(SignalKind::child()).ok();
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while let Ok(None) = waitid(WaitId::Pid(pid), look) {
+            match &mut exits {
+                Some(exits) => _ = exits.recv().await,
+                None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// The soft limit that this process was started with, again for the child: it may use select(2).
+    pub(super) fn restore_descriptor_limit(leader: &Child) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some((pid, limit)) = pid(leader.id()).zip(crate::descriptors::at_start()) {
+            _ = rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, limit);
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = leader;
+    }
+
+    /// Waits for exits of children, and finds those that are not ours.
+    pub(super) struct Exits {
+        signal: Option<unix::Signal>,
+        adopts: bool,
+    }
+
+    impl Exits {
+        pub(super) fn new() -> Self {
+            #[cfg(target_os = "linux")]
+            let is_subreaper = rustix::process::child_subreaper().is_ok_and(|is_one| is_one.is_some());
+            #[cfg(not(target_os = "linux"))]
+            let is_subreaper = false;
+            Self {
+                signal: unix::signal(SignalKind::child()).ok(),
+                adopts: getpid().is_init() || is_subreaper,
+            }
+        }
+
+        /// Reaps every child that has exited and is not `known`.
+        pub(super) fn reap_orphans(&self, known: impl Fn(u32) -> bool) {
+            if !self.adopts {
+                return;
+            }
+            let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+            let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+            for list in lists {
+                let ids = list.split_whitespace().filter_map(|id| id.parse().ok());
+                for orphan in ids.filter(|&id| !known(id)).filter_map(pid) {
+                    _ = waitid(WaitId::Pid(orphan), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+                }
+            }
+        }
+
+        pub(super) async fn next(&mut self) {
+            match &mut self.signal {
+                Some(signal) => _ = signal.recv().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// Without process groups: the child alone.
+#[cfg(not(unix))]
+mod system {
+    use std::process::Child;
+    use std::time::Duration;
+
+    const PAUSE: Duration = Duration::from_millis(50);
+
+    pub(super) fn kill(leader: &mut Child) {
+        _ = leader.kill();
+    }
+
+    pub(super) fn kill_group(_: u32) {}
+
+    pub(super) async fn exited(leader: &mut Child) {
+        while let Ok(None) = leader.try_wait() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    pub(super) fn restore_descriptor_limit(_: &Child) {}
+
+    pub(super) struct Exits;
+
+    impl Exits {
+        pub(super) fn new() -> Self {
+            Self
+        }
+
+        pub(super) fn reap_orphans(&self, _: impl Fn(u32) -> bool) {}
+
+        pub(super) async fn next(&mut self) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}

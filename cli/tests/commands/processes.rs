@@ -1,0 +1,259 @@
+//! Children, signals and the limits of the system.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::exec::assert_ends;
+use crate::support::{Client, NEVER, PATIENCE, Process, Server, at_once, lineframe};
+
+/// Does not end with its stdin; its child neither.
+const FAMILY: [&str; 3] = ["sh", "-c", "echo $$; sleep 1000 & echo $!; wait"];
+
+fn ids(client: &mut Client) -> Vec<String> {
+    let lines = client.lines(2);
+    lines.iter().map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect()
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// `command` with its `limits`, for a user without other processes where this one may choose.
+fn limited(limits: &[&str], command: &[&str]) -> Command {
+    let program = env!("CARGO_BIN_EXE_lineframe");
+    let mut limited = match rustix::process::getuid().is_root() {
+        true => {
+            let mut setpriv = Command::new("setpriv");
+            setpriv.args(["--reuid=54321", "--regid=54321", "--clear-groups", "prlimit"]);
+            setpriv
+        }
+        false => Command::new("prlimit"),
+    };
+    limited.args(limits).arg(program).args(command);
+    limited
+}
+
+fn listening(process: &Process) -> String {
+    process.out.until_contains("\n");
+    let said = process.out.bytes();
+    String::from_utf8_lossy(&said).trim_end().trim_start_matches("listening ").to_owned()
+}
+
+#[test]
+fn background_processes_end_with_their_connection() {
+    let server = Server::exec(&[], &["sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"]);
+    for mut client in server.clients() {
+        let id = client.rest();
+        assert_ends(String::from_utf8_lossy(&id).trim_end());
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn inherited_stdout_does_not_hold_a_connection() {
+    let server = Server::exec(
+        &["--idle-timeout", NEVER, "--drain-timeout", NEVER],
+        &["sh", "-c", "sleep 1000 & echo $!"],
+    );
+    let mut client = Client::tcp(&server.tcp);
+    let id = at_once(|| client.rest());
+    assert_ends(String::from_utf8_lossy(&id).trim_end());
+    assert_eq!(at_once(|| server.stop()).code, Some(0));
+}
+
+#[test]
+fn stdout_left_to_another_group_does_not_hold_either() {
+    let server = Server::exec(&["--idle-timeout", NEVER], &["sh", "-c", "setsid sleep 130 & echo said"]);
+    let mut client = Client::tcp(&server.tcp);
+    assert_eq!(at_once(|| client.rest()), "said\n");
+}
+
+#[test]
+fn output_after_the_command_is_passed_on() {
+    let server = Server::exec(&[], &["sh", "-c", "(sleep 0.1; echo late) & echo early"]);
+    assert_eq!(Client::tcp(&server.tcp).rest(), "early\nlate\n");
+}
+
+#[test]
+fn orphans_are_reaped_as_pid_1() {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]);
+    if !Command::new("unshare")
+        .args(["-Urpf", "--mount-proc", "true"])
+        .status()
+        .is_ok_and(|done| done.success())
+    {
+        eprintln!("skipped: no user namespaces here");
+        return;
+    }
+    command.args([env!("CARGO_BIN_EXE_lineframe"), "serve", "127.0.0.1:0", "--exec", "--", "sh", "-c"]);
+    // The first leaves the group, the second does not.
+    command.arg("(setsid true &); (true &); read line; exit 3");
+    let process = Process::start(&mut command);
+    let children = |id: &str| fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let tcp = listening(&process);
+    let server = children(&process.id().to_string()).trim().to_owned();
+    let all = || {
+        let tasks = fs::read_dir(format!("/proc/{server}/task")).unwrap().flatten();
+        tasks
+            .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
+            .collect::<String>()
+    };
+    for _ in 0..3 {
+        let mut client = Client::tcp(&tcp);
+        client.write("end\n");
+        assert_eq!(client.rest(), "");
+        process.err.until_contains("exit status: 3");
+        eventually("a zombie stays", || all().is_empty());
+    }
+}
+
+#[test]
+fn hangup_drains() {
+    let server = Server::exec(&["--drain-timeout", NEVER], &["cat"]);
+    let mut client = Client::tcp(&server.tcp);
+    client.write("a\n");
+    assert_eq!(client.line(), "a\n");
+    server.process.signal(Signal::HUP);
+    assert_eq!(client.rest(), "");
+    let path = server.path();
+    let ended = server.process.end();
+    assert!(ended.code == Some(0) && !path.exists(), "{ended:?}");
+}
+
+#[test]
+fn ignored_hangup_stays_ignored() {
+    let mut command = Command::new("sh");
+    let program = env!("CARGO_BIN_EXE_lineframe");
+    command.args(["-c", r#"trap "" HUP; exec "$0" serve 127.0.0.1:0"#, program]);
+    let process = Process::start(&mut command);
+    let tcp = listening(&process);
+    process.signal(Signal::HUP);
+    let mut client = Client::tcp(&tcp);
+    client.write("a\n");
+    assert_eq!(client.line(), "A\n");
+}
+
+#[test]
+fn quit_ends_children_and_removes_the_socket() {
+    let server = Server::exec(&["--drain-timeout", NEVER], &FAMILY);
+    let ids: Vec<_> = server.clients().iter_mut().flat_map(ids).collect();
+    // The clients have left: those that are still there are cut.
+    let mut client = Client::tcp(&server.tcp);
+    let last = self::ids(&mut client);
+    server.process.signal(Signal::QUIT);
+    let path = server.path();
+    let ended = at_once(|| server.process.end());
+    assert!(ended.code == Some(1) && !path.exists(), "{ended:?}");
+    ids.iter().chain(&last).for_each(|id| assert_ends(id));
+}
+
+#[test]
+fn usr1_logs_the_counters() {
+    let server = Server::start();
+    server.process.signal(Signal::USR1);
+    server.process.err.until_contains("counters accepted=0");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn signals_end_a_name_lookup() {
+    let folder = TempDir::new().unwrap();
+    let aliases = folder.path().join("aliases");
+    assert!(Command::new("mkfifo").arg(&aliases).status().unwrap().success());
+    for arguments in [&["serve", "lineframe-no-host:0"][..], &["inspect", "lineframe-no-host:0", "@x"]] {
+        let mut command = lineframe(arguments);
+        // glibc reads it in the lookup, and waits there until something is written to it.
+        let process = Process::start(command.env("HOSTALIASES", &aliases));
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let mut held: Option<File> = None;
+        eventually("no lookup", || {
+            held = OpenOptions::new().write(true).custom_flags(nonblocking).open(&aliases).ok();
+            held.is_some()
+        });
+        process.signal(Signal::TERM);
+        at_once(|| process.end()).assert_failed(1, "", "interrupted");
+    }
+}
+
+#[test]
+fn a_lack_of_threads_is_exit_1() {
+    for command in [&["serve", "127.0.0.1:0"][..], &["bench", "@x"], &["send", "@x"], &["inspect"]] {
+        for threads in ["--nproc=1", "--nproc=2", "--nproc=4"] {
+            let process = Process::start(limited(&[threads], command).stdin(Stdio::null()));
+            at_once(|| process.end()).assert_failed(1, "", "threads are needed");
+        }
+    }
+}
+
+#[test]
+fn a_lack_of_descriptors_is_exit_1() {
+    for command in [&["serve", "127.0.0.1:0"][..], &["bench", "@x"], &["inspect"]] {
+        let process = Process::start(&mut limited(&["--nofile=10"], command));
+        process.end().assert_failed(1, "", "open files");
+    }
+}
+
+#[test]
+fn descriptors_bound_the_default_of_max_connections() {
+    let process = Process::start(&mut limited(&["--nofile=66"], &["serve", "127.0.0.1:0"]));
+    let tcp = listening(&process);
+    let mut clients: Vec<_> = (0..2).map(|_| Client::tcp(&tcp)).collect();
+    let mut third = Client::tcp(&tcp);
+    third.write("c\n");
+    for _ in 0..10 {
+        for client in &mut clients {
+            client.write("a\n");
+            assert_eq!(client.line(), "A\n");
+        }
+    }
+    process.signal(Signal::USR1);
+    process.err.until_contains("counters accepted=2");
+    drop(clients);
+    assert_eq!(third.line(), "C\n");
+}
+
+#[test]
+fn the_limit_is_raised_but_not_for_children() {
+    let command = ["serve", "127.0.0.1:0", "--", "sh", "-c", "read line; ulimit -Sn"];
+    let process = Process::start(&mut limited(&["--nofile=100:900"], &command));
+    let mut client = Client::tcp(&listening(&process));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("900"), "{files}");
+    client.write("go\n");
+    assert_eq!(client.line(), "100\n");
+}
+
+#[test]
+fn exec_may_be_off_or_left_out() {
+    let server = Server::with(|serve| _ = serve.env("LINEFRAME_EXEC", "0"));
+    let mut client = Client::tcp(&server.tcp);
+    client.write("a\n");
+    assert_eq!(client.line(), "A\n");
+    let server = Server::with(|serve| _ = serve.args(["--", "echo", "hello"]));
+    assert_eq!(Client::tcp(&server.tcp).rest(), "hello\n");
+}
+
+#[test]
+fn a_second_signal_ends_the_command_of_inspect_and_its_children() {
+    let script = "trap '' TERM INT; echo $$; sleep 1000 & echo $!; wait";
+    let mut process = Process::start(&mut lineframe(["inspect", "--", "sh", "-c", script]));
+    let _stdin = process.take_stdin();
+    process.out.until("two ids", |out| out.iter().filter(|byte| **byte == b'\n').count() == 2);
+    let out = process.out.bytes();
+    process.signal(Signal::TERM);
+    process.signal(Signal::INT);
+    String::from_utf8_lossy(&out).lines().for_each(assert_ends);
+}
