@@ -34,6 +34,12 @@ impl FromStr for Address {
         if text.contains('/') {
             return Ok(Self::Unix(text.into()));
         }
+        let digits = text.strip_prefix(':').unwrap_or(text);
+        if digits.parse::<u16>().is_ok() && !digits.starts_with('+') {
+            return Err(format!(
+                "the host is missing: 127.0.0.1:{digits}, or [::]:{digits} for all addresses"
+            ));
+        }
         let (host, port) =
             text.rsplit_once(':').ok_or("neither host:port, nor a path with a slash in it, nor a @name")?;
         // A number may be parsed with a plus before it.

@@ -10,9 +10,9 @@ mod server;
 mod svg;
 mod thread;
 
-use std::fs;
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,9 +133,12 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
         warn(&mut warnings, warning);
     }
     let task = task(&arguments)?;
+    let picture = arguments.svg.as_deref().map(Picture::open).transpose()?;
     let (go, started) = watch::channel(None);
-    let threads = (0..task.threads).map(|number| thread::start(task.clone(), number, started.clone()));
-    let threads = threads.collect::<Result<Vec<_>, _>>()?;
+    let mut threads = Vec::with_capacity(task.threads);
+    for number in 0..task.threads {
+        threads.push(thread::start(task.clone(), number, started.clone())?);
+    }
     let (connected, outcomes) = threads.into_iter().map(|thread| (thread.connected, thread.outcome)).unzip();
     let listening = tokio::select! {
         listening = all(connected) => listening?,
@@ -185,14 +188,41 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
         warn(&mut warnings, warning);
     }
     report.warnings = warnings;
-    if let Some(path) = &arguments.svg {
-        fs::write(path, svg::draw(&report))
-            .map_err(|error| Failure::other(format_args!("cannot write {}", path.display()), error))?;
-    }
     let text = if arguments.json { report.json() } else { report.text() };
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::stdout)?;
-    report.failure.map_or(Ok(()), Err)
+    // One that cannot be written does not keep the other from being written.
+    let printed = show::print_all(text.as_bytes());
+    let drawn = picture.map_or(Ok(()), |picture| picture.write(&svg::draw(&report)));
+    report.failure.map_or(Ok(()), Err).and(printed).and(drawn)
+}
+
+/// The file of `--svg`, opened before the run, so that nobody waits for a picture that cannot be
+/// written.
+struct Picture<'a> {
+    path: &'a Path,
+    file: File,
+}
+
+impl<'a> Picture<'a> {
+    fn open(path: &'a Path) -> Result<Self, Failure> {
+        // What is in it stays until there is something to replace it.
+        match File::options().write(true).create(true).truncate(false).open(path) {
+            Ok(file) => Ok(Self { path, file }),
+            Err(error) => Err(cannot_write(path, error)),
+        }
+    }
+
+    fn write(mut self, picture: &str) -> Result<(), Failure> {
+        let written =
+            self.file.write_all(picture.as_bytes()).and_then(|()| match self.file.metadata()?.is_file() {
+                true => self.file.set_len(picture.len() as u64),
+                false => Ok(()),
+            });
+        written.map_err(|error| cannot_write(self.path, error))
+    }
+}
+
+fn cannot_write(path: &Path, error: io::Error) -> Failure {
+    Failure::other(format_args!("cannot write {}", path.display()), error)
 }
 
 /// A year. What is later is too late for tokio's timers.

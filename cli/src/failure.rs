@@ -54,7 +54,8 @@ impl Failure {
 
     /// The peer's last line came without its terminator.
     pub(crate) fn cut(bytes: usize) -> Self {
-        Self::framing(format_args!("the server's last line was cut after {bytes} bytes"))
+        let bytes = show::counted(bytes as u64, "byte");
+        Self::framing(format_args!("the server's last line was cut after {bytes}"))
     }
 
     /// What was to be seen was not.

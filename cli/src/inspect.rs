@@ -9,7 +9,7 @@ mod relay;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::address::Address;
 use crate::failure::Failure;
@@ -19,7 +19,7 @@ use crate::units;
 
 use frames::{Check, Rules};
 use log::{Direction, Log, Place, Style};
-use pass::{Stopped, pass};
+use pass::{Shared, Stopped, pass};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,6 +106,12 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         What::Command(command) => child::run(&command, &rules, &log).await,
         What::File(path) => match tokio::fs::File::open(&path).await {
             Ok(file) => read(file, path.display(), &rules, &log).await,
+            Err(error) if is_address(&path) && error.kind() == io::ErrorKind::NotFound => {
+                let path = path.display();
+                Err(Failure::usage(format_args!(
+                    "{path} is an address without another: inspect LISTEN SERVER, such as 127.0.0.1:0 {path}"
+                )))
+            }
             Err(error) => Err(Failure::other(format_args!("cannot open {}", path.display()), error)),
         },
         What::Stdin => read(tokio::io::stdin(), "stdin", &rules, &log).await,
@@ -148,6 +154,12 @@ fn what(arguments: &Arguments) -> Result<What, Failure> {
     })
 }
 
+/// Whether it looks like host:port, and so is hardly the name of a file.
+fn is_address(path: &Path) -> bool {
+    let address = path.to_str().and_then(|path| path.parse().ok());
+    matches!(address, Some(Address::Tcp(_) | Address::Abstract(_)))
+}
+
 /// Where the frames go, and whether that is a terminal.
 fn output(arguments: &Arguments, is_stdout_taken: bool) -> Result<(Box<dyn Write + Send>, bool), Failure> {
     Ok(match &arguments.output {
@@ -170,8 +182,8 @@ async fn read(
     log: &Log,
 ) -> Result<(), Failure> {
     let place = Place { connection: 1, direction: Direction::File };
-    match pass(from, tokio::io::sink(), place, rules, log).await {
+    match pass(from, tokio::io::sink(), place, &Shared::default(), rules, log).await {
         Err(Stopped::Read(error)) => Err(Failure::other(format_args!("cannot read {name}"), error)),
-        Err(Stopped::Output) | Ok(()) => Ok(()),
+        Err(Stopped::Output) | Ok(_) => Ok(()),
     }
 }

@@ -26,7 +26,7 @@ mod signals;
 mod stream;
 mod units;
 
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -136,10 +136,10 @@ fn parse<A: Into<std::ffi::OsString> + Clone>(
 fn explain(error: clap::Error) -> ExitCode {
     let shown = std::env::args_os().map(|argument| show::escaped(argument.as_encoded_bytes()));
     let error = parse(shown).err().unwrap_or(error);
-    // Who does not read it does not miss it.
-    _ = error.print();
+    let printed = error.print();
     if !error.use_stderr() {
-        return ExitCode::SUCCESS;
+        let printed = printed.and_then(|()| io::stdout().flush()).map_err(Failure::stdout);
+        return printed.map_or_else(Failure::report, |()| ExitCode::SUCCESS);
     }
     environment::note_variables();
     ExitCode::from(2)

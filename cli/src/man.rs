@@ -19,7 +19,8 @@ Examples:
   lineframe man serve > /usr/local/share/man/man1/lineframe-serve.1";
 
 pub(crate) fn run(Arguments { command }: Arguments) -> Result<(), Failure> {
-    let mut all = crate::command();
+    // Of `lineframe help` there is no page to refer to.
+    let mut all = crate::command().disable_help_subcommand(true);
     // Gives each command its full name.
     all.build();
     let about = match &command {

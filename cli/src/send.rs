@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::lines::Lines;
 use crate::show::Escaping;
-use crate::stream::Connecting;
+use crate::stream::{Arrived, Connecting};
 use crate::units::{self, Limit};
 
 /// Send the lines of stdin and print the replies.
@@ -100,6 +100,7 @@ pub(crate) async fn run(Arguments { address, options, connecting }: Arguments) -
 /// Sends the lines of stdin and prints the replies, both at once.
 pub(crate) async fn pipe(server: AnyIo, options: &Options) -> Result<(), Failure> {
     let exchange = Exchange::new(options);
+    let arrived = Arrived::of(&server);
     let (from_server, to_server) = tokio::io::split(server);
     let from_server = InspectReader::new(from_server, |_| exchange.goes_on());
     let to_server = InspectWriter::new(to_server, |bytes| exchange.has_sent(bytes.len()));
@@ -107,7 +108,7 @@ pub(crate) async fn pipe(server: AnyIo, options: &Options) -> Result<(), Failure
     let done = {
         let mut sending = pin!(exchange.send(tokio::io::stdin(), to_server));
         let mut receiving = pin!(exchange.receive(&mut replies));
-        let mut stalling = pin!(exchange.stalls());
+        let mut stalling = pin!(exchange.stalls(&arrived));
         let mut showing = pin!(progress::show(&exchange));
         let mut is_sending = true;
         loop {
@@ -129,5 +130,5 @@ pub(crate) async fn pipe(server: AnyIo, options: &Options) -> Result<(), Failure
         // A line begun may say why.
         exchange.print_begun(replies.begun()).await?;
     }
-    done.and_then(|()| exchange.judge())
+    done.and_then(|()| exchange.judge()).map_err(|failure| exchange.name_reset(failure))
 }

@@ -79,6 +79,7 @@ pub(crate) struct Arguments {
     /// Threads that serve connections, 1 to 1024 [default: as many as there are CPUs for this process]
     // Tokio panics where the system has no more threads: nobody has use for more of them than this.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    #[arg(help_heading = "Limits")]
     pub(crate) workers: Option<usize>,
 
     #[command(flatten)]

@@ -58,6 +58,57 @@ impl Connecting {
     }
 }
 
+/// Asks the system whether bytes have arrived. Tokio's readiness may be older: a process that was
+/// stopped sees its timers fire before it sees what its sockets received meanwhile.
+pub(crate) struct Arrived(#[cfg(unix)] Option<std::os::fd::OwnedFd>);
+
+impl Arrived {
+    /// For a connection that this does not keep from being read. It holds a descriptor of its own.
+    pub(crate) fn of(io: &AnyIo) -> Self {
+        #[cfg(unix)]
+        return Self(socket(io).and_then(|socket| socket.try_clone_to_owned().ok()));
+        #[cfg(not(unix))]
+        {
+            _ = io;
+            Self()
+        }
+    }
+
+    pub(crate) fn has_some(&self) -> bool {
+        #[cfg(unix)]
+        return self.0.as_ref().is_some_and(is_readable);
+        #[cfg(not(unix))]
+        false
+    }
+}
+
+/// The same, once.
+pub(crate) fn has_arrived(io: &AnyIo) -> bool {
+    #[cfg(unix)]
+    return socket(io).is_some_and(|socket| is_readable(&socket));
+    #[cfg(not(unix))]
+    {
+        _ = io;
+        false
+    }
+}
+
+#[cfg(unix)]
+fn socket(io: &AnyIo) -> Option<std::os::fd::BorrowedFd<'_>> {
+    use std::os::fd::AsFd;
+
+    let tcp = io.downcast_ref::<tokio::net::TcpStream>().map(AsFd::as_fd);
+    tcp.or_else(|| io.downcast_ref::<tokio::net::UnixStream>().map(AsFd::as_fd))
+}
+
+#[cfg(unix)]
+fn is_readable(socket: &impl std::os::fd::AsFd) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
 /// By default: 10 s, one round.
 pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
     Connecting::default().connect(address).await

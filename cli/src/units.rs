@@ -9,9 +9,21 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+/// `start + after`, or a year after `start` if the clock cannot hold it. Tokio's timers go no
+/// further than two.
+pub(crate) fn later(start: Instant, after: Duration) -> Instant {
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+    start + after.min(YEAR)
+}
+
 /// `500ms`, `2s`, `3m`, `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error} (a duration is 500ms, 2s, 3m or 1h)"))
+    humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
+        Ok(number) => format!("the unit is missing: {number}s, {number}ms or {number}m"),
+        Err(_) => format!("{error} (a duration is 500ms, 2s, 3m or 1h)"),
+    })
 }
 
 /// Bytes: `100`, or with a power of 1024 as `1k`, `64k`, `1M`, `1G`.

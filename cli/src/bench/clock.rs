@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::units::later;
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Instant);
 
@@ -18,7 +20,7 @@ impl Clock {
     }
 
     pub(super) fn instant(self, at: u64) -> tokio::time::Instant {
-        (self.0 + Duration::from_nanos(at)).into()
+        later(self.0.into(), Duration::from_nanos(at))
     }
 }
 

@@ -16,11 +16,12 @@ use lineframe::scan::{Kind, Scanner};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::clock::{Clock, Deadline, nanoseconds};
-use super::lines::Lines;
+use super::lines::{Lines, Member};
 use super::measure::{Measure, Run};
 use super::pace::Pace;
 use crate::failure::Failure;
 use crate::show;
+use crate::stream::has_arrived;
 
 /// The largest read: a byte more than many servers send at once. Tokio asks the system again behind a read that has filled its room.
 const READ: usize = 64 * 1024 + 1;
@@ -46,6 +47,8 @@ pub(super) struct Orders {
     pub(super) timeout: Duration,
     /// What all of them read through.
     pub(super) room: RefCell<Room>,
+    /// What all of them write from, if their lines are numbered.
+    pub(super) outgoing: RefCell<Vec<u8>>,
 }
 
 pub(super) struct Room(Vec<u8>);
@@ -59,6 +62,7 @@ impl Default for Room {
 /// A connection and how far it is: `replied <= admitted`, and `written` is of the bytes of those admitted.
 pub(super) struct Connection {
     io: AnyIo,
+    member: Member,
     orders: Rc<Orders>,
     measure: Rc<RefCell<Measure>>,
     pace: Option<Pace>,
@@ -91,6 +95,7 @@ pub(super) struct Broken {
 impl Connection {
     pub(super) fn new(
         io: AnyIo,
+        member: Member,
         orders: Rc<Orders>,
         measure: Rc<RefCell<Measure>>,
         pace: Option<Pace>,
@@ -98,6 +103,7 @@ impl Connection {
     ) -> Self {
         Self {
             io,
+            member,
             is_exact: !orders.lines.is_of_any_content() && orders.lines.stride() <= BEFORE as u64,
             scanner: orders.scanner.clone(),
             orders,
@@ -118,7 +124,7 @@ impl Connection {
     /// and not sent.
     pub(super) async fn run(mut self) -> Result<u64, Broken> {
         let (waits_since, orders) = (self.waits_since.clone(), self.orders.clone());
-        let late = async {
+        let late = async || {
             let timeout = nanoseconds(orders.timeout);
             loop {
                 let now = orders.clock.now();
@@ -129,10 +135,18 @@ impl Connection {
                 tokio::time::sleep_until(orders.clock.instant(until)).await;
             }
         };
-        let ended = tokio::select! {
-            biased;
-            ended = poll_fn(|cx| self.poll(cx)) => ended,
-            () = late => Err(Failure::timed_out(format_args!("no reply within {:?} (--timeout)", orders.timeout))),
+        let ended = loop {
+            tokio::select! {
+                biased;
+                ended = poll_fn(|cx| self.poll(cx)) => break ended,
+                () = late() => {}
+            }
+            // If this process was stopped, the reply of a punctual server may still be unread.
+            if !has_arrived(&self.io) {
+                let timeout = humantime::format_duration(orders.timeout);
+                break Err(Failure::timed_out(format_args!("no reply within {timeout} (--timeout)")));
+            }
+            self.waits_since.set(Some(orders.clock.now()));
         };
         self.measure.borrow_mut().of_connections.push(self.counted);
         match ended {
@@ -200,8 +214,9 @@ impl Connection {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let to = self.admitted * self.orders.lines.stride();
+        let room = &mut *self.orders.outgoing.borrow_mut();
         while self.written < to {
-            let bytes = self.orders.lines.bytes(self.written, to);
+            let bytes = self.orders.lines.bytes(self.member, self.written, to, room);
             self.written += ready!(Pin::new(&mut self.io).poll_write(cx, bytes))? as u64;
         }
         Poll::Ready(Ok(()))
@@ -272,7 +287,7 @@ impl Connection {
     fn expected_replies(&mut self, bytes: &[u8]) -> Option<usize> {
         let lines = &self.orders.lines;
         let most = (self.admitted - self.replied) * lines.stride();
-        self.is_exact &= bytes.len() as u64 <= most && lines.are_answers(self.replied, bytes);
+        self.is_exact &= bytes.len() as u64 <= most && lines.are_answers(self.member, self.replied, bytes);
         let count = self.is_exact.then(|| bytes.len() as u64 / lines.stride())?;
         self.replied += count;
         Some((count * lines.stride()) as usize)
@@ -292,7 +307,7 @@ impl Connection {
                     shown(reply)
                 )));
             }
-            if !self.orders.lines.is_answer(self.replied, reply) {
+            if !self.orders.lines.is_answer(self.member, self.replied, reply) {
                 return Err(self.wrong(reply));
             }
             self.replied += 1;
@@ -322,7 +337,7 @@ impl Connection {
 
     fn wrong(&self, reply: &[u8]) -> Failure {
         let lines = &self.orders.lines;
-        let (nth, expected) = (self.replied + 1, lines.expected(self.replied));
+        let (nth, expected) = (self.replied + 1, lines.expected(self.member, self.replied));
         let is_not = format!(
             "reply {nth} is not {}: {} bytes, not {}",
             lines.expectation(),
@@ -332,7 +347,7 @@ impl Connection {
         if lines.is_of_any_content() {
             return Failure::expectation(is_not);
         }
-        let same = reply.iter().zip(expected).take_while(|(reply, expected)| reply == expected).count();
+        let same = reply.iter().zip(&expected).take_while(|(reply, expected)| reply == expected).count();
         Failure::expectation(format_args!(
             "{is_not}; from byte {same} on {} and not {}",
             shown(&reply[same..]),

@@ -15,7 +15,7 @@ use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 
 use super::clock::{Clock, Deadline};
 use super::connection::{Broken, Connection, Orders};
-use super::lines::Lines;
+use super::lines::{Lines, Member};
 use super::measure::Measure;
 use super::pace::Pace;
 use crate::address::Address;
@@ -85,20 +85,21 @@ pub(super) fn start(
 ) -> Result<Started, Failure> {
     let (say_connected, connected) = oneshot::channel();
     let (say_outcome, outcome) = oneshot::channel();
-    let failed = |error| Failure::other("cannot start a thread", error);
-    let started = thread::Builder::new().spawn(move || {
-        let runtime = match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
+    let run = move || {
+        let outcome = match Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => LocalSet::new().block_on(&runtime, run(task, number, go, say_connected)),
             Err(error) => {
-                _ = say_connected.send(Err(failed(error)));
+                _ = say_connected.send(Err(Failure::other("cannot start a thread", error)));
                 return;
             }
         };
-        let outcome = LocalSet::new().block_on(&runtime, run(task, number, go, say_connected));
         // Who no longer wants to know has ended.
         _ = say_outcome.send(outcome);
-    });
-    started.map(|_| Started { connected, outcome }).map_err(failed)
+    };
+    match thread::Builder::new().spawn(run) {
+        Ok(_) => Ok(Started { connected, outcome }),
+        Err(error) => Err(Failure::other("cannot start a thread", error)),
+    }
 }
 
 async fn run(
@@ -143,13 +144,15 @@ async fn load(
         deadline: deadline.clone(),
         timeout: task.timeout,
         room: RefCell::default(),
+        outgoing: RefCell::default(),
     });
     let mut running = JoinSet::new();
     for (number, io) in connections {
         let pace = task.rate.map(|rate| Pace::new(rate, number, task.connections)).transpose();
         let pace = pace.map_err(|error| Failure::other("cannot make a timer", error))?;
         let quota = task.count.map_or(u64::MAX, |count| share(count, number, task.connections));
-        let connection = Connection::new(io, orders.clone(), measure.clone(), pace, quota);
+        let member = Member { number: number as u64, of: task.connections as u64 };
+        let connection = Connection::new(io, member, orders.clone(), measure.clone(), pace, quota);
         running.spawn_local(connection.run());
     }
     if task.busy_poll {

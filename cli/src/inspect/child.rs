@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use super::frames::Rules;
 use super::log::{Direction, Log, Place};
-use super::pass::{Stopped, pass};
+use super::pass::{Passed, Shared, Stopped, pass};
 use crate::failure::Failure;
 use crate::show;
 use crate::signals::{Signal, Signals};
@@ -30,23 +30,26 @@ pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Resul
     };
     let id = child.id();
     let place = |direction| Place { connection: 1, direction };
+    let shared = Shared::default();
     let asking = async {
-        match pass(tokio::io::stdin(), to_child, place(Direction::ToServer), rules, log).await {
+        match pass(tokio::io::stdin(), to_child, place(Direction::ToServer), &shared, rules, log).await {
             Err(Stopped::Output) => return,
             Err(Stopped::Read(error)) => show::note(format_args!("lineframe: cannot read stdin: {error}")),
-            Ok(()) => {}
+            Ok(_) => {}
         }
         // The command decides when it is over.
         std::future::pending().await
     };
     let answering = async {
-        match pass(from_child, tokio::io::stdout(), place(Direction::ToClient), rules, log).await {
+        let mut not_taken = None;
+        match pass(from_child, tokio::io::stdout(), place(Direction::ToClient), &shared, rules, log).await {
             Err(Stopped::Output) => return Ok(()),
             Err(Stopped::Read(error)) => return Err(Failure::other("cannot read from the command", error)),
-            Ok(()) => close_stdout(),
+            Ok(Passed::All) => close_stdout(),
+            Ok(Passed::NotTaken(error)) => not_taken = Some(Failure::stdout(error)),
         }
         match child.wait().await.map(code) {
-            Ok(0) => Ok(()),
+            Ok(0) => not_taken.map_or(Ok(()), Err),
             Ok(code) => Err(Failure::passed_on(code)),
             Err(error) => Err(Failure::other("cannot wait for the command", error)),
         }

@@ -1,14 +1,16 @@
 //! Between clients and a server.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineframe::{Accepted, Bind, Listener as _};
+use lineframe::{Accepted, AnyIo, Bind, Listener as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::frames::Rules;
 use super::log::{Closed, Direction, Log, Place};
-use super::pass::{Stopped, pass};
+use super::pass::{Shared, Stopped, pass};
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::listen::Listener;
@@ -53,8 +55,8 @@ pub(super) async fn run(listen: &Address, server: Address, rules: &Rules, log: &
     Ok(())
 }
 
-/// Passes on in both directions, until both have ended or one has failed: who is at the other end of that one is then left
-/// as well.
+/// Passes on in both directions, until both have ended or one has failed. Then both connections are
+/// closed, and a reset is passed on as a reset.
 async fn connection(
     count: u64,
     client: Accepted,
@@ -76,16 +78,33 @@ async fn connection(
             return entries.write().await;
         }
     };
-    let (from_client, to_client) = tokio::io::split(client.io);
-    let (from_server, to_server) = tokio::io::split(to_server);
+    let (mut from_client, mut to_client) = tokio::io::split(client.io);
+    let (mut from_server, mut to_server) = tokio::io::split(to_server);
+    let shared = Shared::default();
     let both = async {
         tokio::try_join!(
-            pass(from_client, to_server, up, rules, log),
-            pass(from_server, to_client, down, rules, log),
+            pass(&mut from_client, &mut to_server, up, &shared, rules, log),
+            pass(&mut from_server, &mut to_client, down, &shared, rules, log),
         )
     };
     match both.await {
         Err(Stopped::Output) => Err(Closed),
+        Err(Stopped::Read(error)) if error.kind() == ErrorKind::ConnectionReset => {
+            reset(from_client.unsplit(to_client));
+            reset(from_server.unsplit(to_server));
+            Ok(())
+        }
         Err(Stopped::Read(_)) | Ok(_) => Ok(()),
+    }
+}
+
+/// Closes it with a reset, if it is a TCP connection.
+fn reset(io: AnyIo) {
+    if let Some(io) = io.downcast_ref::<TcpStream>() {
+        // Deprecated because it may block the thread that closes it, which zero seconds do not.
+        #[allow(deprecated)]
+        let set = io.set_linger(Some(Duration::ZERO));
+        // Without it the peer sees an end.
+        _ = set;
     }
 }

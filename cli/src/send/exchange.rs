@@ -11,7 +11,11 @@ use tokio::time::{Instant, sleep_until};
 use super::{End, Options};
 use crate::failure::Failure;
 use crate::lines::{Batch, Line, Lines};
-use crate::show;
+use crate::show::{self, counted};
+use crate::stream::Arrived;
+use crate::units::later;
+
+const RESET: &str = "connection reset";
 
 /// What has become of both directions so far, and whether that is enough. Each has a future of its own, so that neither
 /// waits for the other.
@@ -27,6 +31,8 @@ pub(super) struct Exchange<'a> {
     is_all_sent: Cell<bool>,
     /// The server has left before it took everything.
     is_refused: Cell<bool>,
+    /// The server has reset the connection.
+    is_reset: Cell<bool>,
     /// Why stdin ended, if not with its end.
     input_failed: Cell<Option<Failure>>,
     waits_for_room: Cell<bool>,
@@ -45,6 +51,7 @@ impl<'a> Exchange<'a> {
             received: Cell::new(0),
             is_all_sent: Cell::new(false),
             is_refused: Cell::new(false),
+            is_reset: Cell::new(false),
             input_failed: Cell::new(None),
             waits_for_room: Cell::new(false),
             waits_for_reply: Cell::new(false),
@@ -122,7 +129,11 @@ impl<'a> Exchange<'a> {
             match batch {
                 Ok(Some(batch)) => self.take(&batch, replies).await?,
                 Ok(None) => break,
-                Err(error) if is_gone(&error) => replies.end(),
+                // What came before it is shown. It is no end, and `judge` says so.
+                Err(error) if is_gone(&error) => {
+                    self.is_reset.set(true);
+                    replies.end();
+                }
                 Err(error) => return Err(Failure::other("cannot receive", error)),
             }
             // Who reads them may take as long as they like.
@@ -200,9 +211,12 @@ impl<'a> Exchange<'a> {
 
     /// How it went, where it went to an end.
     pub(super) fn judge(&self) -> Result<(), Failure> {
-        let received = self.received.get();
+        let (lines, received) = (self.lines.get(), self.received.get());
         if let Some(wanted) = self.wanted().filter(|wanted| received < *wanted) {
             return Err(Failure::missing(received, wanted));
+        }
+        if self.is_reset.get() {
+            return Err(Failure::other(RESET, format_args!("after {}", counted(received, "reply"))));
         }
         if self.is_refused.get() {
             return Err(Failure::other("cannot send everything", "the server has left"));
@@ -214,7 +228,27 @@ impl<'a> Exchange<'a> {
             Some(expected) if received == 0 => {
                 Err(Failure::expectation(format_args!("no reply has come that could match {expected}")))
             }
+            // A server that refuses a client closes the connection without a word.
+            None if self.is_unanswered() => Err(Failure::other(
+                format_args!("no reply to {}", counted(lines, "line")),
+                "the server closed the connection; --replies 0 expects none",
+            )),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether the server's end was waited for, and came before any reply to lines that were sent or
+    /// still to come.
+    fn is_unanswered(&self) -> bool {
+        let is_asked = self.lines.get() > 0 || !self.is_all_sent.get();
+        self.options.end == End::HalfClose && self.wanted().is_none() && self.received.get() == 0 && is_asked
+    }
+
+    /// Adds to a failure that the connection was reset, if it does not say so itself.
+    pub(super) fn name_reset(&self, failure: Failure) -> Failure {
+        match self.is_reset.get() && !failure.message().contains(RESET) {
+            true => failure.and(RESET),
+            false => failure,
         }
     }
 
@@ -233,13 +267,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// Waits until the server has kept it waiting for too long. The time that stdin or stdout takes is not the server's.
-    pub(super) async fn stalls(&self) -> Failure {
+    pub(super) async fn stalls(&self, arrived: &Arrived) -> Failure {
         let Some(timeout) = self.options.timeout.0 else { return pending().await };
         loop {
-            let until = self.last.get() + timeout;
-            sleep_until(until).await;
-            if self.last.get() + timeout <= Instant::now() {
-                if self.waits_for_server() {
+            sleep_until(later(self.last.get(), timeout)).await;
+            if later(self.last.get(), timeout) <= Instant::now() {
+                // If this process was stopped, the bytes of a punctual server may still be unread.
+                if self.waits_for_server() && !arrived.has_some() {
                     break;
                 }
                 self.goes_on();

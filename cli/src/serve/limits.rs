@@ -108,8 +108,9 @@ impl Limits {
 
 #[cfg(unix)]
 fn mode(text: &str) -> Result<u32, &'static str> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode @ 0..=0o777) => Ok(mode),
+    // A number may be parsed with a plus before it.
+    match (text.len(), u32::from_str_radix(text, 8)) {
+        (3, Ok(mode)) if !text.starts_with('+') => Ok(mode),
         _ => Err("a mode is three octal digits, such as 600"),
     }
 }

@@ -271,12 +271,12 @@ fn each_kind_of_reply_is_checked() {
     });
     let ended =
         bench(&["--reply", "echo", "--connections", "1", "--window", "2", "--count", "2"], &swapped.address);
-    assert_failed(&ended, 7, "reply 1 is not its line (--reply echo): 64 bytes, not 64; from byte 0 on \"1");
+    assert_failed(&ended, 7, "reply 1 is not its line (--reply echo): 64 bytes, not 64; from byte 7 on \"1");
     // As expected up to where it is not, or before it is asked for.
-    let second: String = std::iter::once('1').chain(('a'..='z').cycle().skip(1)).take(64).collect();
+    let second: String = "00000001".chars().chain(('a'..='z').cycle().skip(1)).take(64).collect();
     let early = format!("\n{second}\n");
     for (kept, answered, said) in [
-        (64, &*early, r#"a line that is no reply, after 1 replies: "1bcdefg"#),
+        (64, &*early, r#"a line that is no reply, after 1 replies: "00000001bcdefg"#),
         (64, "\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
         (64, "\r\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
         (
@@ -448,4 +448,93 @@ fn what_cannot_be_sent_is_refused_before_anything_is() {
         let ended = bench(options, "127.0.0.1:1");
         assert_eq!(ended.code, Some(2), "{options:?}: {ended:?}");
     }
+}
+
+#[test]
+fn a_reply_of_another_connection_is_noticed() {
+    for (length, code) in [("8", 7), ("64", 7), ("7", 0)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        thread::spawn(move || {
+            let mut clients: Vec<_> = (0..2).map(|_| Client::new(listener.accept().unwrap().0)).collect();
+            let lines: Vec<_> = clients.iter_mut().map(Client::line).collect();
+            clients.iter().zip(lines.iter().rev()).for_each(|(client, line)| client.write(line));
+            clients.iter_mut().for_each(Client::wait_for_end);
+        });
+        let options = ["--reply", "echo", "--connections", "2", "--count", "2", "--length", length];
+        let ended = bench(&options, &address);
+        assert_eq!(ended.code, Some(code), "{length}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_reply_1024_lines_late_is_noticed() {
+    let server = Scripted::tcp(|mut client| {
+        let lines = client.lines(1024);
+        client.write(lines.concat());
+        client.line();
+        client.write(&lines[0]);
+        client.wait_for_end();
+    });
+    let options = ["--reply", "echo", "--connections", "1", "--window", "1024", "--count", "1025"];
+    let ended = bench(&options, &server.address);
+    assert_failed(&ended, 7, "reply 1025 is not its line (--reply echo): 64 bytes, not 64; from byte 5 on");
+}
+
+#[test]
+fn numbered_lines_of_all_lengths_pass() {
+    let server = Server::start();
+    for length in ["7", "8", "9", "64", "1000", "64k"] {
+        for options in [["--window", "1", "--connections", "3"], ["--window", "50", "--connections", "2"]] {
+            let more = ["--count", "300", "--length", length];
+            let (object, ended) = measured(&[&options[..], &more].concat(), &server.tcp);
+            assert_eq!((ended.code, &object["replies"]), (Some(0), &300.into()), "{length}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_is_said_before() {
+    let ended = bench(&["--svg", "./none/a.svg"], "127.0.0.1:1");
+    assert_failed(&ended, 1, "cannot write ./none/a.svg");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_does_not_lose_the_report() {
+    let server = Server::start();
+    let (object, ended) = measured(&["--svg", "/dev/full", "--count", "10"], &server.tcp);
+    assert_failed(&ended, 1, "cannot write /dev/full");
+    assert_eq!(object["replies"], 10);
+}
+
+#[test]
+fn too_few_descriptors_are_a_clear_error() {
+    let script = "ulimit -n 10; exec \"$0\" bench --count 1 ./none.sock";
+    let ended =
+        Process::start(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_lineframe")])).end();
+    assert_failed(&ended, 1, "Too many open files");
+}
+
+#[test]
+fn a_server_is_not_late_because_bench_was_stopped() {
+    let (taken, is_taken) = channel::<()>();
+    let (go_on, to_go_on) = channel::<()>();
+    let server = Scripted::tcp(move |mut client| {
+        let line = client.line();
+        taken.send(()).unwrap();
+        _ = to_go_on.recv();
+        client.write(line);
+        client.wait_for_end();
+    });
+    let options = ["--reply", "echo", "--connections", "1", "--count", "1", "--timeout", "3s"];
+    let process = Process::start(lineframe(["bench", "--warm-up", "0s"]).args(options).arg(&server.address));
+    is_taken.recv().unwrap();
+    process.signal(Signal::STOP);
+    go_on.send(()).unwrap();
+    // What is tested: it sleeps over its own timeout.
+    thread::sleep(Duration::from_millis(3500));
+    process.signal(Signal::CONT);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
 }

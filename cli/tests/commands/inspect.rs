@@ -570,3 +570,32 @@ fn a_transfer_passes_exact_in_little_memory() {
 fn a_gibibyte_passes_exact_in_little_memory() {
     transfer(1 << 30);
 }
+
+#[test]
+fn a_reset_is_passed_on_as_a_reset() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (process, address) = between(&[], &listener.local_addr().unwrap().to_string());
+    let mut client = TcpStream::connect(&address).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(b"a\n").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.read_exact(&mut [0; 2]).unwrap();
+    server.write_all(b"A\n").unwrap();
+    client.read_exact(&mut [0; 2]).unwrap();
+    rustix::net::sockopt::set_socket_linger(&server, Some(Duration::ZERO)).unwrap();
+    drop(server);
+    let ended = client.read(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(ended, Err(ErrorKind::ConnectionReset));
+    process.out.until_contains("<1 -- reset after 2 bytes");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_is_full_fails_around_a_command() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = lineframe(["inspect", "--", "echo", "a"]);
+    let process = Process::spawn(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()), 0);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.err).contains("cannot write to stdout"), "{ended:?}");
+}

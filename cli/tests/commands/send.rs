@@ -1,5 +1,6 @@
 use std::fs::{self, File};
 use std::io::Write;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Stdio;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
@@ -511,4 +513,84 @@ fn a_connection_that_is_not_accepted_in_time_is_exit_3() {
     let _waiting = UnixStream::connect(&path).unwrap();
     let ended = run(["send", "--connect-timeout", "200ms", path.to_str().unwrap()], "a\n");
     ended.assert_failed(3, "", "no answer in time (connect_timeout)");
+}
+
+/// Closes the connection with a reset, after this was sent on it.
+fn reset(client: Client, said: &str) {
+    client.write(said);
+    let socket = TcpStream::from(OwnedFd::from(client.into_inner()));
+    rustix::net::sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_reset_is_no_end() {
+    for (said, end, code, why) in [
+        ("a\nb\nc\n", "half-close", 1, "connection reset"),
+        ("", "half-close", 1, "connection reset"),
+        ("a\nb\nc\n", "replies", 1, "connection reset"),
+        ("a\nb", "half-close", 6, "cut after 1 byte"),
+    ] {
+        let server = Scripted::tcp(move |mut client| {
+            match end {
+                "half-close" => _ = client.rest(),
+                _ => _ = client.lines(4),
+            }
+            reset(client, said);
+        });
+        let mut send = Process::start(&mut lineframe(["send", "--end", end, &server.address]));
+        send.feed("1\n2\n3\n4\n");
+        let ended = send.end();
+        let err = String::from_utf8_lossy(&ended.err);
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+        assert!(err.contains(why) && err.contains("connection reset"), "{ended:?}");
+        assert!(said.as_bytes().starts_with(&ended.out), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_client_without_any_reply_was_refused() {
+    let server = Server::with(|serve| _ = serve.args(["--max-connections-per-ip", "1"]));
+    let _first = Client::tcp(&server.tcp);
+    let ended = run(["send", "--end", "half-close", &server.tcp], "a\n");
+    assert!(ended.code == Some(1) && ended.out.is_empty() && !ended.err.is_empty(), "{ended:?}");
+    // It takes everything and then closes.
+    let server = Scripted::tcp(|mut client| client.rest());
+    let ended = run(["send", "--end", "half-close", &server.address], "a\nb\n");
+    ended.assert_failed(1, "", "no reply to 2 lines: the server closed the connection");
+    let server = Scripted::tcp(|mut client| client.rest());
+    assert_eq!(run(["send", "--end", "half-close", &server.address], ""), Ended::well(""));
+}
+
+#[test]
+fn a_server_is_not_late_because_send_was_stopped() {
+    let (go_on, to_go_on) = channel::<()>();
+    let server = Scripted::tcp(move |mut client| {
+        client.line();
+        _ = to_go_on.recv();
+        client.write("1\n");
+        client
+    });
+    let mut send = Process::start(&mut lineframe(["send", "--timeout", "3s", &server.address]));
+    send.write("a\n");
+    drop(send.take_stdin());
+    send.signal(Signal::STOP);
+    go_on.send(()).unwrap();
+    // What is tested: it sleeps over its own timeout.
+    thread::sleep(Duration::from_millis(3500));
+    send.signal(Signal::CONT);
+    assert_eq!(send.end(), Ended::well("1\n"));
+}
+
+#[test]
+fn the_longest_timeouts_are_accepted() {
+    let server = Server::start();
+    let longest = "292277026596y";
+    for option in ["--timeout", "--connect-timeout"] {
+        assert_eq!(run(["send", option, longest, &server.tcp], "a\n"), Ended::well("A\n"), "{option}");
+    }
+    let bench = ["bench", "--count", "1", "--warm-up", "0s", "--connections", "1"];
+    for option in ["--timeout", "--duration", "--connect-timeout"] {
+        let ended = run([&bench[..], &[option, longest, &server.tcp]].concat(), "");
+        assert_eq!(ended.code, Some(0), "{option}: {ended:?}");
+    }
 }

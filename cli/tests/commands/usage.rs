@@ -102,6 +102,10 @@ fn wrong_usage_is_exit_2() {
         &["serve", "--handler", "echo", "--exec", "--", "cat"],
         &["completions", "tcsh"],
         &["demo", "127.0.0.1:0"],
+        &["serve", "--mode", "+60"],
+        &["serve", "--mode", "+600"],
+        &["serve", "--mode", "6"],
+        &["serve", "--mode", "6000"],
     ] {
         let ended = run(arguments, "");
         assert!(
@@ -167,4 +171,41 @@ fn a_bad_value_from_the_environment_is_exit_2_and_says_where_it_is_from() {
     let err = String::from_utf8_lossy(&ended.err);
     assert!(ended.code == Some(2) && ended.out.is_empty(), "{ended:?}");
     assert!(err.contains("--max-length") && err.contains("LINEFRAME_MAX_LENGTH"), "{err}");
+}
+
+#[test]
+fn usage_errors_say_what_to_write() {
+    for (arguments, said) in [
+        (&["serve", "8083"][..], "127.0.0.1:8083"),
+        (&["serve", ":8083"], "127.0.0.1:8083"),
+        (&["send", "--timeout", "5", "127.0.0.1:1"], "5s"),
+        (&["inspect", "127.0.0.1:9000"], "inspect LISTEN SERVER"),
+    ] {
+        let ended = run(arguments, "");
+        let err = String::from_utf8_lossy(&ended.err);
+        assert!(ended.code == Some(2) && err.contains(said), "{arguments:?}: {ended:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn help_that_cannot_be_written_is_exit_1() {
+    for flag in ["--help", "--version"] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut command = lineframe([flag]);
+        let process = Process::spawn(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()), 0);
+        process.end().assert_failed(1, "", "cannot write to stdout");
+    }
+}
+
+#[test]
+fn manual_pages_cite_only_those_that_exist() {
+    let page = run(["man"], "").out;
+    let page = String::from_utf8_lossy(&page).replace('\\', "");
+    let cited = page.split("lineframe-").skip(1).filter_map(|rest| rest.split_once("(1)"));
+    let cited: Vec<_> = cited.map(|(name, _)| name).collect();
+    assert!(cited.contains(&"serve") && !cited.contains(&"help"), "{page}");
+    for name in cited {
+        assert_eq!(run(["man", name], "").code, Some(0), "{name}");
+    }
 }
