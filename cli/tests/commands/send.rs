@@ -563,9 +563,11 @@ fn a_client_without_any_reply_was_refused() {
 
 #[test]
 fn a_server_is_not_late_because_send_was_stopped() {
+    let (taken, is_taken) = channel::<()>();
     let (go_on, to_go_on) = channel::<()>();
     let server = Scripted::tcp(move |mut client| {
         client.line();
+        taken.send(()).unwrap();
         _ = to_go_on.recv();
         client.write("1\n");
         client
@@ -573,6 +575,7 @@ fn a_server_is_not_late_because_send_was_stopped() {
     let mut send = Process::start(&mut lineframe(["send", "--timeout", "3s", &server.address]));
     send.write("a\n");
     drop(send.take_stdin());
+    is_taken.recv().unwrap();
     send.signal(Signal::STOP);
     go_on.send(()).unwrap();
     // What is tested: it sleeps over its own timeout.
