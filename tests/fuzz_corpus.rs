@@ -11,7 +11,12 @@ fn replay(target: &str, body: fn(&[u8])) {
 
 #[test]
 fn decode() {
-    replay("decode", bodies::decode::run);
+    replay("decode", bodies::decode::run_each_codec);
+}
+
+#[test]
+fn giant() {
+    replay("giant", bodies::giant::run);
 }
 
 #[test]

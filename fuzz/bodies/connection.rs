@@ -9,26 +9,36 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use lineframe::{Batch, BlockError, Connection, Error, LineCodec};
 use tokio::io::AsyncReadExt;
+use tokio::runtime::Runtime;
 
 use super::drive::Drive;
 use super::oracle::Oracle;
 use super::script::{self, Call, Disturbance, Does, FAILURE, Script, poll_times};
-use super::{Input, Item, accounted, chunk, item, model, text_item};
+use super::{Input, Item, Scale, accounted, item, model, text_item};
 
-/// The peer sends so much at most.
-const MAX_STREAM: usize = 32 * 1024;
-/// And so much is written.
-const MAX_WRITTEN: usize = 1024 * 1024;
 /// So much may be unsent before a write waits, and so long is no write.
 const MAX_UNSENT: usize = 64 * 1024;
 const LONGEST_WRITE: usize = 16 * 1024;
 
 pub fn run(data: &[u8]) {
-    let clock = script::clock();
-    let _entered = clock.enter();
-    let mut input = Input(data);
-    let Some(mut machine) = Machine::read(&mut input) else { return };
-    while machine.is_there && machine.operate(&mut input).is_some() {
+    run_all(&mut Input::new(data, Scale::Small));
+}
+
+pub(super) fn run_all(input: &mut Input) {
+    thread_local! {
+        /// One for all inputs: it takes longer to build than most inputs take to run. Never dropped,
+        /// because the drop would use thread-locals while they are destroyed.
+        static CLOCK: &'static Runtime = Box::leak(Box::new(script::clock()));
+    }
+    CLOCK.with(|clock| {
+        let _entered = clock.enter();
+        run_entered(input);
+    });
+}
+
+fn run_entered(input: &mut Input) {
+    let Some(mut machine) = Machine::read(input) else { return };
+    while machine.is_there && machine.operate(input).is_some() {
         machine.check();
     }
     if machine.is_there && !machine.takes_apart {
@@ -44,6 +54,10 @@ struct Machine {
     oracle: Oracle,
     /// The peer has sent its end, behind all that it has sent.
     has_ended: bool,
+    /// The peer sends no more bytes than this.
+    max_stream: usize,
+    /// No line is written once this many bytes were.
+    max_written: usize,
     /// Writes what the connection is to write.
     encoder: LineCodec,
     written: Vec<u8>,
@@ -68,6 +82,10 @@ impl Machine {
         let max_block_length = input.size()?;
         let flags = input.byte()?;
         let codec = model::builder(&model).max_block_length(max_block_length).build();
+        let (max_stream, max_written) = match input.scale {
+            Scale::Small => (1024, 96 * 1024),
+            Scale::Giant => (32 * 1024, 1024 * 1024),
+        };
         let script = Script::new(&[]);
         let script = if flags & 1 == 1 { script.dripping() } else { script };
         Some(Self {
@@ -75,6 +93,8 @@ impl Machine {
             script,
             oracle: Oracle::new(model, max_block_length),
             has_ended: false,
+            max_stream,
+            max_written,
             encoder: codec,
             written: Vec::new(),
             perhaps: Vec::new(),
@@ -91,11 +111,11 @@ impl Machine {
     /// One operation of the input. `None`: there is none any more.
     fn operate(&mut self, input: &mut Input) -> Option<()> {
         match input.byte()? % 20 {
-            0 | 1 => self.sends(chunk(input)?),
+            0 | 1 => self.sends(input.chunk()?),
             2 => {
                 // A peer that answers: what was written has to go out for it.
                 self.script.does(Does::Awaits(self.written.len()));
-                self.sends(chunk(input)?);
+                self.sends(input.chunk()?);
             }
             3 => self.ends(),
             4 | 5 => self.next_line(Drive::read(input)?),
@@ -104,24 +124,24 @@ impl Machine {
             9 => self.read_bytes(input.size()?, Drive::read(input)?),
             10 => self.skip_bytes(input.size()? as u64, Drive::read(input)?),
             11 => self.body(input.size()? as u64, input)?,
-            12 => self.write_line(&chunk(input)?, Drive::read(input)?),
-            13 => self.send_line(&chunk(input)?, Drive::read(input)?),
-            14 => self.write_bytes(&chunk(input)?, Drive::read(input)?),
+            12 => self.write_line(&input.long_chunk()?, Drive::read(input)?),
+            13 => self.send_line(&input.long_chunk()?, Drive::read(input)?),
+            14 => self.write_bytes(&input.long_chunk()?, Drive::read(input)?),
             15 => self.flush(Drive::read(input)?),
             16 => match input.byte()? {
                 0..32 => self.shutdown(Drive::read(input)?),
                 32..128 => self.set_max_length(input.size()?),
                 128..160 => script::pass(Duration::from_millis(2)),
-                _ => self.split(&chunk(input)?, Drive::read(input)?),
+                _ => self.split(&input.long_chunk()?, Drive::read(input)?),
             },
-            17 => self.request(&chunk(input)?, Drive::read(input)?),
+            17 => self.request(&input.long_chunk()?, Drive::read(input)?),
             _ => self.disturb(input.byte()?),
         }
         Some(())
     }
 
     fn sends(&mut self, bytes: Vec<u8>) {
-        if !self.has_ended && self.oracle.stream.len() + bytes.len() <= MAX_STREAM {
+        if !self.has_ended && self.oracle.stream.len() + bytes.len() <= self.max_stream {
             self.oracle.stream.extend_from_slice(&bytes);
             self.script.sends(bytes);
         }
@@ -335,7 +355,7 @@ impl Machine {
     }
 
     fn is_writable(&self) -> bool {
-        !self.is_shut && self.written.len() < MAX_WRITTEN
+        !self.is_shut && self.written.len() < self.max_written
     }
 
     fn queued(&mut self, line: Result<Vec<u8>, String>) {

@@ -1,5 +1,6 @@
-//! A stream, cut into reads, through every codec. Each codec goes through a first part of it and then, from the start,
-//! through all of it, so that anything left behind at the end of one stream shows in the next.
+//! A stream, cut into reads, through the codec that the input names. The codec goes through a first
+//! part of it and then, from the start, through all of it, so that anything left behind at the end
+//! of one stream shows in the next.
 
 use bytes::{Bytes, BytesMut};
 use lineframe::TextCodec;
@@ -7,28 +8,40 @@ use lineframe::{BatchCodec, CodecCounters, Fragment, FragmentCodec, LineCodec, L
 
 use super::model::{self, Bad, Item, Model};
 use super::text_item;
-use super::{Input, accounted, decode, item, longest_terminator};
+use super::{Input, Scale, accounted, decode, item, longest_terminator};
 
 /// Enough for a buffer to ask for the largest reads.
-const MAX_STREAM: usize = 80 * 1024;
+const MAX_GIANT_STREAM: usize = 80 * 1024;
+const CODECS: u8 = 5;
 /// More than a batch holds.
 const MAX_LINES: usize = 5000;
 const SMALLEST_READ: usize = 8 * 1024;
 const LARGEST_READ: usize = 64 * 1024;
 
 pub fn run(data: &[u8]) {
-    let Some(case) = Case::read(&mut Input(data)) else { return };
-    let streams = [&case.stream[..case.cut], &case.stream].map(|bytes| Stream::new(&case.model, bytes));
-    let codec = model::builder(&case.model).build();
-    lines(&case, &streams, codec.clone(), item);
-    lines(&case, &streams, BatchCodec::from(codec.clone()), item);
-    lines(&case, &streams, BatchText(codec.clone().into()), text_item);
-    lines(&case, &streams, TextCodec::from(codec.clone()), text_item);
-    fragments(&case, &streams, codec.into());
+    run_all(&mut Input::new(data, Scale::Small));
+}
+
+/// The same stream through every codec.
+pub fn run_each_codec(data: &[u8]) {
+    if let Some(mut case) = Case::read(&mut Input::new(data, Scale::Small)) {
+        for codec in 0..CODECS {
+            case.codec = codec;
+            case.run();
+        }
+    }
+}
+
+pub(super) fn run_all(input: &mut Input) {
+    if let Some(case) = Case::read(input) {
+        case.run();
+    }
 }
 
 struct Case {
     model: Model,
+    /// Which codec reads the stream, less than [`CODECS`].
+    codec: u8,
     stream: Vec<u8>,
     /// Where the first stream ends.
     cut: usize,
@@ -39,16 +52,25 @@ struct Case {
 }
 
 impl Case {
+    fn run(&self) {
+        let streams = [&self.stream[..self.cut], &self.stream].map(|bytes| Stream::new(&self.model, bytes));
+        let codec = model::builder(&self.model).build();
+        match self.codec {
+            0 => lines(self, &streams, codec, item),
+            1 => lines(self, &streams, BatchCodec::from(codec), item),
+            2 => lines(self, &streams, BatchText(codec.into()), text_item),
+            3 => lines(self, &streams, TextCodec::from(codec), text_item),
+            _ => fragments(self, &streams, codec.into()),
+        }
+    }
+
     fn read(input: &mut Input) -> Option<Self> {
         let model = input.model()?;
         let flags = input.byte()?;
         // Giant lines and thousands of lines, out of an input that is small.
-        let stretched = input.byte()?;
-        let factor = match input.byte()? {
-            0..240 => 1,
-            240..250 => 30,
-            250..254 => 300,
-            _ => 5000,
+        let (stretched, factor) = match input.scale {
+            Scale::Small => (0, 1),
+            Scale::Giant => (input.byte()?, [1, 30, 300, 5000][usize::from(input.byte()? & 3)]),
         };
         let cut = usize::from(input.byte()?);
         let reads = (0..1 + (flags >> 1) % 4)
@@ -60,7 +82,7 @@ impl Case {
             })
             .collect::<Option<Vec<usize>>>()?;
         let stretch = |&byte: &u8| std::iter::repeat_n(byte, if byte == stretched { factor } else { 1 });
-        let mut stream: Vec<u8> = input.0.iter().flat_map(stretch).take(MAX_STREAM).collect();
+        let mut stream: Vec<u8> = input.rest.iter().flat_map(stretch).take(MAX_GIANT_STREAM).collect();
         let mut ends = std::iter::successors(Some(0), |&start| {
             let (content, terminator) = model.first_line(&stream[start..])?;
             Some(start + content + terminator)
@@ -68,7 +90,14 @@ impl Case {
         if let Some(end) = ends.nth(MAX_LINES) {
             stream.truncate(end);
         }
-        Some(Self { model, cut: stream.len() * cut / 256, stream, reads, keeps_lines: flags & 1 == 1 })
+        Some(Self {
+            model,
+            codec: (flags >> 3) % CODECS,
+            cut: stream.len() * cut / 256,
+            stream,
+            reads,
+            keeps_lines: flags & 1 == 1,
+        })
     }
 
     /// The stream as it is read.

@@ -1,16 +1,14 @@
 //! Streams, cut into reads, through our codec and through readers of others: the same lines, but for the differences that
 //! are named, one by one, with the lines that they are about.
 
-use super::Input;
 use super::others::{Reader, check, check_written};
-
-const MAX_STREAM: usize = 16 * 1024;
+use super::{Input, Scale};
 
 pub fn run(data: &[u8]) {
-    _ = read(&mut Input(data));
+    _ = read(&mut Input::new(data, Scale::Small));
 }
 
-fn read(input: &mut Input) -> Option<()> {
+pub(super) fn read(input: &mut Input) -> Option<()> {
     let reader = match input.byte()? % 4 {
         0 => Reader::LinesCodec,
         1 => Reader::AnyDelimiterCodec,
@@ -29,12 +27,13 @@ fn read(input: &mut Input) -> Option<()> {
     let first = usize::from(input.byte()?);
     let count = 1 + usize::from(input.byte()?) % 4;
     let sizes = input.bytes(count)?;
-    // A long stream out of an input that is small.
-    let bytes = match input.byte()? {
-        byte @ 248.. => input.0.repeat(1 << (byte & 7)),
-        _ => input.0.to_vec(),
+    let (times, max_stream) = match (input.scale, input.byte()?) {
+        (Scale::Giant, byte) => (1 << (byte & 7), 16 * 1024),
+        (Scale::Small, byte @ 248..) => (1 << (byte & 3), 1024),
+        (Scale::Small, _) => (1, 1024),
     };
-    let stream = &bytes[..bytes.len().min(MAX_STREAM)];
+    let bytes = input.rest.repeat(times);
+    let stream = &bytes[..bytes.len().min(max_stream)];
     let (first, second) = stream.split_at(first.min(stream.len()));
     let streams = [first, second, stream].map(|stream| (stream, cut(stream, sizes)));
     let seen = &mut Default::default();

@@ -1,19 +1,54 @@
 use super::model::{Kind, Model};
 
-/// The bytes of an input that were not read yet. `None`: there are too few.
-pub struct Input<'a>(pub &'a [u8]);
+/// The unread bytes of an input. Methods return `None` if there are too few.
+pub struct Input<'a> {
+    pub rest: &'a [u8],
+    pub scale: Scale,
+}
+
+/// How long the streams of a case are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// Little longer than the input, so that thousands of inputs run per second.
+    Small,
+    /// Up to many reads of the largest size.
+    Giant,
+}
 
 impl<'a> Input<'a> {
+    pub fn new(rest: &'a [u8], scale: Scale) -> Self {
+        Self { rest, scale }
+    }
+
     pub fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.0.split_first()?;
-        self.0 = rest;
+        let (&byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
         Some(byte)
     }
 
     pub fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (bytes, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
+        let (bytes, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
         Some(bytes)
+    }
+
+    /// Up to 31 bytes, once or many times over.
+    pub fn chunk(&mut self) -> Option<Vec<u8>> {
+        let times = match self.scale {
+            Scale::Small => [1, 1, 1, 1, 1, 2, 4, 16],
+            Scale::Giant => [1, 1, 1, 1, 2, 16, 64, 512],
+        };
+        self.repeated(times)
+    }
+
+    /// The same up to 15 KiB at every scale.
+    pub fn long_chunk(&mut self) -> Option<Vec<u8>> {
+        self.repeated([1, 1, 1, 1, 2, 16, 64, 512])
+    }
+
+    fn repeated(&mut self, times: [usize; 8]) -> Option<Vec<u8>> {
+        let header = self.byte()?;
+        Some(self.bytes(usize::from(header & 31))?.repeat(times[usize::from(header >> 5)]))
     }
 
     /// A number of bytes: small, around the sizes of reads, or close to the largest there is.
@@ -51,11 +86,4 @@ impl<'a> Input<'a> {
             }
         })
     }
-}
-
-/// Bytes to be fed: up to 31, many times over or once.
-pub fn chunk(input: &mut Input) -> Option<Vec<u8>> {
-    let header = input.byte()?;
-    let times = [1, 1, 1, 1, 2, 16, 64, 512][usize::from(header >> 5)];
-    Some(input.bytes(usize::from(header & 31))?.repeat(times))
 }

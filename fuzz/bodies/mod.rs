@@ -7,6 +7,7 @@ pub mod connection;
 pub mod decode;
 pub mod differential;
 mod drive;
+pub mod giant;
 mod input;
 #[path = "../../tests/model/mod.rs"]
 mod model;
@@ -24,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use lineframe::{CodecCounters, LineError};
 use tokio_util::codec::Decoder;
 
-use input::{Input, chunk};
+use input::{Input, Scale};
 use model::{Item, Kind, Model};
 
 /// The next item. The decoders never fail.

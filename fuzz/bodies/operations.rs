@@ -4,15 +4,15 @@ use bytes::BytesMut;
 use lineframe::{BatchCodec, BlockError, FragmentCodec, LineCodec};
 
 use super::oracle::Oracle;
-use super::{Input, accounted, chunk, decode, item, longest_terminator, model};
-
-/// A case takes in so much at most.
-const MAX_STREAM: usize = 16 * 1024;
+use super::{Input, Scale, accounted, decode, item, longest_terminator, model};
 
 pub fn run(data: &[u8]) {
-    let mut input = Input(data);
-    let Some(mut machine) = Machine::read(&mut input) else { return };
-    while machine.operate(&mut input).is_some() {}
+    run_all(&mut Input::new(data, Scale::Small));
+}
+
+pub(super) fn run_all(input: &mut Input) {
+    let Some(mut machine) = Machine::read(input) else { return };
+    while machine.operate(input).is_some() {}
     machine.finish();
 }
 
@@ -20,6 +20,8 @@ struct Machine {
     codec: LineCodec,
     buffer: BytesMut,
     oracle: Oracle,
+    /// The stream is never longer.
+    max_stream: usize,
 }
 
 impl Machine {
@@ -28,13 +30,17 @@ impl Machine {
         let max_block_length = input.size()?;
         let codec = model::builder(&model).max_block_length(max_block_length).build();
         let oracle = Oracle::new(model, max_block_length);
-        Some(Self { codec, buffer: BytesMut::new(), oracle })
+        let max_stream = match input.scale {
+            Scale::Small => 1024,
+            Scale::Giant => 16 * 1024,
+        };
+        Some(Self { codec, buffer: BytesMut::new(), oracle, max_stream })
     }
 
     /// One operation of the input. `None`: there is none any more.
     fn operate(&mut self, input: &mut Input) -> Option<()> {
         match input.byte()? % 16 {
-            0..4 => self.feed(&chunk(input)?),
+            0..4 => self.feed(&input.chunk()?),
             4 => _ = self.decode(false),
             5 | 6 => while self.decode(false) {},
             7 => self.expect_bytes(input.size()?),
@@ -50,7 +56,7 @@ impl Machine {
             }
             10 => self.finish(),
             11 => self.reset(),
-            12 => self.foreign(&chunk(input)?),
+            12 => self.foreign(&input.chunk()?),
             13 => self.batch(),
             14 => self.text(input.byte()?),
             _ => self.fragments(),
@@ -60,7 +66,7 @@ impl Machine {
     }
 
     fn feed(&mut self, chunk: &[u8]) {
-        if self.oracle.stream.len() + chunk.len() <= MAX_STREAM {
+        if self.oracle.stream.len() + chunk.len() <= self.max_stream {
             self.buffer.extend_from_slice(chunk);
             self.oracle.stream.extend_from_slice(chunk);
         }

@@ -8,10 +8,10 @@ use lineframe::{BatchCodec, EncodeError, Fragment, FragmentCodec, LineCodec, Lin
 use tokio_util::codec::Encoder;
 
 use super::model::{self, Kind, Model};
-use super::{Input, decode, item};
+use super::{Input, Scale, decode, item};
 
 pub fn run(data: &[u8]) {
-    let Some((case, pieces)) = Case::read(&mut Input(data)) else { return };
+    let Some((case, pieces)) = Case::read(&mut Input::new(data, Scale::Small)) else { return };
     let mut accepted = Vec::new();
     let mut written = BytesMut::new();
     for (line, _) in &pieces {
@@ -39,7 +39,7 @@ impl Case {
         let max_encoded_length = if flags & 2 == 2 { Some(input.size()?) } else { None };
         let mut pieces = Vec::new();
         while let Some(header) = input.byte() {
-            let length = usize::from(header >> 1).min(input.0.len());
+            let length = usize::from(header >> 1).min(input.rest.len());
             pieces.push((input.bytes(length)?, header & 1 == 1));
         }
         Some((Self { model, max_encoded_length, write_crlf: flags & 1 == 1 }, pieces))

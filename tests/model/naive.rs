@@ -44,7 +44,9 @@ impl Model {
     /// Length of the first line's content and of the terminator behind it.
     pub fn first_line(&self, bytes: &[u8]) -> Option<(usize, usize)> {
         let of = |wanted: &[u8]| {
-            bytes.windows(wanted.len()).position(|w| w == wanted).map(|at| (at, wanted.len()))
+            // Byte by byte: libFuzzer intercepts `memcmp`, which made up 40 % of a fuzz target.
+            let is_here = |window: &[u8]| window.iter().eq(wanted);
+            bytes.windows(wanted.len()).position(is_here).map(|at| (at, wanted.len()))
         };
         match &self.kind {
             Kind::Newline => of(b"\n").map(|(at, _)| match bytes[..at].last() {
