@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use lineframe::{Accepted, AnyIo, Connection, Listener, Peer, Server, reply};
-use tokio::io::{AsyncWriteExt, duplex};
-use tokio::sync::oneshot;
+use lineframe::{Accepted, AnyIo, Connection, Delimiter, LineCodec, Listener, Peer, Server, reply};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything that is told, as text.
@@ -33,7 +34,8 @@ impl<'a> MakeWriter<'a> for Told {
 
 impl Told {
     fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false).finish();
+        let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false);
+        let subscriber = subscriber.with_max_level(tracing::Level::DEBUG).finish();
         tracing::subscriber::set_default(subscriber)
     }
 
@@ -57,8 +59,9 @@ async fn a_connection_is_a_span_and_its_end_an_event() {
     Server::new().serve_one(Accepted::new(AnyIo::new(io), peer), within).await;
 
     let lines = told.lines();
+    assert!(lines[0].contains("connection began peer=192.0.2.1:5000"), "{lines:?}");
     assert!(
-        lines[0].contains("connection{peer=192.0.2.1:5000}") && lines[0].contains("within the handler"),
+        lines[1].contains("connection{peer=192.0.2.1:5000}") && lines[1].contains("within the handler"),
         "{lines:?}"
     );
     let end = lines.last().unwrap();
@@ -83,6 +86,115 @@ async fn what_a_handler_failed_with_is_escaped() {
     let told = told.lines().join("\n");
     assert!(told.contains("WARN") && told.contains("not raw"), "{told}");
     assert!(!told.contains(['\x1b', '\x07', '\r']), "{told:?}");
+}
+
+const PEER: Peer =
+    Peer::Tcp(std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 5000));
+
+/// Connections that a test makes, one after the other.
+struct Queue(mpsc::UnboundedReceiver<DuplexStream>);
+
+impl Listener for Queue {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        match self.0.recv().await {
+            Some(io) => Ok(Accepted::new(AnyIo::new(io), PEER)),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_fault_has_a_reason() {
+    let server = || Server::builder().idle_timeout(Duration::from_secs(9)).max_bad_lines(0);
+    let echo = reply(|line| line.to_vec());
+    let failing = |kind: io::ErrorKind| {
+        async move |mut conn: Connection| {
+            conn.next_line().await?;
+            Err(io::Error::from(kind))
+        }
+    };
+    macro_rules! ended {
+        ($server:expr, $input:expr, $handler:expr) => {{
+            let told = Told::default();
+            let _listening = told.listen();
+            let (mut client, io) = duplex(1024);
+            client.write_all($input).await.unwrap();
+            $server.build().serve_one(Accepted::new(AnyIo::new(io), PEER), $handler).await;
+            told.lines().pop().unwrap()
+        }};
+    }
+    let nul = LineCodec::builder().delimiter(Delimiter::Byte(0)).build();
+    let none = Server::builder().max_connections_per_ip(0);
+    let ended = [
+        ("per_ip_limit", ended!(none, b"a\n", echo.clone())),
+        ("http_or_tls", ended!(server().refuse_http_and_tls(true), b"GET / HTTP/1.1\r\n", echo.clone())),
+        ("idle_timeout", ended!(server(), b"a\n", echo.clone())),
+        ("line_timeout detail=\"5 bytes without a newline\"", ended!(server(), b"a\nhello", echo.clone())),
+        (
+            "line_timeout detail=\"1 byte without a terminator\"",
+            ended!(server().codec(nul), b"a", echo.clone()),
+        ),
+        ("too_many_bad_lines", {
+            let crlf = LineCodec::builder().delimiter(Delimiter::CrLf).build();
+            ended!(server().codec(crlf), b"a\nb\r\n", echo.clone())
+        }),
+        ("reset", ended!(server(), b"a\n", failing(io::ErrorKind::ConnectionReset))),
+        ("handler", ended!(server(), b"a\n", failing(io::ErrorKind::NotFound))),
+        ("panic", ended!(server(), b"a\n", async |_: Connection| panic!())),
+    ];
+    for (reason, ended) in ended {
+        assert!(ended.contains("WARN") && ended.contains("connection ended"), "{ended}");
+        assert!(
+            ended.replace("reason=\"", "reason=").replacen('"', "", 1).contains(reason),
+            "{reason}: {ended}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn unused_connections_end_at_debug() {
+    let told = Told::default();
+    let _listening = told.listen();
+    let reset = async |_: Connection| Err(io::ErrorKind::ConnectionReset.into());
+    let closed = async |mut conn: Connection| conn.next_line().await.map(drop).map_err(io::Error::from);
+    let gone = || {
+        let (_, io) = duplex(1);
+        Accepted::new(AnyIo::new(io), PEER)
+    };
+    Server::new().serve_one(gone(), closed).await;
+    Server::new().serve_one(gone(), reset).await;
+    let ends: Vec<_> = told.lines().into_iter().filter(|line| line.contains("connection ended")).collect();
+    assert!(ends.len() == 2 && ends.iter().all(|line| line.contains("DEBUG")), "{ends:#?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_a_place_and_aborts_are_reported() {
+    let told = Told::default();
+    let _listening = told.listen();
+    let (connect, incoming) = mpsc::unbounded_channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = Server::builder().max_connections(1).drain_timeout(Duration::ZERO).build();
+    let ignores_the_drain = async |mut conn: Connection| {
+        conn.send_line("hi").await?;
+        std::future::pending().await
+    };
+    let serving = tokio::spawn(server.serve_with_shutdown(Queue(incoming), ignores_the_drain, stopped));
+    assert!(!told.lines().join("").contains("max_connections"));
+    let (mut client, io) = duplex(64);
+    connect.send(io).unwrap();
+    client.read_u8().await.unwrap();
+    tokio::task::yield_now().await;
+    let waits: Vec<_> = told.lines().into_iter().filter(|line| line.contains("max_connections=1")).collect();
+    assert!(waits.len() == 1 && waits[0].contains("WARN"), "{waits:#?}");
+    stop.send(()).unwrap();
+    assert_eq!(serving.await.unwrap().aborted, 1);
+    let end = told.lines().pop().unwrap();
+    assert!(end.contains("WARN") && end.contains("lines_written=1") && end.contains("aborted"), "{end}");
+}
+
+/// How many events the line stands for beside its own.
+fn suppressed(line: &str) -> u64 {
+    line.rsplit_once("suppressed=").map_or(0, |(_, count)| count.parse().unwrap())
 }
 
 /// Fails over and over, and never again once told to stop.
@@ -119,6 +231,7 @@ async fn errors_of_accept_are_told_once_a_second() {
     assert!((12..=16).contains(&seconds), "{seconds} s");
     // At once, then after 1.27 s, and each of the others a second after the one before.
     assert_eq!(lines.len(), 14, "{lines:#?}");
-    assert!(lines[0].ends_with("unreported=0") && lines[1].ends_with("unreported=6"), "{lines:#?}");
+    assert!(lines[0].ends_with("suppressed=0") && lines[1].ends_with("suppressed=6"), "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains("cannot accept") && line.contains("too many open files")));
+    assert_eq!(lines.iter().map(|line| 1 + suppressed(line)).sum::<u64>(), 20);
 }

@@ -229,7 +229,7 @@ impl LineDecoder {
         self.tally.extra.as_ref().map_or(MAX_BLOCK_LENGTH, |extra| extra.max_block_length)
     }
 
-    pub(super) fn scanner(&self) -> &Scanner {
+    pub(crate) fn scanner(&self) -> &Scanner {
         &self.scanner
     }
 

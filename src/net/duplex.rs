@@ -99,6 +99,17 @@ impl<Io> Duplex<Io> {
         ConnectionCounters { read: self.reader.decoder().counters(), lines_written, bytes_sent }
     }
 
+    /// How many bytes were read and not handed out.
+    #[cfg(feature = "tracing")]
+    pub(crate) fn pending(&self) -> usize {
+        self.reader.buffered()
+    }
+
+    #[cfg(feature = "tracing")]
+    pub(crate) fn delimiter(&self) -> &crate::Delimiter {
+        self.reader.decoder().scanner().delimiter()
+    }
+
     /// Adds what is new to the server's totals.
     pub(crate) fn report(&mut self) {
         self.reader.report();

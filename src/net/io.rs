@@ -368,6 +368,8 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Joined<R, W> {
 /// use lineframe::Peer;
 ///
 /// assert_eq!(Peer::Tcp(([10, 0, 0, 7], 51514).into()).to_string(), "10.0.0.7:51514");
+/// let mapped = Peer::Tcp("[::ffff:10.0.0.7]:51514".parse().unwrap());
+/// assert_eq!(mapped.to_string(), "10.0.0.7:51514");
 /// assert_eq!(Peer::Unix { pid: Some(12), uid: 0, gid: 0 }.to_string(), "unix pid 12 uid 0");
 /// assert_eq!(Peer::Unix { pid: None, uid: 1000, gid: 0 }.to_string(), "unix uid 1000");
 /// assert_eq!(Peer::Other.to_string(), "other");
@@ -429,7 +431,11 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Tcp(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => write!(f, "{ip}:{}", address.port()),
+                // With the scope of a link-local address.
+                IpAddr::V6(_) => write!(f, "{address}"),
+            },
             Self::Unix { pid: Some(pid), uid, .. } => write!(f, "unix pid {pid} uid {uid}"),
             Self::Unix { pid: None, uid, .. } => write!(f, "unix uid {uid}"),
             Self::Other => f.write_str("other"),

@@ -339,6 +339,12 @@ impl Reader {
         self.timer.read_at()
     }
 
+    /// How many bytes were read and not handed out.
+    #[cfg(feature = "tracing")]
+    pub(super) fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
     fn bytes_read(&self) -> u64 {
         self.decoder.counters().bytes() + self.buffer.len() as u64
     }

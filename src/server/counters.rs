@@ -1,6 +1,5 @@
-use std::{fmt, io};
+use std::io;
 
-use crate::error::Escaped;
 use crate::net::{Error, TimeoutKind, Total, Totals};
 
 /// What a [`Server`](crate::Server) has done so far. Open connections are included as they were at
@@ -74,16 +73,21 @@ impl ServerCounters {
 pub(super) enum Outcome {
     Done,
     Failed(io::Error),
+    /// Over `max_connections_per_ip`.
     Refused,
+    /// The peer sent HTTP or TLS.
+    NotLines,
     Panicked,
     TimedOut(TimeoutKind),
+    /// Closed by the end of a drain, or because the server's future was dropped.
+    Aborted,
 }
 
 impl From<io::Result<()>> for Outcome {
     fn from(handled: io::Result<()>) -> Self {
         match handled.map_err(Error::from) {
             Ok(()) => Self::Done,
-            Err(Error::NotLines) => Self::Refused,
+            Err(Error::NotLines) => Self::NotLines,
             Err(error) => Self::Failed(error.into()),
         }
     }
@@ -95,8 +99,9 @@ impl Outcome {
         Some(match self {
             Self::Done => return None,
             Self::Failed(_) => Total::Failed,
-            Self::Refused => Total::Refused,
+            Self::Refused | Self::NotLines => Total::Refused,
             Self::Panicked => Total::Panicked,
+            Self::Aborted => Total::Aborted,
             Self::TimedOut(TimeoutKind::Idle) => Total::IdleTimeouts,
             Self::TimedOut(TimeoutKind::Line) => Total::LineTimeouts,
             Self::TimedOut(TimeoutKind::Write) => Total::WriteTimeouts,
@@ -106,14 +111,44 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Done => f.write_str("done"),
-            Self::Failed(error) => write!(f, "{}", Escaped(error)),
-            Self::Refused => f.write_str("refused"),
-            Self::Panicked => f.write_str("its handler panicked"),
-            Self::TimedOut(timeout) => write!(f, "{timeout}"),
-        }
+#[cfg(feature = "tracing")]
+impl Outcome {
+    /// A fixed word for the log. `None`: there was no fault.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Done => return None,
+            Self::Failed(error) => match error.get_ref().and_then(|error| error.downcast_ref()) {
+                Some(Error::Timeout(timeout)) => timeout_reason(*timeout),
+                Some(Error::TooManyBadLines) => "too_many_bad_lines",
+                Some(_) => "handler",
+                None if self.is_reset() => "reset",
+                None if error.raw_os_error().is_some() => "io",
+                None => "handler",
+            },
+            Self::Refused => "per_ip_limit",
+            Self::NotLines => "http_or_tls",
+            Self::Panicked => "panic",
+            Self::TimedOut(timeout) => timeout_reason(*timeout),
+            Self::Aborted => "aborted",
+        })
+    }
+
+    /// Whether the peer has reset the connection, or closed it before it read everything.
+    pub(super) fn is_reset(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+
+        matches!(self, Self::Failed(error)
+            if matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset))
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn timeout_reason(timeout: TimeoutKind) -> &'static str {
+    match timeout {
+        TimeoutKind::Idle => "idle_timeout",
+        TimeoutKind::Line => "line_timeout",
+        TimeoutKind::Write => "write_timeout",
+        TimeoutKind::Handshake => "handshake_timeout",
+        TimeoutKind::Connect => "connect_timeout",
     }
 }

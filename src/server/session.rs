@@ -15,7 +15,7 @@ use super::counters::Outcome;
 use super::listener::Accepted;
 use super::shared::{Hook, Place, Shared};
 use super::trace;
-use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, Total, configure, within_poll};
+use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, configure, within_poll};
 
 /// How long a handshake may still take when its server drains.
 const HANDSHAKE_IN_DRAIN: Duration = Duration::from_secs(1);
@@ -134,6 +134,7 @@ impl Session {
             self.place.set_peer(accepted.peer);
             self.span = trace::Span::new(accepted.peer);
         }
+        trace::connection_began(self.place.peer);
         self.place.count_ip()?;
         self.catch_panic(|| handler(Connection::from_duplex(connection)))
     }
@@ -180,10 +181,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let (is_complete, counters) = match (&mut self.connection, self.stage) {
+        let (is_complete, summary) = match (&mut self.connection, self.stage) {
             (Some(connection), stage) => {
                 connection.report();
-                (stage == Stage::Flushed, Some(connection.counters()))
+                (stage == Stage::Flushed, Some(trace::Summary::of(connection)))
             }
             // It was taken apart, or there was no handler for it.
             (None, Stage::Returned | Stage::Flushed) => (true, None),
@@ -191,7 +192,7 @@ impl Drop for Session {
                 // Its handler was dropped just now.
                 Ok(mut connection) => {
                     connection.report();
-                    (false, None)
+                    (false, Some(trace::Summary::of(&connection)))
                 }
                 // The handler has it still, or somebody to whom it gave it.
                 Err(TryRecvError::Empty) => (false, None),
@@ -199,16 +200,15 @@ impl Drop for Session {
                 Err(TryRecvError::Closed) => (true, None),
             },
         };
-        let totals = self.place.shared.totals();
-        match &self.outcome {
-            Some(outcome) if is_complete => {
-                outcome.total().into_iter().for_each(|total| totals.add(total, 1));
-                trace::connection_ended(self.place.peer, outcome, counters.as_ref());
-            }
+        let outcome = match self.outcome.as_deref() {
+            Some(outcome) if is_complete => outcome,
             // Its stream, while the connection was ended.
-            _ if std::thread::panicking() => totals.add(Total::Panicked, 1),
-            _ => totals.add(Total::Aborted, 1),
-        }
+            _ if std::thread::panicking() => &Outcome::Panicked,
+            _ => &Outcome::Aborted,
+        };
+        let Place { shared, peer, .. } = &self.place;
+        outcome.total().into_iter().for_each(|total| shared.totals().add(total, 1));
+        trace::connection_ended(*peer, outcome, summary);
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use super::counters::Outcome;
 use super::listener::Accepted;
+use super::trace;
 use crate::codec::LineCodec;
 use crate::net::{Keepalive, Limits, Peer, Total, Totals};
 
@@ -74,6 +75,12 @@ impl Shared {
 
     /// Waits for a place under `max_connections`.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            return permit;
+        }
+        // Another listener may hold the last permit for a moment.
+        let max = self.config.max_connections.filter(|max| self.totals.get(Total::Open) >= *max as u64);
+        max.into_iter().for_each(trace::all_places_are_taken);
         match Arc::clone(&self.permits).acquire_owned().await {
             Ok(permit) => permit,
             Err(_) => unreachable!("the semaphore is never closed"),
