@@ -1,6 +1,6 @@
 //! Options from the environment: `--max-length` is `LINEFRAME_MAX_LENGTH` as well, and so is every other. Flags win.
 
-use clap::builder::FalseyValueParser;
+use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command};
 
 use crate::show;
@@ -19,7 +19,16 @@ fn with_variable(arg: Arg) -> Arg {
     match arg.get_action() {
         // 0, no, off, false and nothing are off, whatever else is on.
         ArgAction::SetTrue => arg.value_parser(FalseyValueParser::new()),
+        ArgAction::Count => arg.value_parser(count),
         _ => arg,
+    }
+}
+
+/// How often the flag is given: a number, or as for a flag that is given once.
+fn count(text: &str) -> Result<u8, clap::Error> {
+    match text.parse() {
+        Ok(count) => Ok(count),
+        Err(_) => FalseyValueParser::new().parse_ref(&Command::new(""), None, text.as_ref()).map(u8::from),
     }
 }
 

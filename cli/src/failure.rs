@@ -92,6 +92,20 @@ impl Failure {
         show::escaped(self.message.as_bytes())
     }
 
+    /// What is said on stderr, with its LF, and the failure without it.
+    pub(crate) fn into_line(self) -> (String, Self) {
+        let line = match self.message.is_empty() {
+            true => String::new(),
+            false => format!("lineframe: {}\n", self.message()),
+        };
+        (line, Self::passed_on(self.code))
+    }
+
+    /// Whether the exit code is not 0.
+    pub(crate) fn is_error(&self) -> bool {
+        self.code != 0
+    }
+
     pub(crate) fn report(self) -> ExitCode {
         if !self.message.is_empty() {
             show::note(format_args!("lineframe: {}", self.message()));

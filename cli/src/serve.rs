@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use self::answer::{Answer, Handler};
 use self::exec::Exec;
@@ -102,9 +103,22 @@ Exit codes:
   2  usage";
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { addresses, handler, exec, command, framing, max_encoded_length, workers: _, limits, log } =
-        arguments;
-    log.start();
+    let log = arguments.log.start()?;
+    log.end(serve(arguments).await)
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
+    let Arguments {
+        addresses,
+        handler,
+        exec,
+        command,
+        framing,
+        max_encoded_length,
+        workers: _,
+        limits,
+        log: _,
+    } = arguments;
     // Before anybody can know that there is something to stop.
     let mut signals =
         Signals::with_report().map_err(|error| Failure::other("cannot wait for signals", error))?;
@@ -135,7 +149,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let mut listening = Vec::new();
     for listener in listeners {
         let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
-        print(format_args!("listening {address}"))?;
+        match print(format_args!("listening {address}")) {
+            Err(failure) if failure.is_error() => return Err(failure),
+            // Nobody reads stdout any more: `serve | head -1`.
+            _ => info!(%address, "listening"),
+        }
         listening.push((listener, Arc::new(address)));
     }
 

@@ -22,8 +22,8 @@ pub(crate) fn print_all(data: &[u8]) -> Result<(), Failure> {
     stdout.write_all(data).and_then(|()| stdout.flush()).map_err(Failure::stdout)
 }
 
-/// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls and
-/// bytes that are not UTF-8 are written out as `\x1b`, `\u{202e}`, `\xff`.
+/// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls, invisible
+/// characters and bytes that are not UTF-8 are written out as `\x1b`, `\u{202e}`, `\u{200b}`, `\xff`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     escaped_but(bytes, "")
 }
@@ -36,7 +36,7 @@ pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
             match character {
                 ' '..='~' => shown.push(character),
                 _ if allowed.contains(character) => shown.push(character),
-                _ if !steers(character) => shown.push(character),
+                _ if !needs_escape(character) => shown.push(character),
                 '\0'..='\x7f' => _ = write!(shown, "\\x{:02x}", u32::from(character)),
                 _ => shown.extend(character.escape_unicode()),
             }
@@ -57,17 +57,30 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// Whether a terminal would act on it: control characters and bidirectional controls.
-pub(crate) fn steers(character: char) -> bool {
+/// Whether a terminal would act on it or hide it: control characters, line and paragraph separators, the no-break space, and what
+/// Unicode calls Default_Ignorable_Code_Point (soft hyphen, zero width, bidirectional controls, fillers, variation selectors, tags).
+pub(crate) fn needs_escape(character: char) -> bool {
     matches!(
         character,
         '\0'..'\x20'
-            | '\x7f'..'\u{a0}'
+            | '\x7f'..='\u{a0}'
+            | '\u{ad}'
+            | '\u{34f}'
             | '\u{61c}'
-            | '\u{200e}'
-            | '\u{200f}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
             | '\u{2028}'..='\u{202e}'
-            | '\u{2066}'..='\u{2069}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
     )
 }
 
@@ -111,6 +124,15 @@ mod tests {
         }
         for byte in 0x80..=0xff {
             assert_eq!(escaped(&[b'a', byte, b'z']), format!("a\\x{byte:02x}z"));
+        }
+    }
+
+    #[test]
+    fn invisible_characters_are_escaped() {
+        let ranges = [0xa0..=0xa0, 0xad..=0xad, 0x200b..=0x200f, 0x2060..=0x2064, 0xfeff..=0xfeff];
+        let ranges = ranges.into_iter().chain([0xfe00..=0xfe0f, 0xe0000..=0xe007f]);
+        for character in ranges.flatten().filter_map(char::from_u32) {
+            assert_eq!(escaped(character.to_string().as_bytes()), character.escape_unicode().to_string());
         }
     }
 

@@ -91,7 +91,7 @@ pub(crate) fn run(data: &[u8]) {
 fn check_error<T: Debug, E: ToString>(text: &str, parse: impl Fn(&str) -> Result<T, E>) {
     if let Err(error) = parse(&show::escaped(text.as_bytes())) {
         let said = error.to_string();
-        assert!(!said.is_empty() && !said.contains(show::steers), "{said:?}");
+        assert!(!said.is_empty() && !said.contains(show::needs_escape), "{said:?}");
     }
     if let Err(error) = parse(text) {
         assert!(!error.to_string().contains(['\n', '\r']), "{:?}", error.to_string());
@@ -171,11 +171,11 @@ fn address(text: &str) {
     }
     if let Ok(address) = address {
         let printed = address.to_string();
-        assert!(!printed.contains(show::steers));
+        assert!(!printed.contains(show::needs_escape));
         if printed == text {
             assert_eq!(printed.parse(), Ok(address));
         } else {
-            assert!(text.contains(show::steers), "{text:?} is printed as {printed:?}");
+            assert!(text.contains(show::needs_escape), "{text:?} is printed as {printed:?}");
             assert_eq!(printed.parse::<Address>().map(|address| address.to_string()), Ok(printed));
         }
     }
@@ -220,19 +220,22 @@ fn delimiter(text: &str, crlf: bool) {
     // Around what the parser says stands what clap says, in lines of its own.
     if let Err(error) = parse(&show::escaped(text.as_bytes())) {
         let said = error.to_string();
-        assert!(said.starts_with("error: ") && !said.replace('\n', "").contains(show::steers), "{said:?}");
+        assert!(
+            said.starts_with("error: ") && !said.replace('\n', "").contains(show::needs_escape),
+            "{said:?}"
+        );
     }
 }
 
 fn escapes(bytes: &[u8], text: &str) {
     for bytes in [bytes, text.as_bytes()] {
         let shown = show::escaped(bytes);
-        assert!(!shown.contains(show::steers), "{shown:?}");
+        assert!(!shown.contains(show::needs_escape), "{shown:?}");
         assert_eq!(show::escaped(shown.as_bytes()), shown);
         assert!(shown.len() <= 10 * bytes.len());
-        let steers = std::str::from_utf8(bytes).map_or(true, |text| text.contains(show::steers));
+        let steers = std::str::from_utf8(bytes).map_or(true, |text| text.contains(show::needs_escape));
         assert_eq!(shown.as_bytes() != bytes, steers, "{bytes:?}");
         let shown = show::escaped_but(bytes, "\t\n");
-        assert!(!shown.contains(|character| show::steers(character) && !"\t\n".contains(character)));
+        assert!(!shown.contains(|character| show::needs_escape(character) && !"\t\n".contains(character)));
     }
 }

@@ -204,8 +204,12 @@ impl Entries<'_> {
         }
         for character in object.chars() {
             // What is no ASCII stands in a string, where it may be written like this as well.
-            match show::steers(character) {
-                true => _ = write!(self.text, "\\u{:04x}", u32::from(character)),
+            match show::needs_escape(character) {
+                true => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        _ = write!(self.text, "\\u{unit:04x}");
+                    }
+                }
                 false => self.text.push(character),
             }
         }

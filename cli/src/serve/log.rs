@@ -1,30 +1,41 @@
-//! What a server says of itself on stderr. Nothing in it steers a terminal: what clients send is escaped here, and the rest
-//! of it is ours.
+//! The log of a server, on stderr. Records wait in a queue for a thread of their own, so
+//! that serving never waits for the log. Everything in them is escaped.
 
-use std::time::SystemTime;
-use std::{fmt, io};
+mod queue;
+mod record;
 
-use clap::ValueEnum;
+use std::io;
+use std::panic;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgAction, ValueEnum};
 use lineframe::{LineError, Peer, ServerCounters};
-use tracing::{Level, Metadata, enabled, info};
-use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id};
+use tracing::subscriber::{Subscriber, set_global_default};
+use tracing::{Event, Level, Metadata, debug, enabled, error, info};
 
+use self::queue::Queue;
+use self::record::Record;
+use crate::failure::Failure;
 use crate::show;
 
-/// Of a line, no more than this is shown.
-const SHOWN: usize = 1024;
+/// How much of a line is logged, in bytes.
+const MAX_SHOWN: usize = 1024;
+
+/// How long the end of the server waits for the log.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// The target of records that are logged at every verbosity.
+const ALWAYS: &str = "lineframe::always";
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct Options {
-    /// Show what clients send, a line each with unprintable bytes escaped, and when connections end
-    #[arg(short, long)]
-    verbose: bool,
+    /// Log where connections begin and end; -vv: also what clients send, escaped, and the ends of connections that sent nothing
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
 
     /// How the log on stderr is written. json: an object a line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
@@ -38,56 +49,92 @@ enum Format {
 }
 
 impl Options {
-    /// From here on, what happens is told.
-    pub(super) fn start(&self) {
-        let verbose = self.verbose;
-        let is_told = filter_fn(move |about| is_told(about, verbose));
-        // Where nobody reads stderr any more, there is nobody left to tell.
-        let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr).log_internal_errors(false);
-        let layer = layer.with_timer(Now).with_target(false);
-        let layer = match self.log_format {
-            Format::Text => layer.boxed(),
-            Format::Json => layer.json().flatten_event(true).with_current_span(false).boxed(),
+    /// Starts the log of this process.
+    pub(super) fn start(&self) -> Result<Log, Failure> {
+        let queue = Queue::start(self.log_format, io::stderr());
+        let queue = queue.map_err(|error| Failure::other("cannot start the log", error))?;
+        let level = match self.verbose {
+            0 => LevelFilter::WARN,
+            1 => LevelFilter::INFO,
+            _ => LevelFilter::DEBUG,
         };
-        // It fails where it has been done before.
-        _ = tracing_subscriber::registry().with(layer.with_filter(is_told)).try_init();
+        // Fails if there is a subscriber already.
+        _ = set_global_default(Recorder { level, format: self.log_format, queue: Arc::clone(&queue) });
+        // The default hook writes to stderr, which may block.
+        panic::set_hook(Box::new(|panicked| error!(detail = %panicked, reason = "panic", "panic")));
+        Ok(Log(queue))
     }
 }
 
-/// What is told though nobody asked for it.
-const ALWAYS: &str = "always";
+/// The log of this process.
+pub(super) struct Log(Arc<Queue>);
 
-/// What went wrong is told, and when asked for it what clients send and each connection's end. All of it names its peer, so
-/// spans are of no use.
-fn is_told(about: &Metadata<'_>, verbose: bool) -> bool {
-    !about.is_span() && (verbose || *about.level() <= Level::WARN || about.target() == ALWAYS)
-}
-
-/// As RFC 3339 has it, to the millisecond.
-struct Now;
-
-impl FormatTime for Now {
-    fn format_time(&self, to: &mut Writer<'_>) -> fmt::Result {
-        write!(to, "{}", humantime::format_rfc3339_millis(SystemTime::now()))
+impl Log {
+    /// Writes what the log holds, and after it why the command failed. Gives up after a moment if
+    /// nobody reads stderr.
+    pub(super) fn end(self, done: Result<(), Failure>) -> Result<(), Failure> {
+        let done = done.map_err(|failure| {
+            let (line, silent) = failure.into_line();
+            self.0.push_line(&line);
+            silent
+        });
+        self.0.end(LAST_WRITE);
+        done
     }
 }
 
-/// Whether what clients send is told.
+/// Passes events to the queue. Events name their peer, so spans are ignored.
+struct Recorder {
+    level: LevelFilter,
+    format: Format,
+    queue: Arc<Queue>,
+}
+
+impl Subscriber for Recorder {
+    fn enabled(&self, about: &Metadata<'_>) -> bool {
+        // A hint, as of `enabled!`, is neither a span nor an event.
+        !about.is_span()
+            && (about.target() == ALWAYS
+                || about.target().starts_with("lineframe") && *about.level() <= self.level)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level.max(LevelFilter::INFO))
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        self.queue.push(Record::new(event, self.format));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// Whether what clients send is logged.
 pub(super) fn shows_lines() -> bool {
-    enabled!(Level::INFO)
+    enabled!(Level::DEBUG)
 }
 
-/// A client has sent this.
+/// Logs what a client has sent.
 pub(super) fn received(peer: Peer, line: Result<&[u8], &LineError>) {
     if !shows_lines() {
         return;
     }
     match line {
-        Ok(line) if line.len() > SHOWN => {
-            info!(%peer, bytes = line.len(), line = %show::escaped(&line[..SHOWN]), "received, the beginning");
+        Ok(line) if line.len() > MAX_SHOWN => {
+            debug!(%peer, bytes = line.len(), line = %show::escaped(&line[..MAX_SHOWN]), "received, the beginning");
         }
-        Ok(line) => info!(%peer, line = %show::escaped(line), "received"),
-        Err(bad) => info!(%peer, %bad, "received"),
+        Ok(line) => debug!(%peer, line = %show::escaped(line), "received"),
+        Err(bad) => debug!(%peer, %bad, "received"),
     }
 }
 

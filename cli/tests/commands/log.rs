@@ -1,4 +1,12 @@
-use crate::support::{Client, Server, Terminal, lineframe};
+use std::io::Write;
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_linger;
+use rustix::pipe::{fcntl_setpipe_size, pipe};
+use rustix::process::Signal;
+
+use crate::support::{Client, Process, Server, Terminal, lineframe};
 
 /// Every scalar that may steer a terminal and every byte that is not UTF-8, a line each.
 fn steering_lines() -> Vec<u8> {
@@ -21,7 +29,7 @@ fn assert_steers_nothing(log: &str) {
 #[test]
 fn what_clients_send_is_shown_and_steers_nothing_in_a_pipe() {
     for format in ["text", "json"] {
-        let server = Server::with(|serve| _ = serve.args(["-v", "--log-format", format]));
+        let server = Server::with(|serve| _ = serve.args(["-vv", "--log-format", format]));
         for mut client in server.clients() {
             client.feed_all(steering_lines());
             client.rest();
@@ -30,8 +38,10 @@ fn what_clients_send_is_shown_and_steers_nothing_in_a_pipe() {
         let log = std::str::from_utf8(&log).unwrap();
         assert_steers_nothing(log);
         let shown =
-            if format == "json" { r#""line":"\\x1b]0;x\\x07 世""# } else { r"line=\x1b]0;x\x07 世" };
-        for said in [shown, "127.0.0.1:", "unix pid", "at the end", "connection ended", "stopped"] {
+            if format == "json" { r#""line":"\\x1b]0;x\\x07 世""# } else { r#"line="\\x1b]0;x\\x07 世""# };
+        for said in
+            [shown, "127.0.0.1:", "unix pid", "at the end", "connection began", "connection ended", "stopped"]
+        {
             assert!(log.contains(said), "{said}: {log}");
         }
         if format == "json" {
@@ -46,7 +56,7 @@ fn what_clients_send_is_shown_and_steers_nothing_in_a_pipe() {
 fn what_clients_send_is_shown_and_steers_nothing_on_a_terminal() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
-    let mut serve = lineframe(["serve", "./some.sock", "-v"]);
+    let mut serve = lineframe(["serve", "./some.sock", "-vv"]);
     serve.current_dir(&directory);
     let terminal = Terminal::start(serve);
     terminal.shown.until("listening", |shown| shown.ends_with(b"some.sock\r\n"));
@@ -58,7 +68,7 @@ fn what_clients_send_is_shown_and_steers_nothing_on_a_terminal() {
     let shown = terminal.shown.to_end();
     let shown = std::str::from_utf8(&shown).unwrap();
     assert_steers_nothing(&shown.replace("^C", ""));
-    assert!(shown.contains(r"\x1b]0;x\x07 世"), "{shown}");
+    assert!(shown.contains(r"\\x1b]0;x\\x07 世"), "{shown}");
     assert!(terminal.end().success());
 }
 
@@ -72,4 +82,168 @@ fn nothing_is_said_of_clients_unless_asked_for() {
     let log = server.stop().err;
     let log = String::from_utf8_lossy(&log);
     assert!(log.lines().count() == 1 && log.contains("stopped accepted=2 lines=2"), "{log}");
+}
+
+/// Has a line answered, and then resets the connection.
+fn reset(address: &str) {
+    let mut client = Client::tcp(address);
+    client.write("a\n");
+    assert_eq!(client.line(), "A\n");
+    set_socket_linger(client.into_inner(), Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn a_full_log_pipe_stops_nothing() {
+    let (_unread, full) = pipe().unwrap();
+    let size = fcntl_setpipe_size(&full, 4096).unwrap();
+    let mut full = std::fs::File::from(full);
+    full.write_all(&vec![b'.'; size]).unwrap();
+    let mut serve = lineframe(["serve", "127.0.0.1:0", "-vv"]);
+    serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(full);
+    let process = Process::spawn(&mut serve, u64::MAX);
+    let mut said = String::new();
+    process.out.until("address", |out| {
+        said = String::from_utf8_lossy(out).into_owned();
+        out.ends_with(b"\n")
+    });
+    let address = said.trim_start_matches("listening ").trim_end();
+    let mut honest = Client::tcp(address);
+    for _ in 0..300 {
+        reset(address);
+        honest.write("hello\n");
+        assert_eq!(honest.line(), "HELLO\n");
+    }
+    process.signal(Signal::TERM);
+    assert_eq!(honest.rest(), "");
+    assert_eq!(process.end().code, Some(0));
+}
+
+/// The records of a reason, as (level, how many it stands for).
+fn records(log: &[u8], reason: &str) -> Vec<(String, u64)> {
+    let objects = std::str::from_utf8(log).unwrap().lines().map(serde_json::from_str::<serde_json::Value>);
+    let objects = objects.map(Result::unwrap).filter(|object| object["reason"] == reason);
+    let record = |object: serde_json::Value| {
+        let suppressed = object["suppressed"].as_u64().unwrap_or(0);
+        (object["level"].as_str().unwrap().to_owned(), 1 + suppressed)
+    };
+    objects.map(record).collect()
+}
+
+#[test]
+fn resets_are_logged_once_a_second() {
+    const RESETS: u64 = 2000;
+    let server = Server::with(|serve| _ = serve.args(["--log-format", "json"]));
+    let begun = std::time::Instant::now();
+    for _ in 0..RESETS {
+        reset(&server.tcp);
+    }
+    let ended = server.stop();
+    let seconds = begun.elapsed().as_secs();
+    let records = records(&ended.err, "reset");
+    // One at once, one for each second that has passed, and one at the end.
+    assert!((2..=seconds + 3).contains(&(records.len() as u64)), "{seconds} s: {records:?}");
+    assert!(records.iter().all(|(level, _)| level == "WARN"));
+    assert_eq!(records.iter().map(|(_, count)| count).sum::<u64>(), RESETS, "{records:?}");
+}
+
+#[test]
+fn held_records_follow_within_a_second() {
+    let server = Server::with(|serve| _ = serve.args(["--log-format", "json"]));
+    reset(&server.tcp);
+    reset(&server.tcp);
+    reset(&server.tcp);
+    // While it runs, and nothing more happens.
+    server.process.err.until("three resets", |log| {
+        let log = &log[..log.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)];
+        records(log, "reset").iter().map(|(_, count)| count).sum::<u64>() == 3
+    });
+    server.stop();
+}
+
+#[test]
+fn connections_without_a_byte_are_logged_at_debug() {
+    for (verbosity, is_logged) in [("-v", false), ("-vv", true)] {
+        let server = Server::with(|serve| _ = serve.args([verbosity, "--log-format", "json"]));
+        let client = Client::tcp(&server.tcp);
+        set_socket_linger(client.into_inner(), Some(Duration::ZERO)).unwrap();
+        // Accepted after it.
+        let mut next = Client::tcp(&server.tcp);
+        next.write("a\n");
+        assert_eq!(next.line(), "A\n");
+        drop(next);
+        let log = server.stop().err;
+        let resets = records(&log, "reset");
+        assert_eq!(resets, if is_logged { vec![("DEBUG".to_owned(), 1)] } else { vec![] }, "{log:?}");
+    }
+}
+
+#[test]
+fn contents_are_logged_with_two_v_only() {
+    let server = Server::with(|serve| _ = serve.arg("-v"));
+    let [mut client, _] = server.clients();
+    client.feed_all("secret\n");
+    client.rest();
+    let log = server.stop().err;
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains("connection began") && log.contains("connection ended"), "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[test]
+fn clients_cannot_forge_fields() {
+    let server = Server::with(|serve| _ = serve.arg("-vv"));
+    let [mut client, _] = server.clients();
+    client.feed_all("x peer=9.9.9.9:1 line=admin\n");
+    client.rest();
+    let log = server.stop().err;
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains(" line=\"x peer=9.9.9.9:1 line=admin\"\n"), "{log}");
+}
+
+#[test]
+fn line_timeouts_say_what_was_pending() {
+    let server = Server::with(|serve| _ = serve.args(["--line-timeout", "10ms"]));
+    let [mut client, _] = server.clients();
+    client.write("hello");
+    client.wait_for_end();
+    let log = server.stop().err;
+    let log = String::from_utf8_lossy(&log);
+    assert!(log.contains("reason=line_timeout detail=\"5 bytes without a newline\""), "{log}");
+}
+
+#[test]
+fn mapped_addresses_are_logged_as_ipv4() {
+    let mut serve = lineframe(["serve", "[::]:0", "-v"]);
+    let process = Process::start(&mut serve);
+    let mut said = String::new();
+    process.out.until("address", |out| {
+        said = String::from_utf8_lossy(out).into_owned();
+        out.ends_with(b"\n")
+    });
+    let port = said.trim_end().rsplit_once(':').unwrap().1;
+    Client::tcp(&format!("127.0.0.1:{port}")).finish();
+    process.err.until_contains("connection began peer=127.0.0.1:");
+}
+
+#[test]
+fn closed_stdout_and_stderr_stop_nothing() {
+    let (unread, stderr) = pipe().unwrap();
+    drop(unread);
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("some.sock");
+    let mut serve = lineframe(["serve", "-vv", "127.0.0.1:0", "./some.sock"]);
+    serve.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    // As `head -c 1` does.
+    let mut process = Process::spawn(&mut serve, 1);
+    process.out.to_end();
+    let mut client = (0..).find_map(|_| {
+        assert!(process.is_running());
+        std::thread::yield_now();
+        std::os::unix::net::UnixStream::connect(&path).ok().map(Client::new)
+    });
+    let client = client.as_mut().unwrap();
+    client.write("hello\n");
+    assert_eq!(client.line(), "HELLO\n");
+    process.signal(Signal::TERM);
+    assert_eq!(process.end().code, Some(0));
 }

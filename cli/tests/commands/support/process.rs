@@ -91,6 +91,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has not ended, or was not waited for.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
