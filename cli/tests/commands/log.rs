@@ -98,7 +98,7 @@ fn a_full_log_pipe_stops_nothing() {
     let size = fcntl_setpipe_size(&full, 4096).unwrap();
     let mut full = std::fs::File::from(full);
     full.write_all(&vec![b'.'; size]).unwrap();
-    let mut serve = lineframe(["serve", "127.0.0.1:0", "-vv"]);
+    let mut serve = lineframe(["serve", "127.0.0.1:0", "-v"]);
     serve.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(full);
     let process = Process::spawn(&mut serve, u64::MAX);
     let mut said = String::new();
@@ -231,7 +231,7 @@ fn closed_stdout_and_stderr_stop_nothing() {
     drop(unread);
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
-    let mut serve = lineframe(["serve", "-vv", "127.0.0.1:0", "./some.sock"]);
+    let mut serve = lineframe(["serve", "-v", "127.0.0.1:0", "./some.sock"]);
     serve.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
     // As `head -c 1` does.
     let mut process = Process::spawn(&mut serve, 1);
