@@ -59,7 +59,8 @@ pub(crate) struct Arguments {
     /// A program that holds its output back where that is a pipe has to be told not to: stdbuf -oL CMD, sed -u, python3 -u.
     ///
     /// Its environment says who is there: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT, as tcpserver has
-    /// them, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. Its stderr is the server's.
+    /// them, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. What it writes to stderr
+    /// is logged, a record for each line.
     ///
     /// Its stdin ends with the client's lines, and it is killed where it outlives its connection. Where neither the client nor
     /// the child says anything for --idle-timeout, both are ended.
@@ -184,7 +185,7 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         _ => tokio::select! {
             biased;
             () = async { while serving.join_next().await.is_some() {} } => true,
-            _ = asked_to_stop(&mut signals, &server) => false,
+            () = asked_to_cut(&mut signals, &server) => false,
         },
     };
     // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
@@ -204,6 +205,11 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
             Err(Failure::other("stopped", why))
         }
     }
+}
+
+/// Waits for a signal that ends a drain. The end of a terminal, which may send SIGHUP twice, does not.
+async fn asked_to_cut(signals: &mut Signals, server: &Server) {
+    while asked_to_stop(signals, server).await == Signal::Hangup {}
 }
 
 /// Waits for a signal to stop. Logs the counters when asked for them.

@@ -48,7 +48,7 @@ struct PollState {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PollClock {
     now: Option<Instant>,
-    /// So many more calls of [`now`](Self::now) return the same reading. Always at most `reuse`.
+    /// How many more calls of [`now`](Self::now) return the same reading. Always at most `reuse`.
     left: u8,
     reuse: u8,
 }

@@ -70,7 +70,7 @@ impl Reader {
         (self.limits, self.draining) = (limits, draining);
     }
 
-    /// Nothing more is read or written.
+    /// The connection has failed; of a split one, this half.
     pub(super) fn fail(&mut self, timeout: Option<TimeoutKind>) {
         self.state = ReadState::Ended(End::Failed(timeout));
     }
@@ -117,7 +117,7 @@ impl Reader {
             Some(decoder.batch_from(first, buffer, eof, max_bad_lines))
         })?;
         if batch.len() > 1 {
-            // A long line that ends the batch is another than the one that was waited for.
+            // `handed_out` may take a long last line for the one that was waited for. It is another.
             self.timer.line_begins();
         }
         Some(batch.with_token(self.batch.get_or_insert_default()))
@@ -194,8 +194,8 @@ impl Reader {
         Ok(())
     }
 
-    /// `items` items, or bytes that are skipped, were handed out: the deadline of the next line
-    /// starts.
+    /// Call after `items` items were handed out, or, with 0, after bytes were skipped: the deadline of
+    /// the next line starts.
     fn handed_out(&mut self, items: usize) {
         let is_skipping = self.decoder.is_skipping();
         let was_skipping = core::mem::replace(&mut self.was_skipping, is_skipping);
@@ -345,6 +345,7 @@ impl Reader {
         self.buffer.len()
     }
 
+    /// Bytes handed out and in `buffer`, without those in a [`ReadBuffer`].
     fn bytes_read(&self) -> u64 {
         self.decoder.counters().bytes() + self.buffer.len() as u64
     }

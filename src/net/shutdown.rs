@@ -120,8 +120,8 @@ impl fmt::Debug for Draining {
 /// everything that had arrived is read, and a peer that never stops sending cannot delay the end.
 const MAX_DRAINED: u64 = 8 * 1024 * 1024;
 
-/// A stream that cannot ask the system is asked this often before the bytes found so far are
-/// answered.
+/// A round ends after this many looks at a stream that cannot ask the system have found nothing, if
+/// bytes arrived between them. Two such looks in a row end the drain.
 const MAX_LOOKS: u8 = 8;
 
 /// How far the reading of what arrived before a shutdown has come. It goes in rounds, each of at
@@ -133,7 +133,7 @@ pub(super) struct DrainProgress {
     bytes_this_round: usize,
     /// How often this round has looked for bytes and found none.
     looks: u8,
-    /// Then one more look decides.
+    /// A second one in a row ends the drain.
     last_look_was_empty: bool,
 }
 

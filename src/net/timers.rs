@@ -5,9 +5,12 @@
 //! | `idle_timeout` | `Reader::poll_fill` | when the wait for the next line began; each read of a body |
 //! | `line_timeout` | `Reader::poll_fill` | the first byte of a line; for a block, that or the call |
 //! | `write_timeout` | `Writer::poll_in_time` | when output first waits; each byte that is taken |
-//! | `handshake_timeout` | `session::shake_hands` | accept |
+//! | `connect_timeout` | `client::in_time` | each round of attempts |
+//! | `handshake_timeout` | `session::shake_hands` | when it begins |
 //! | `drain_timeout` | `server::drain` | the shutdown signal |
 //! | `linger_timeout` | `Duplex::linger` | the end of the stream was sent |
+//!
+//! The read deadlines do not apply to the reads of a drain and of lingering.
 
 use std::boxed::Box;
 use std::pin::Pin;

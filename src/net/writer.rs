@@ -53,6 +53,7 @@ pub(crate) struct Writer {
     /// takes. `None` only if nothing has waited since everything was last sent.
     deadline: Option<Box<Deadline>>,
     /// Set from a request's write until that request's future returns: for good, if it is dropped.
+    /// Here and not in `Duplex`, so that it survives a split.
     request_unanswered: bool,
     lines: u64,
     bytes: u64,
@@ -214,6 +215,7 @@ impl Writer {
 
     /// Sends everything.
     pub(super) fn poll_flush(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
+        // Not through `poll_send`, which would clear the deadline of a shutdown that waits.
         if self.is_flushed() {
             return Poll::Ready(Ok(()));
         }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod group;
+mod stderr;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -22,6 +23,7 @@ use tracing::{info, warn};
 
 use self::environment::{VARIABLES, environment};
 use self::group::{ProcessGroup, StdoutUntil};
+use self::stderr::StderrLog;
 use super::limits::Limits;
 use super::log;
 use crate::address::Address;
@@ -83,6 +85,7 @@ impl Exec {
                 return Err(error);
             }
         };
+        let stderr = StderrLog::start(peer, running.take_stderr());
         let talked = self.talk(&mut connection, &mut running).await;
         if let Err(Error::NotLines) = talked {
             connection.write_line("error: HTTP and TLS are not spoken here").await?;
@@ -91,6 +94,7 @@ impl Exec {
             Ok(()) => end(running, peer).await,
             Err(_) => _ = running.kill_and_reap().await,
         }
+        stderr.end().await;
         Ok(talked?)
     }
 
@@ -99,7 +103,7 @@ impl Exec {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         for variable in VARIABLES {
             command.env_remove(variable);
         }

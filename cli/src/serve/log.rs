@@ -22,7 +22,7 @@ use crate::failure::Failure;
 use crate::show;
 
 /// How much of a line is logged, in bytes.
-const MAX_SHOWN: usize = 1024;
+pub(super) const MAX_SHOWN: usize = 1024;
 
 /// How long the end of the server waits for the log.
 const LAST_WRITE: Duration = Duration::from_secs(1);
@@ -136,6 +136,11 @@ pub(super) fn received(peer: Peer, line: Result<&[u8], &LineError>) {
         Ok(line) => debug!(%peer, line = %show::escaped(line), "received"),
         Err(bad) => debug!(%peer, %bad, "received"),
     }
+}
+
+/// Logs a line that a child has written to its stderr, whatever is asked for.
+pub(super) fn child_stderr(peer: Peer, line: &[u8]) {
+    info!(target: ALWAYS, %peer, line = %show::escaped(line), "stderr of the command");
 }
 
 /// The counters: when they are asked for, and as the last thing that a server says.

@@ -116,10 +116,18 @@ fn the_end_of_the_lines_is_the_end_of_its_stdin_and_what_it_says_then_goes_out()
 }
 
 #[test]
-fn its_stderr_is_the_server_s() {
-    let server = Server::exec(&[], &["sh", "-c", "echo to stderr >&2"]);
+fn its_stderr_is_logged_a_record_for_each_line() {
+    let said = "printf 'one\\ntwo peer=9.9.9.9:1 \\033[31m\\nlast' >&2";
+    let server = Server::exec(&["--log-format", "json"], &["sh", "-c", said]);
     assert_eq!(Client::tcp(&server.tcp).rest(), "");
-    server.process.err.until("stderr of the child", |err| err.starts_with(b"to stderr\n"));
+    let mut lines = Vec::new();
+    server.process.err.until("stderr of the child", |err| {
+        let whole = err.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        let records = whole.map(|line| serde_json::from_slice::<serde_json::Value>(line).unwrap());
+        lines = records.filter_map(|record| record["line"].as_str().map(str::to_owned)).collect();
+        lines.len() == 3
+    });
+    assert_eq!(lines, ["one", "two peer=9.9.9.9:1 \\x1b[31m", "last"]);
 }
 
 #[test]
@@ -233,16 +241,16 @@ fn a_child_that_has_said_all_is_not_waited_for_by_its_client_and_does_not_stay()
 #[test]
 fn lines_reach_it_as_programs_expect_them() {
     for (delimiter, lines, said) in [
-        ("crlf", &b"a\r\nb\r\n"[..], &b" 61 0a 62 0a\n"[..]),
-        ("newline", b"a\r\nb\n", b" 61 0a 62 0a\n"),
-        ("nul", b"a\nb\0", b" 61 0a 62 00\n"),
+        ("crlf", &b"a\r\nb\r\n"[..], "61 0a 62 0a"),
+        ("newline", b"a\r\nb\n", "61 0a 62 0a"),
+        ("nul", b"a\nb\0", "61 0a 62 00"),
     ] {
         let server = Server::exec(&["--delimiter", delimiter], &["sh", "-c", "od -An -tx1 >&2"]);
         let mut client = Client::tcp(&server.tcp);
         client.write(lines);
         client.finish();
         assert_eq!(client.rest(), "", "{delimiter}");
-        server.process.err.until("the bytes", |err| err.starts_with(said));
+        server.process.err.until_contains(&format!("line=\" {said}\""));
     }
     let server = Server::exec(&["--delimiter", "crlf"], &["cat"]);
     let mut client = Client::tcp(&server.tcp);

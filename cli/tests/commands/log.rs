@@ -247,3 +247,21 @@ fn closed_stdout_and_stderr_stop_nothing() {
     process.signal(Signal::TERM);
     assert_eq!(process.end().code, Some(0));
 }
+
+#[test]
+fn lines_of_a_child_s_stderr_are_records() {
+    let script = r#"echo "first peer=x" >&2; printf 'cut \033[m' >&2; cat"#;
+    let server = Server::exec(&["--log-format", "json"], &["sh", "-c", script]);
+    let [mut client, _] = server.clients();
+    client.feed_all("a\n");
+    assert_eq!(client.rest(), "a\n");
+    let log = server.stop().err;
+    let log = std::str::from_utf8(&log).unwrap();
+    let records: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for line in ["first peer=x", r"cut \x1b[m"] {
+        let of_client =
+            |peer: &serde_json::Value| peer.as_str().is_some_and(|peer| peer.starts_with("127.0.0.1:"));
+        assert!(records.iter().any(|record| record["line"] == line && of_client(&record["peer"])), "{log}");
+    }
+}

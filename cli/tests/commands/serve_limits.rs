@@ -85,7 +85,8 @@ fn a_client_that_takes_nothing_is_ended() {
     });
 }
 
-/// Those of `serve` with these options, which are there before it says where it listens. One more waits for signals.
+/// Those of `serve` with these options, which are there before it says where it listens. One more waits for signals, and one
+/// writes the log.
 #[cfg(target_os = "linux")]
 fn workers(options: &[&str]) -> usize {
     use crate::support::{Process, lineframe};
@@ -93,7 +94,7 @@ fn workers(options: &[&str]) -> usize {
     let serve =
         Process::start(lineframe(["serve", "127.0.0.1:0"]).args(options).env_remove("TOKIO_WORKER_THREADS"));
     serve.out.until("where it listens", |out| out.ends_with(b"\n"));
-    std::fs::read_dir(format!("/proc/{}/task", serve.id())).unwrap().count() - 1
+    std::fs::read_dir(format!("/proc/{}/task", serve.id())).unwrap().count() - 2
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::process::{ChildStdin, ChildStdout};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A child and the processes that it starts, as far as they stay in its process group. Dropping it kills them.
@@ -40,6 +40,11 @@ impl ProcessGroup {
         let pipes = self.leader.as_mut().and_then(|leader| leader.stdin.take().zip(leader.stdout.take()));
         let (stdin, stdout) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok((ChildStdin::from_std(stdin)?, ChildStdout::from_std(stdout)?))
+    }
+
+    /// Its stderr, once.
+    pub(super) fn take_stderr(&mut self) -> Option<ChildStderr> {
+        ChildStderr::from_std(self.leader.as_mut()?.stderr.take()?).ok()
     }
 
     /// Waits until the leader has exited, and does not reap it. Cancel safe.
