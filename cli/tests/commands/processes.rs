@@ -132,6 +132,21 @@ fn hangup_drains() {
 }
 
 #[test]
+fn a_second_hangup_does_not_end_the_drain() {
+    let server = Server::exec(&["--drain-timeout", NEVER], &["sh", "-c", "echo ready; exec sleep 1000"]);
+    let mut client = Client::tcp(&server.tcp);
+    assert_eq!(client.line(), "ready\n");
+    server.process.signal(Signal::HUP);
+    eventually("nobody is accepted", || std::net::TcpStream::connect(&server.tcp).is_err());
+    server.process.signal(Signal::HUP);
+    server.process.signal(Signal::USR1);
+    server.process.err.until_contains("counters");
+    assert!(!server.process.err.so_far().contains("stopped"));
+    server.process.signal(Signal::TERM);
+    assert_eq!(server.process.end().code, Some(1));
+}
+
+#[test]
 fn ignored_hangup_stays_ignored() {
     let mut command = Command::new("sh");
     let program = env!("CARGO_BIN_EXE_lineframe");
