@@ -3,6 +3,7 @@
 
 mod served;
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -12,10 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use lineframe::{Accepted, AnyIo, Connection, Server, ServerBuilder, reply};
+use lineframe::{Accepted, AnyIo, Connection, Listener, Peer, Server, ServerBuilder, reply};
 use served::{Address, AnyListener, Buffers, NEVER, Running, in_memory, line, rest, soon, tcp, unix, upper};
 use socket2::{Domain, SockAddr, Socket, Type};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufStream, ReadBuf};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufStream, DuplexStream, ReadBuf, duplex,
+};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -654,4 +657,116 @@ async fn handshakes_under_way_end_within_a_drain() {
     running.ask_to_stop();
     assert_eq!(running.stopped().await.lines, 1);
     assert_eq!(rest(&mut peer).await, "A\n");
+}
+
+/// Accepts from memory. `free` descriptors are left; a connection takes one until it is dropped.
+struct Short {
+    waiting: VecDeque<DuplexStream>,
+    free: Arc<AtomicUsize>,
+}
+
+struct Descriptor(DuplexStream, Arc<AtomicUsize>);
+
+impl Drop for Descriptor {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Relaxed);
+    }
+}
+
+impl AsyncRead for Descriptor {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Descriptor {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+impl Listener for Short {
+    async fn accept(&mut self) -> io::Result<Accepted> {
+        pending().await
+    }
+
+    fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        if self.free.load(Relaxed) == 0 {
+            // As EMFILE, for which Rust has no kind.
+            return Some(Err(io::ErrorKind::Other.into()));
+        }
+        self.free.fetch_sub(1, Relaxed);
+        let io = AnyIo::new(Descriptor(self.waiting.pop_front()?, Arc::clone(&self.free)));
+        Some(Ok(Accepted::new(io, Peer::Other)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_accept_queue_is_emptied_with_few_descriptors() {
+    let (mut peers, mut waiting) = (Vec::new(), VecDeque::new());
+    for _ in 0..100 {
+        let (mut peer, io) = duplex(64);
+        peer.write_all(b"a\n").await.unwrap();
+        peer.shutdown().await.unwrap();
+        peers.push(peer);
+        waiting.push_back(io);
+    }
+    let listener = Short { waiting, free: Arc::new(AtomicUsize::new(7)) };
+    let counters = Running::start(patient(), listener, reply(upper)).stopped().await;
+    assert_eq!((counters.accepted, counters.lines, counters.aborted), (100, 100, 0));
+    assert!(counters.accept_errors > 0);
+    for peer in &mut peers {
+        assert_eq!(rest(peer).await, "A\n");
+    }
+}
+
+#[tokio::test]
+async fn a_listener_of_any_kind_is_emptied() {
+    let (dialer, listener) = in_memory();
+    // More than a task may do in one poll, by Tokio's budget.
+    let mut peers: Vec<_> = (0..500).map(|_| dialer.connect(64)).collect();
+    for peer in &mut peers {
+        peer.write_all(b"a\n").await.unwrap();
+        peer.shutdown().await.unwrap();
+    }
+    let counters = soon(Running::start(patient(), listener, reply(upper)).stopped()).await;
+    assert_eq!((counters.accepted, counters.lines), (500, 500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_do_not_wait_for_each_other_in_a_drain() {
+    let (dialer, listener) = in_memory();
+    let hook = async |mut accepted: Accepted| {
+        accepted.io.read_u8().await?;
+        Ok(accepted)
+    };
+    let mut running = Running::start(patient().max_handshakes(1).handshake(hook), listener, reply(upper));
+    let _silent: Vec<_> = (0..6).map(|_| dialer.connect(64)).collect();
+    let mut peer = dialer.connect(64);
+    peer.write_all(b"!a\n").await.unwrap();
+    peer.shutdown().await.unwrap();
+    while running.server.counters().open < 7 {
+        tokio::task::yield_now().await;
+    }
+    let asked = Instant::now();
+    running.ask_to_stop();
+    assert_eq!(rest(&mut peer).await, "A\n");
+    let counters = running.stopped().await;
+    assert!(asked.elapsed() < Duration::from_millis(1100), "{:?}", asked.elapsed());
+    assert_eq!((counters.lines, counters.handshake_timeouts, counters.aborted), (1, 6, 0));
 }

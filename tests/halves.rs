@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use lineframe::{
     Accepted, AnyIo, Connection, Delimiter, EncodeError, Error, LineCodec, LineError, LineReader, LineWriter,
     Peer, Server, TimeoutKind,
@@ -412,4 +413,39 @@ async fn a_stream_that_panics_costs_its_connection_only() {
     }
     let counters = server.counters();
     assert_eq!((counters.accepted, counters.panicked, counters.lines_written), (2, 1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_and_a_sink_in_two_tasks_wake_each_other() {
+    // Not for the other tests: its `split` would be theirs.
+    use futures::{SinkExt, StreamExt};
+
+    let (mut peer, io) = duplex(64);
+    let (mut sink, mut stream) = StreamExt::split(Connection::new(io));
+    let writing = tokio::spawn(async move {
+        for _ in 0..1000 {
+            sink.send(Bytes::from(vec![b'x'; 1000])).await.unwrap();
+        }
+        sink
+    });
+    let reading = tokio::spawn(async move {
+        let mut lines = 0;
+        while let Some(line) = stream.next().await {
+            line.unwrap().unwrap();
+            lines += 1;
+        }
+        lines
+    });
+    let mut received = vec![0; 1001];
+    for n in 0..1000 {
+        // Time passes only when nobody has anything to do: a task that is not woken waits for ever.
+        let read = timeout(SECOND, peer.read_exact(&mut received));
+        read.await.unwrap_or_else(|_| panic!("a task was not woken before line {n}")).unwrap();
+        if n % 10 == 0 {
+            peer.write_all(b"a\n").await.unwrap();
+        }
+    }
+    drop(writing.await.unwrap());
+    drop(peer);
+    assert_eq!(reading.await.unwrap(), 100);
 }

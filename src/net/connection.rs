@@ -18,6 +18,7 @@ use super::io::{self as any_io, AnyIo, Joined, Peer};
 use super::poll::Inlined;
 use super::shutdown::Draining;
 use super::split::{self, BorrowedRead, BorrowedWrite, ReuniteError};
+use super::writer::Writer;
 use crate::codec::{Batch, LineCodec};
 use crate::error::LineError;
 
@@ -469,13 +470,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Stream for Connection<Io> {
     }
 }
 
-/// `feed` queues a line, `send` is [`send_line`](Connection::send_line), `close` is
-/// [`shutdown`](Connection::shutdown).
+/// `feed` queues a line, `send` is [`send_line`](Connection::send_line), `close` is `shutdown`.
 impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Bytes> for Connection<Io> {
     type Error = Error;
 
     fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<()> {
-        self.duplex_mut().poll_writer(|writer, io| writer.poll_ready(io, cx))
+        self.duplex_mut().poll_sink(cx, Writer::poll_ready)
     }
 
     fn start_send(mut self: Pin<&mut Self>, line: Bytes) -> Result<(), Error> {
@@ -483,11 +483,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink<Bytes> for Connection<Io> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<()> {
-        self.duplex_mut().poll_writer(|writer, io| writer.poll_flush(io, cx))
+        self.duplex_mut().poll_sink(cx, Writer::poll_flush)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Polled<()> {
-        self.duplex_mut().poll_writer(|writer, io| writer.poll_shutdown(io, cx))
+        self.duplex_mut().poll_sink(cx, Writer::poll_shutdown)
     }
 }
 

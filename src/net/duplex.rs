@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::poll;
 use super::reader::Reader;
 use super::shutdown::Draining;
+use super::tasks::{Side, Tasks};
 use super::timers::WaitFor;
 use super::writer::{WriteIo, Writer};
 use crate::codec::{Batch, CodecCounters, LineCodec};
@@ -32,6 +33,8 @@ pub(crate) struct Duplex<Io> {
     pub(super) owner: Option<ReturnTo<Io>>,
     /// The `Stream` has yielded an error: it has ended.
     stream_has_ended: bool,
+    /// Those that use it as a `Stream` and a `Sink`.
+    tasks: Tasks,
 }
 
 /// Where a connection goes when its handler drops it: to its session. Dropped unused when the
@@ -64,7 +67,7 @@ impl<Io> Duplex<Io> {
         peer: Peer,
         owner: Option<ReturnTo<Io>>,
     ) -> Self {
-        Self { io, reader, writer, peer, owner, stream_has_ended: false }
+        Self { io, reader, writer, peer, owner, stream_has_ended: false, tasks: Tasks::default() }
     }
 
     /// Puts it under the limits and the shutdown signal of a server. `owner` gets it when it is
@@ -250,7 +253,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         if self.stream_has_ended {
             return Poll::Ready(None);
         }
-        let item = ready!(self.poll_line(cx));
+        let waker = self.tasks.waker(Side::Stream, cx);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        let item = ready!(self.poll_line(&mut cx));
         self.stream_has_ended = item.is_err();
         Poll::Ready(item.transpose())
     }
@@ -298,6 +303,17 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
             }
             Poll::Ready(Ok(()))
         })
+    }
+
+    /// One step of writing by the `Sink`.
+    pub(super) fn poll_sink(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(&mut Writer, WriteIo<'_>, &mut Context<'_>) -> Polled<()>,
+    ) -> Polled<()> {
+        let waker = self.tasks.waker(Side::Sink, cx);
+        let mut cx = Context::from_waker(waker.as_ref().unwrap_or(cx.waker()));
+        self.poll_writer(|writer, io| step(writer, io, &mut cx))
     }
 
     /// One step of writing.

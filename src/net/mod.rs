@@ -14,6 +14,7 @@ mod shutdown;
 mod sniff;
 mod socket;
 mod split;
+mod tasks;
 mod timers;
 mod writer;
 
@@ -29,6 +30,6 @@ pub use self::split::{BorrowedRead, BorrowedWrite, ReuniteError};
 pub(crate) use self::buffer::ReadBuffer;
 pub(crate) use self::duplex::Duplex;
 pub(crate) use self::limits::{Limits, Total, Totals};
-pub(crate) use self::poll::{MAX_REPLY_DELAY, PollClock, begin_turn, poll_turn, within_poll};
+pub(crate) use self::poll::{MAX_REPLY_DELAY, PollClock, begin_turn, poll_turn, with_system_io, within_poll};
 pub(crate) use self::shutdown::ShutdownSignal;
 pub(crate) use self::socket::configure;

@@ -163,7 +163,7 @@ enum SystemIo {
 /// be too late to judge a deadline, or to tell what arrived before this moment from what arrives
 /// after it. Linux reports space only once a third of a TCP socket's send buffer is free, but takes
 /// bytes before.
-pub(super) fn with_system_io<T>(step: impl FnOnce() -> T) -> (T, bool) {
+pub(crate) fn with_system_io<T>(step: impl FnOnce() -> T) -> (T, bool) {
     /// Restores the state also if the stream panics.
     struct Restore(SystemIo);
 

@@ -37,7 +37,7 @@ impl AcceptErrors {
 
 /// Errors that `accept` passes on from the connection that it would have returned (accept(2),
 /// "Error handling").
-pub(super) fn concerns_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,
         NetworkUnreachable,

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs, lookup_host};
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::unconstrained;
 
 use crate::net::{AnyIo, Peer};
 
@@ -32,7 +33,8 @@ pub trait Listener: Send + 'static {
     /// By default it polls [`accept`](Self::accept) once. Tokio's listeners ask the system, since
     /// Tokio may not know yet what waits: a listener that wraps one should pass the call on.
     fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
-        match pin!(self.accept()).poll(&mut Context::from_waker(Waker::noop())) {
+        // Not within the budget of the task, which ends after 128 connections.
+        match pin!(unconstrained(self.accept())).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(accepted) => Some(accepted),
             Poll::Pending => None,
         }

@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use self::accept_errors::{AcceptErrors, concerns_one_connection};
+use self::accept_errors::AcceptErrors;
 pub use self::builder::ServerBuilder;
 pub use self::counters::ServerCounters;
 pub use self::handler::{Answer, Replies, Reply, Returned, reply, reply_into};
@@ -181,10 +181,8 @@ impl Server {
                 })
                 .await;
             }
-            accept_queued(&server.0, &mut listener, &handler, &mut sessions);
-            drop(listener);
             sessions.shutdown.send();
-            drain(&server.0, sessions.tasks).await;
+            drain(&server.0, listener, handler, sessions).await;
             server.counters()
         }
     }
@@ -281,23 +279,30 @@ async fn accept(shared: &Shared, listener: &mut impl Listener, errors: &mut Acce
 }
 
 /// Accepts the connections that have been waiting in the accept queue: closing the listener would
-/// reset them, and what they have sent would be lost.
-fn accept_queued<H, Fut>(
+/// reset them, and what they have sent would be lost. While the system lacks resources, waits until
+/// ended sessions have given some back.
+async fn accept_queued<H, Fut>(
     shared: &Arc<Shared>,
     listener: &mut impl Listener,
-    handler: &H,
+    handler: H,
     sessions: &mut Sessions,
 ) where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
-    for _ in 0..MAX_QUEUED {
+    let mut errors = AcceptErrors::default();
+    let mut left = MAX_QUEUED;
+    while left > 0 {
         match listener.accept_queued() {
-            Some(Ok(accepted)) => sessions.start(shared, accepted, handler.clone(), None),
+            Some(Ok(accepted)) => {
+                left -= 1;
+                errors.accepted();
+                sessions.start(shared, accepted, handler.clone(), None);
+            }
             Some(Err(error)) => {
                 shared.totals().add(Total::AcceptErrors, 1);
-                if !concerns_one_connection(&error) {
-                    return;
+                if let Some(pause) = errors.failed(&error) {
+                    sleep(pause).await;
                 }
             }
             None => return,
@@ -306,13 +311,21 @@ fn accept_queued<H, Fut>(
 }
 
 /// Lets the sessions end, then aborts those that are late. Each is counted when it is dropped.
-async fn drain(shared: &Shared, mut sessions: JoinSet<()>) {
-    let all_end = async { while sessions.join_next().await.is_some() {} };
+async fn drain<H, Fut>(shared: &Arc<Shared>, mut listener: impl Listener, handler: H, mut sessions: Sessions)
+where
+    H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = io::Result<()>> + Send + 'static,
+{
+    let all_end = async {
+        accept_queued(shared, &mut listener, handler, &mut sessions).await;
+        drop(listener);
+        while sessions.tasks.join_next().await.is_some() {}
+    };
     match shared.config().drain_timeout {
         None => all_end.await,
         Some(after) => _ = timeout(after, all_end).await,
     }
-    sessions.shutdown().await;
+    sessions.tasks.shutdown().await;
 }
 
 impl Default for Server {

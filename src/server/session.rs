@@ -15,7 +15,7 @@ use super::counters::Outcome;
 use super::listener::Accepted;
 use super::shared::{Hook, Place, Shared};
 use super::trace;
-use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, configure, within_poll};
+use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, configure, with_system_io, within_poll};
 
 /// How long a handshake may still take when its server drains.
 const HANDSHAKE_IN_DRAIN: Duration = Duration::from_secs(1);
@@ -218,7 +218,14 @@ async fn shake_hands(
     accepted: Accepted,
     draining: Draining,
 ) -> Result<Accepted, Outcome> {
-    let _permit = shared.handshake_permit().await;
+    let mut is_draining = pin!(draining);
+    let mut permitting = pin!(shared.handshake_permit());
+    // The drain gives all handshakes the same second, so none waits for another.
+    let _permit = poll_fn(|cx| match permitting.as_mut().poll(cx) {
+        Poll::Ready(permit) => Poll::Ready(Some(permit)),
+        Poll::Pending => is_draining.as_mut().poll(cx).map(|()| None),
+    })
+    .await;
     let mut shaking = hook(accepted);
     let mut deadline = pin!(async {
         match shared.config().handshake_timeout {
@@ -227,7 +234,7 @@ async fn shake_hands(
         }
     });
     let mut late_for_drain = pin!(async {
-        draining.await;
+        is_draining.await;
         sleep(HANDSHAKE_IN_DRAIN).await;
     });
     poll_fn(|cx| {
@@ -237,7 +244,11 @@ async fn shake_hands(
         if deadline.as_mut().poll(cx).is_pending() {
             ready!(late_for_drain.as_mut().poll(cx));
         }
-        Poll::Ready(Err(Outcome::TimedOut(TimeoutKind::Handshake)))
+        // Bytes that the system has already are in time.
+        match with_system_io(|| shaking.as_mut().poll(cx)).0 {
+            Poll::Ready(shaken) => Poll::Ready(shaken.map_err(Outcome::Failed)),
+            Poll::Pending => Poll::Ready(Err(Outcome::TimedOut(TimeoutKind::Handshake))),
+        }
     })
     .await
 }

@@ -159,8 +159,9 @@ impl PrivateDir {
         if !metadata.is_dir() || Identity::of(path)? != Identity::from(&metadata) {
             return Err(io::Error::other("another program has replaced the directory of the new socket"));
         }
-        // The umask may have taken the right to enter it.
-        dir.set_permissions(Permissions::from_mode(0o700))?;
+        // The umask may have taken the right to enter it. A set-group-ID bit that it has from the
+        // directory of the socket gives the socket its group.
+        dir.set_permissions(Permissions::from_mode(metadata.mode() & 0o2000 | 0o700))?;
         let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         // Not on all systems, and not where /proc is not mounted. A long path is refused there.
         let is_same =
