@@ -104,7 +104,13 @@ pub(crate) async fn run(Arguments { address, options, connecting }: Arguments) -
 const MOST_UNSENT: usize = 1 << 20;
 
 /// So many keys are taken before the screen is brought up to date.
-const MOST_KEYS: usize = 1000;
+const MOST_KEYS: usize = 4000;
+
+/// Keys that follow each other within this are taken together: a paste, which costs one redraw.
+const PASTE_GAP: Duration = Duration::from_millis(1);
+
+/// How long keys are taken before the screen is brought up to date.
+const LONGEST_BATCH: Duration = Duration::from_millis(20);
 
 /// How long what was typed may take to go out when all else has ended.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -223,7 +229,6 @@ impl Talk<'_> {
     /// Until the person ends it, or the server goes for good.
     async fn run(&mut self) -> Result<Option<Gone>, Failure> {
         let mut typed = typed();
-        let mut keys = Vec::new();
         let mut hung_up = pin!(hung_up());
         loop {
             self.screen.draw(&self.editor);
@@ -231,14 +236,13 @@ impl Talk<'_> {
                 // Ctrl-C is a key here.
                 _ = self.signals.next() => return Ok(None),
                 () = &mut hung_up => return Ok(None),
-                count = typed.recv_many(&mut keys, MOST_KEYS) => {
+                keys = typed.recv() => {
                     // Without a terminal there is nobody left.
-                    if count == 0 {
-                        return Ok(None);
-                    }
-                    for key in keys.drain(..) {
-                        match self.editor.handle(key) {
-                            Request::None => {}
+                    let Some(keys) = keys else { return Ok(None) };
+                    let mut keys = keys.into_iter();
+                    loop {
+                        match self.editor.handle(&mut keys) {
+                            Request::None => break,
                             Request::Clear => self.screen.clear_all(),
                             Request::Suspend => {
                                 let suspended = self.screen.suspend();
@@ -351,12 +355,21 @@ impl Talk<'_> {
 }
 
 /// What is typed, from a thread of its own that is never joined: it may wait for a key for ever.
-fn typed() -> mpsc::Receiver<crossterm::event::Event> {
-    let (send, typed) = mpsc::channel(MOST_KEYS);
-    std::thread::spawn(
-        move || while crossterm::event::read().is_ok_and(|key| send.blocking_send(key).is_ok()) {},
-    );
+fn typed() -> mpsc::Receiver<Vec<crossterm::event::Event>> {
+    // One batch, so that the next ones grow while the screen is brought up to date.
+    let (send, typed) = mpsc::channel(1);
+    std::thread::spawn(move || while keys().is_ok_and(|keys| send.blocking_send(keys).is_ok()) {});
     typed
+}
+
+/// Waits for a key, and takes those that follow it without a pause.
+fn keys() -> io::Result<Vec<crossterm::event::Event>> {
+    let mut keys = vec![crossterm::event::read()?];
+    let first = Instant::now();
+    while keys.len() < MOST_KEYS && first.elapsed() < LONGEST_BATCH && crossterm::event::poll(PASTE_GAP)? {
+        keys.push(crossterm::event::read()?);
+    }
+    Ok(keys)
 }
 
 /// Waits until the terminal has gone. crossterm goes on reading where nothing is left, so the end is here also where SIGHUP was

@@ -48,7 +48,27 @@ impl Editor {
         Self { input: Input::default(), history, state: State::Typing, entered: Vec::new() }
     }
 
-    pub(super) fn handle(&mut self, event: Event) -> Request {
+    /// Takes events up to the first that asks something of the caller, or all of them. Typed
+    /// characters are inserted together, because each insertion costs as much as the line is long.
+    pub(super) fn handle(&mut self, events: &mut impl Iterator<Item = Event>) -> Request {
+        let mut typed = String::new();
+        for event in events {
+            match character(&event) {
+                Some(character) if !matches!(self.state, State::Searching { .. }) => typed.push(character),
+                _ => {
+                    self.insert(&std::mem::take(&mut typed));
+                    let request = self.handle_one(event);
+                    if request != Request::None {
+                        return request;
+                    }
+                }
+            }
+        }
+        self.insert(&typed);
+        Request::None
+    }
+
+    fn handle_one(&mut self, event: Event) -> Request {
         match event {
             Event::Key(key) if key.kind != KeyEventKind::Release => self.key(key),
             Event::Paste(text) => {
@@ -87,7 +107,7 @@ impl Editor {
 
     fn key(&mut self, key: KeyEvent) -> Request {
         use InputRequest::*;
-        use KeyCode::{Backspace, Char, Delete, Down, End, Enter, Esc, Home, Left, Right, Tab, Up};
+        use KeyCode::{Backspace, Char, Delete, Down, End, Enter, Home, Left, Right, Up};
 
         let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
         let alt = key.modifiers.contains(KeyModifiers::ALT);
@@ -127,10 +147,13 @@ impl Editor {
             Char('k') if ctrl => DeleteTillEnd,
             Char('u') if ctrl => DeleteFromStart,
             Char('y') if ctrl => Yank,
-            Char(typed) if !ctrl && !alt => InsertChar(typed),
-            Tab => InsertChar('\t'),
-            Esc => return Request::None,
-            _ => return Request::None,
+            _ => {
+                // A key may end a search and be typed.
+                if let Some(character) = character(&Event::Key(key)) {
+                    self.insert(character.encode_utf8(&mut [0; 4]));
+                }
+                return Request::None;
+            }
         };
         self.input.handle(edit);
         Request::None
@@ -144,6 +167,9 @@ impl Editor {
 
     /// Text with line ends in it is that many lines.
     fn insert(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let mut parts = text.split('\n');
         let (before, behind) = self.line();
@@ -152,7 +178,9 @@ impl Editor {
             self.entered.push(std::mem::replace(&mut line, next.to_owned()));
         }
         let cursor = line.chars().count();
-        self.input = Input::new(line + &behind).with_cursor(cursor);
+        // Keeps what was erased, for Ctrl-Y.
+        self.input = std::mem::take(&mut self.input).with_value(line + &behind);
+        self.input.handle(InputRequest::SetCursor(cursor));
     }
 
     /// To the line before or behind in the history; behind its last is what had been typed.
@@ -226,13 +254,26 @@ impl Editor {
     }
 }
 
+/// The character that a key types.
+fn character(event: &Event) -> Option<char> {
+    let Event::Key(key) = event else { return None };
+    let is_control = key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
+    match key.code {
+        _ if key.kind == KeyEventKind::Release => None,
+        KeyCode::Char(character) if !is_control => Some(character),
+        KeyCode::Tab => Some('\t'),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Types, with `^x` for Ctrl-x and `<up>` and the like, and gives the line with `_` at the cursor.
     fn typed(editor: &mut Editor, keys: &str) -> String {
-        let mut keys = keys.chars().peekable();
+        let mut events = Vec::new();
+        let mut keys = keys.chars();
         while let Some(key) = keys.next() {
             let (code, modifiers) = match key {
                 '^' => (KeyCode::Char(keys.next().unwrap()), KeyModifiers::CONTROL),
@@ -251,8 +292,9 @@ mod tests {
                 }
                 key => (KeyCode::Char(key), KeyModifiers::NONE),
             };
-            assert_eq!(editor.handle(Event::Key(KeyEvent::new(code, modifiers))), Request::None);
+            events.push(Event::Key(KeyEvent::new(code, modifiers)));
         }
+        assert_eq!(editor.handle(&mut events.into_iter()), Request::None);
         shown(editor)
     }
 
@@ -274,6 +316,8 @@ mod tests {
             ("abc^ax^ey", "> xabcy_"),
             ("one two^w", "> one _"),
             ("one two^a^k^y!", "> one two!_"),
+            ("one two^wx^w^y", "> one x_"),
+            ("ab^ux^y<enter>^y", "> ab_"),
             ("abc<left>^u", "> _c"),
             ("世界<back>", "> 世_"),
             ("e\u{301}x<back><back>", "> _"),
@@ -322,7 +366,7 @@ mod tests {
     fn what_is_pasted_is_as_many_lines_as_it_has() {
         let mut editor = with_history(&[]);
         typed(&mut editor, "ad<left>");
-        editor.handle(Event::Paste("1\r\n2\r\r3".into()));
+        editor.handle(&mut [Event::Paste("1\r\n2\r\r3".into())].into_iter());
         assert_eq!(editor.take_entered(), ["a1", "2", ""]);
         assert_eq!(shown(&editor), "> 3_d");
     }

@@ -94,10 +94,15 @@ impl Screen {
 
     /// Brings the row up to date: as much of the line as there is room for, with the cursor in it.
     pub(super) fn draw(&mut self, editor: &Editor) {
-        let (before, behind) = editor.line();
-        let (before, behind) = (show::escaped(before.as_bytes()), show::escaped(behind.as_bytes()));
-        let prompt = show::escaped(editor.prompt().as_bytes());
         let columns = size().map_or(80, |(columns, _)| usize::from(columns));
+        // Each character needs a column, except combining ones.
+        let most = 4 * columns;
+        let (before, behind) = editor.line();
+        let before = show::escaped(last_characters(before, most).as_bytes());
+        let behind = show::escaped(first_characters(behind, most).as_bytes());
+        let prompt = editor.prompt();
+        let prompt = show::escaped(last_characters(&prompt, most).as_bytes());
+        let prompt = last(&prompt, (columns / 2).max("> ".len()));
         // One column stays free for the cursor.
         let room = columns.saturating_sub(prompt.width() + 1);
         let before = last(&before, room - behind.width().min(room / 4));
@@ -168,6 +173,16 @@ impl Drop for Screen {
 const TERMINAL: &str = "/dev/tty";
 #[cfg(not(unix))]
 const TERMINAL: &str = "CONOUT$";
+
+/// At most so many of its last characters.
+fn last_characters(text: &str, most: usize) -> &str {
+    text.char_indices().rev().take(most).last().map_or("", |(start, _)| &text[start..])
+}
+
+/// At most so many of its first characters.
+fn first_characters(text: &str, most: usize) -> &str {
+    text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
+}
 
 /// As much of the end of `text` as there is room for.
 fn last(text: &str, room: usize) -> &str {

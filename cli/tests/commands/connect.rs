@@ -1,7 +1,5 @@
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -279,69 +277,39 @@ fn what_is_pasted_without_the_terminal_s_marks_arrives_whole() {
 }
 
 #[test]
-fn lines_are_remembered_across_runs_and_found_again() {
-    let state = TempDir::new().unwrap();
-    let run = |keys: &[(&str, &str)]| {
-        let server = Scripted::tcp(|mut client| client.rest());
-        let mut command = lineframe(["connect", &server.address]);
-        command.env_remove("LINEFRAME_HISTORY").env("XDG_STATE_HOME", state.path());
-        let terminal = Terminal::start(command);
+fn long_lines_cost_no_more_than_short_ones() {
+    let ticks = |line: &str| {
+        let typed = line.repeat(200_000 / line.len());
+        let length = typed.len();
+        let server = Scripted::tcp(move |mut client| {
+            let mut sent = Vec::new();
+            while sent.len() < length {
+                sent.extend(client.chunk());
+            }
+            sent
+        });
+        let terminal = Terminal::start(lineframe(["connect", "--max-length", "1M", &server.address]));
         terminal.until("> _");
-        for (typed, shown) in keys {
-            terminal.type_keys(typed);
-            terminal.until(shown);
-        }
-        terminal.type_keys("\x04");
-        assert!(terminal.end().success());
-        server.result()
+        terminal.paste(typed.clone());
+        assert!(server.result() == typed.as_bytes());
+        terminal.cpu_ticks()
     };
-    assert_eq!(
-        run(&[("get a\nget b\n secret\n", "> get a\n> get b\n>  secret\n> _")]),
-        "get a\nget b\n secret\n"
-    );
-
-    let directory = state.path().join("lineframe");
-    let file = directory.join("history");
-    assert_eq!(fs::read_to_string(&file).unwrap(), "get a\nget b\n");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
-
-    // Up, up; then a search, once more back, and what it found is edited.
-    let sent = run(&[
-        ("\x1b[A", "> get b_"),
-        ("\x10\n", "> get a\n> _"),
-        ("\x12ge", "> get a\nsearch \"ge\": get a_"),
-        ("\x12", "> get a\nsearch \"ge\": get b_"),
-        ("\x05!\n", "> get a\n> get b!\n> _"),
-    ]);
-    assert_eq!(sent, "get a\nget b!\n");
+    let short = ticks(&("x".repeat(99) + "\n"));
+    let long = ticks(&("x".repeat(199_999) + "\n"));
+    assert!(long <= 10 * short.max(10), "{long} ticks of CPU time, and {short} for short lines");
 }
 
 #[test]
-fn nothing_is_remembered_where_that_is_not_wanted() {
-    let state = TempDir::new().unwrap();
-    let server = Scripted::tcp(|mut client| client.rest());
-    let mut command = lineframe(["connect", "--history", "none", &server.address]);
-    command.env_remove("LINEFRAME_HISTORY").env("XDG_STATE_HOME", state.path());
-    let terminal = Terminal::start(command);
-    terminal.until("> _");
-    terminal.type_keys("a\n");
-    terminal.until("> a\n> _");
-    terminal.type_keys("\x1b[A");
-    terminal.until("> a\n> a_");
-    terminal.type_keys("\x03");
-    terminal.end();
-    assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
-}
-
-#[test]
-fn a_history_that_cannot_be_kept_is_no_reason_not_to_talk() {
+fn long_searches_print_what_fits() {
     let server = Scripted::tcp(|mut client| client.line());
-    let terminal = Terminal::start(lineframe(["connect", "--history", "/dev/null/none", &server.address]));
-    terminal.shown.until_contains("Lines are not remembered: /dev/null/none: ");
+    let terminal = start(&server.address);
     terminal.until("> _");
-    terminal.type_keys("a\n");
-    assert_eq!(server.result(), "a\n");
+    // Enter takes what the search has found, which is nothing.
+    terminal.paste(format!("\x12{}\nfound\n", "x".repeat(200_000)));
+    assert_eq!(server.result(), "found\n");
+    terminal.type_keys("\x04");
+    let shown = terminal.shown.to_end().len();
+    assert!(shown < 400_000, "{shown} bytes shown");
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod bench;
 mod connect;
+mod connect_history;
 mod demo;
 mod drain;
 mod end_of_input;

@@ -78,6 +78,15 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// How much CPU time the command has used, in ticks of 10 ms.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, after_name) = stat.rsplit_once(')').unwrap();
+        // utime and stime, proc_pid_stat(5).
+        let times = after_name.split_whitespace().skip(11).take(2);
+        times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+    }
+
     /// What the terminal does of itself.
     pub(crate) fn mode(&self) -> LocalModes {
         tcgetattr(&self.keys).unwrap().local_modes
