@@ -63,8 +63,8 @@ pub(crate) struct Options {
     #[arg(long)]
     send_empty: bool,
 
-    /// Where lines are remembered from one run to the next, but those that begin with a space [default: lineframe/history
-    /// in $XDG_STATE_HOME or ~/.local/state]
+    /// Where lines are stored from one run to the next. A line that begins with a space is not stored, but is sent with
+    /// its space [default: lineframe/history in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "FILE|none", value_parser = units::limit(file))]
     history: Option<Limit<PathBuf>>,
 

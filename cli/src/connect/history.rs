@@ -1,41 +1,53 @@
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// So many lines are remembered; the file may have twice as many before it is shortened.
 const MOST: usize = 1000;
 
+/// Another session holds the lock for one write; what holds it for longer is not waited for.
+#[cfg(unix)]
+const LONGEST_LOCK: std::time::Duration = std::time::Duration::from_secs(1);
+#[cfg(unix)]
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// The lines typed, the latest last, in memory and, if wanted, in a file that several processes may add to.
 #[derive(Default)]
 pub(super) struct History {
     lines: Vec<String>,
+    /// Changed in place and under a lock only: another session has the same file open.
     file: Option<File>,
 }
 
 impl History {
     /// Of earlier sessions as well. The file and its directory are for their owner only.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let remembered = match fs::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(error),
-        };
-        let mut lines: Vec<_> = remembered.lines().map(String::from).collect();
-        let is_too_long = lines.len() > 2 * MOST;
-        lines.drain(..lines.len().saturating_sub(MOST));
         if let Some(directory) = path.parent() {
             create_directory(directory)?;
         }
-        if is_too_long {
-            let mut shorter = path.to_owned().into_os_string();
-            shorter.push(".new");
-            let shorter = PathBuf::from(shorter);
-            let mut file = open(&shorter)?;
-            file.set_len(0)?;
-            file.write_all((lines.join("\n") + "\n").as_bytes())?;
-            fs::rename(&shorter, path)?;
+        let file = open(path)?;
+        // Nothing is remembered in /dev/null, and a FIFO would be read for ever.
+        if !file.metadata()?.is_file() {
+            return Ok(Self::default());
         }
-        Ok(Self { lines, file: Some(open(path)?) })
+        #[cfg(unix)]
+        restrict(&file)?;
+        let lines = locked(&file, |mut file| {
+            let mut remembered = Vec::new();
+            file.read_to_end(&mut remembered)?;
+            let mut lines: Vec<_> = String::from_utf8_lossy(&remembered).lines().map(String::from).collect();
+            let is_too_long = lines.len() > 2 * MOST;
+            lines.drain(..lines.len().saturating_sub(MOST));
+            if is_too_long {
+                let shorter = lines.join("\n") + "\n";
+                // In this order a full disk or a kill loses no recent line.
+                file.rewind()?;
+                file.write_all(shorter.as_bytes())?;
+                file.set_len(shorter.len() as u64)?;
+            }
+            Ok(lines)
+        })?;
+        Ok(Self { lines, file: Some(file) })
     }
 
     /// Remembers `line`, but not what begins with a space, nor the same twice in a row.
@@ -44,8 +56,12 @@ impl History {
             return Ok(());
         }
         self.lines.push(line.into());
-        // In one write, so that lines of two processes do not mix.
-        self.file.as_mut().map_or(Ok(()), |file| file.write_all(format!("{line}\n").as_bytes()))
+        self.file.as_ref().map_or(Ok(()), |file| {
+            locked(file, |mut file| {
+                file.seek(SeekFrom::End(0))?;
+                file.write_all(format!("{line}\n").as_bytes())
+            })
+        })
     }
 
     pub(super) fn lines(&self) -> &[String] {
@@ -64,10 +80,45 @@ pub(super) fn default_path() -> Option<PathBuf> {
 
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true);
+    options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)
+}
+
+/// An existing file may have any mode.
+#[cfg(unix)]
+fn restrict(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    match file.metadata()?.permissions().mode() & 0o077 {
+        0 => Ok(()),
+        _ => file.set_permissions(fs::Permissions::from_mode(0o600)),
+    }
+}
+
+/// Calls `change` while no other session changes the file. If the file system has no locks, it is
+/// called without one.
+fn locked<T>(file: &File, change: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::{FlockOperation, flock};
+
+        let start = std::time::Instant::now();
+        while flock(file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
+            if start.elapsed() > LONGEST_LOCK {
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process has locked it"));
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        let changed = change(file);
+        _ = flock(file, FlockOperation::Unlock);
+        changed
+    }
+    #[cfg(not(unix))]
+    {
+        change(file)
+    }
 }
 
 fn create_directory(path: &Path) -> io::Result<()> {

@@ -1,10 +1,76 @@
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-use crate::support::{Scripted, Terminal, lineframe};
+use crate::support::{Client, Scripted, Terminal, lineframe};
+
+/// `connect` with this history, at its first prompt, and its server.
+fn session(history: &Path) -> (Terminal, Scripted<()>) {
+    let server = Scripted::tcp(|mut client: Client| client.wait_for_end());
+    let mut command = lineframe(["connect", &server.address]);
+    command.env("LINEFRAME_HISTORY", history);
+    let terminal = Terminal::start(command);
+    terminal.until("> _");
+    (terminal, server)
+}
+
+fn type_line(terminal: &Terminal, line: &str) {
+    terminal.type_keys(&format!("{line}\n"));
+    terminal.until(&format!("> {line}\n> _"));
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn sessions_keep_each_others_history() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("history");
+    let earlier: Vec<_> = (0..2001).map(|n| format!("earlier {n}")).collect();
+    fs::write(&path, &earlier[0]).unwrap();
+    let (first, _server) = session(&path);
+    fs::write(&path, earlier.join("\n") + "\n").unwrap();
+    // There are too many: it shortens the history, below the first session.
+    let (second, _server) = session(&path);
+    type_line(&first, "from the first");
+    type_line(&second, "from the second");
+    let stored = fs::read_to_string(&path).unwrap();
+    let expected = earlier[1001..].join("\n") + "\nfrom the first\nfrom the second\n";
+    assert!(stored == expected, "{}", &stored[stored.len().saturating_sub(200)..]);
+}
+
+#[test]
+fn existing_history_gets_mode_0600() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("history");
+    fs::write(&path, "earlier\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let (terminal, _server) = session(&path);
+    assert_eq!(mode(&path), 0o600);
+    type_line(&terminal, "later");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "earlier\nlater\n");
+}
+
+#[test]
+fn locked_history_is_not_waited_for() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("history");
+    let (terminal, _server) = session(&path);
+    let locked = File::open(&path).unwrap();
+    flock(&locked, FlockOperation::LockExclusive).unwrap();
+    terminal.type_keys("a\n");
+    terminal.shown.until_contains("not remembered: another process has locked it");
+    flock(&locked, FlockOperation::Unlock).unwrap();
+    terminal.type_keys("b\n");
+    terminal.shown.until_contains("> b\r\n");
+    terminal.type_keys("\x04");
+    terminal.end();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "b\n");
+}
 
 #[test]
 fn lines_are_remembered_across_runs_and_found_again() {
@@ -31,7 +97,6 @@ fn lines_are_remembered_across_runs_and_found_again() {
     let directory = state.path().join("lineframe");
     let file = directory.join("history");
     assert_eq!(fs::read_to_string(&file).unwrap(), "get a\nget b\n");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
 
     // Up, up; then a search, once more back, and what it found is edited.
