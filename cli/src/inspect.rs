@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
-use crate::show::counted;
+use crate::show::{self, counted};
 use crate::units;
 
 use frames::{Check, Rules};
-use log::{Direction, Log, Place, Style};
+use log::{Direction, IfFull, Log, Output, Place, Style, Written};
 use pass::{Shared, Stopped, pass};
 
 const EXAMPLES: &str = "\
@@ -93,7 +93,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
         max_text: arguments.max_text,
         check: arguments.check,
     };
-    let (output, is_terminal) = output(&arguments, matches!(what, What::Command(_)))?;
+    let (output, is_terminal) = output(&arguments, &what)?;
+    let name = output.name.clone();
     let style = match arguments.json {
         true => Style::Json,
         false => {
@@ -120,9 +121,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     drop(log);
     // Where nobody takes the output any more, its writer says why.
     match writer.await {
-        Ok(Err(error)) => return Err(Failure::stdout(error)),
+        Ok(Err(error)) if arguments.output.is_none() => return Err(Failure::stdout(error)),
+        Ok(Err(error)) => return Err(Failure::other(format_args!("cannot write to {name}"), error)),
         Err(error) => return Err(Failure::other("the output failed", error)),
-        Ok(Ok(())) => done?,
+        Ok(Ok(Written::Part)) => return done.and(Err(Failure::passed_on(1))),
+        Ok(Ok(Written::All)) => done?,
     }
     let badly_framed = counted(framing, "bad frame");
     let not_json = match json {
@@ -161,17 +164,23 @@ fn is_address(path: &Path) -> bool {
 }
 
 /// Where the frames go, and whether that is a terminal.
-fn output(arguments: &Arguments, is_stdout_taken: bool) -> Result<(Box<dyn Write + Send>, bool), Failure> {
-    Ok(match &arguments.output {
-        Some(path) => {
+fn output(arguments: &Arguments, what: &What) -> Result<(Output, bool), Failure> {
+    let if_full = match what {
+        What::File(_) | What::Stdin => IfFull::End,
+        What::Relay { .. } if arguments.output.is_none() => IfFull::PassUnlessClosed,
+        What::Relay { .. } | What::Command(_) => IfFull::Pass,
+    };
+    let (to, is_terminal, name): (Box<dyn Write + Send>, _, _) = match (&arguments.output, what) {
+        (Some(path), _) => {
             let file = File::create(path)
                 .map_err(|error| Failure::other(format_args!("cannot write {}", path.display()), error))?;
             let is_terminal = file.is_terminal();
-            (Box::new(file), is_terminal)
+            (Box::new(file), is_terminal, show::escaped(path.as_os_str().as_encoded_bytes()))
         }
-        None if is_stdout_taken => (Box::new(io::stderr()), io::stderr().is_terminal()),
-        None => (Box::new(io::stdout()), io::stdout().is_terminal()),
-    })
+        (None, What::Command(_)) => (Box::new(io::stderr()), io::stderr().is_terminal(), "stderr".into()),
+        (None, _) => (Box::new(io::stdout()), io::stdout().is_terminal(), "stdout".into()),
+    };
+    Ok((Output { to, name, if_full }, is_terminal))
 }
 
 /// The frames of what is there to be read.

@@ -65,20 +65,72 @@ struct BadCounts {
 #[derive(Debug)]
 pub(super) struct Closed;
 
+/// Where the output goes.
+pub(super) struct Output {
+    pub(super) to: Box<dyn Write + Send>,
+    /// As it is called in messages.
+    pub(super) name: String,
+    pub(super) if_full: IfFull,
+}
+
+/// What happens if the output cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum IfFull {
+    /// Reading ends, because nothing else is done with what was read.
+    End,
+    /// Bytes go on passing, unless the output is a pipe that was closed: its reader has enough.
+    PassUnlessClosed,
+    /// Bytes go on passing.
+    Pass,
+}
+
+impl IfFull {
+    fn ends_after(self, error: &io::Error) -> bool {
+        match self {
+            Self::End => true,
+            Self::PassUnlessClosed => error.kind() == io::ErrorKind::BrokenPipe,
+            Self::Pass => false,
+        }
+    }
+}
+
+/// How the output ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Written {
+    All,
+    /// Not all of it, which was reported on stderr.
+    Part,
+}
+
 impl Log {
     /// The log, and the end of its writer: when every clone is dropped, or when writing fails.
-    pub(super) fn new(style: Style, mut output: Box<dyn Write + Send>) -> (Self, JoinHandle<io::Result<()>>) {
+    pub(super) fn new(style: Style, output: Output) -> (Self, JoinHandle<io::Result<Written>>) {
         let (to_writer, mut writes) = mpsc::channel::<Vec<u8>>(MOST_WRITES);
+        let Output { mut to, name, if_full } = output;
         let writer = tokio::task::spawn_blocking(move || {
             let mut header = matches!(style, Style::Text { .. }).then(header);
-            while let Some(bytes) = writes.blocking_recv() {
+            let mut write = |bytes: &[u8]| {
                 if let Some(header) = header.take() {
-                    output.write_all(header.as_bytes())?;
+                    to.write_all(header.as_bytes())?;
                 }
-                output.write_all(&bytes)?;
-                output.flush()?;
+                to.write_all(bytes)?;
+                to.flush()
+            };
+            let mut written = Written::All;
+            while let Some(bytes) = writes.blocking_recv() {
+                match written {
+                    Written::Part => {}
+                    Written::All => match write(&bytes) {
+                        Ok(()) => {}
+                        Err(error) if if_full.ends_after(&error) => return Err(error),
+                        Err(error) => {
+                            written = Written::Part;
+                            show::note(format_args!("lineframe: cannot write to {name}: {error}"));
+                        }
+                    },
+                }
             }
-            Ok(())
+            Ok(written)
         });
         (Self { style, to_writer, bad: Arc::default() }, writer)
     }

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::support::{Client, PATIENCE, Process, Terminal, at_once, lineframe, run};
 
 /// `inspect` with `options` between clients of a free port and `server`, and that port's address.
-fn between(options: &[&str], server: &str) -> (Process, String) {
+pub(crate) fn between(options: &[&str], server: &str) -> (Process, String) {
     let arguments = [&["inspect"], options, &["127.0.0.1:0", server]].concat();
     let process = Process::start(&mut lineframe(arguments));
     let address = listening(&process);
@@ -587,15 +587,4 @@ fn a_reset_is_passed_on_as_a_reset() {
     let ended = client.read(&mut [0]).map_err(|error| error.kind());
     assert_eq!(ended, Err(ErrorKind::ConnectionReset));
     process.out.until_contains("<1 -- reset after 2 bytes");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_stdout_that_is_full_fails_around_a_command() {
-    let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let mut command = lineframe(["inspect", "--", "echo", "a"]);
-    let process = Process::spawn(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()), 0);
-    let ended = process.end();
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(String::from_utf8_lossy(&ended.err).contains("cannot write to stdout"), "{ended:?}");
 }

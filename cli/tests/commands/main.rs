@@ -14,6 +14,8 @@ mod drain;
 mod end_of_input;
 mod exec;
 mod inspect;
+#[cfg(target_os = "linux")]
+mod inspect_output;
 mod killed;
 mod log;
 mod other_clients;

@@ -1,0 +1,57 @@
+use std::fs;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use super::inspect::between;
+use crate::support::{Client, Process, Scripted, lineframe};
+
+#[test]
+fn full_log_does_not_end_the_command() {
+    for (command_code, code) in [(0, 1), (9, 9)] {
+        let script = format!("while read line; do echo $line; done; exit {command_code}");
+        let mut process =
+            Process::start(&mut lineframe(["inspect", "--output", "/dev/full", "--", "sh", "-c", &script]));
+        process.write("a\n");
+        process.out.until("first line", |out| out == b"a\n");
+        process.err.until_contains("\n");
+        process.write("b\n");
+        process.out.until("second line", |out| out == b"a\nb\n");
+        drop(process.take_stdin());
+        let ended = process.end();
+        ended.assert_failed(code, "a\nb\n", "cannot write to /dev/full: ");
+    }
+}
+
+#[test]
+fn full_log_does_not_end_connections() {
+    let server = Scripted::tcp(|mut client| {
+        for _ in 0..2 {
+            let line = client.line();
+            client.write(line);
+        }
+        client.wait_for_end();
+    });
+    let (process, address) = between(&["--output", "/dev/full"], &server.address);
+    let mut client = Client::tcp(&address);
+    for line in ["a\n", "b\n"] {
+        client.write(line);
+        assert_eq!(client.line(), line);
+        process.err.until_contains("lineframe: cannot write to /dev/full: ");
+    }
+    process.signal(Signal::TERM);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(1));
+    assert_eq!(String::from_utf8_lossy(&ended.err).lines().count(), 2, "{ended:?}");
+}
+
+/// Frames are one thing, the replies of the command another.
+#[test]
+fn a_stdout_that_is_full_fails_around_a_command() {
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = lineframe(["inspect", "--", "echo", "a"]);
+    let process = Process::spawn(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()), 0);
+    let ended = process.end();
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.err).contains("cannot write to stdout"), "{ended:?}");
+}
