@@ -1,12 +1,17 @@
 //! Where a server is, as it is written on the command line.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::io;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use tokio::net::lookup_host;
+
 use crate::show;
 
-/// `host:port`, `[v6]:port`, the path of a Unix socket (anything with a slash in it), or `@name` in Linux's abstract
+/// `host:port`, `[v6]:port`, `[v6%interface]:port`, the path of a Unix socket (anything with a slash in it), or `@name` in Linux's abstract
 /// namespace. What has a scheme (`tls://`) and `sd-listen` are kept for later.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
@@ -46,11 +51,39 @@ impl FromStr for Address {
         if port.starts_with('+') || port.parse::<u16>().is_err() {
             return Err(format!("the port is not a number from 0 to 65535: {port:?}"));
         }
-        let is_v6 = host.starts_with('[') && host.ends_with(']');
-        if host.is_empty() || (host.contains(':') && !is_v6) {
+        if let Some(inner) = in_brackets(host) {
+            let (address, scope) = inner.split_once('%').unwrap_or((inner, "0"));
+            if address.parse::<Ipv6Addr>().is_err() || scope.is_empty() {
+                return Err(format!("not an IPv6 address: {host:?}"));
+            }
+        } else if host.is_empty() || host.contains([':', '[', ']']) {
             return Err("the host is missing, or an IPv6 address without its brackets".into());
         }
         Ok(Self::Tcp(text.into()))
+    }
+}
+
+fn in_brackets(host: &str) -> Option<&str> {
+    host.strip_prefix('[')?.strip_suffix(']')
+}
+
+/// Replaces the name of an interface by its number, because [`SocketAddr`](std::net::SocketAddr)
+/// parses `[fe80::1%2]:9` only, not `[fe80::1%eth0]:9`.
+pub(crate) async fn with_scope_number(address: &str) -> io::Result<Cow<'_, str>> {
+    let scoped = address.rsplit_once(':').and_then(|(host, port)| {
+        let host = in_brackets(host)?;
+        let (_, scope) = host.split_once('%')?;
+        // A number stays as it is.
+        scope.parse::<u32>().is_err().then_some((host, scope, port.parse::<u16>().ok()?))
+    });
+    let Some((host, scope, port)) = scoped else { return Ok(address.into()) };
+    // The system knows the names of its interfaces.
+    match lookup_host((host, port)).await.ok().and_then(|mut found| found.next()) {
+        Some(found) => Ok(found.to_string().into()),
+        None => Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            format!("no interface {scope:?}, or the address needs none"),
+        )),
     }
 }
 
@@ -86,6 +119,10 @@ mod tests {
         for (text, expected) in [
             ("localhost:8083", Ok(Address::Tcp("localhost:8083".into()))),
             ("[::1]:0", Ok(Address::Tcp("[::1]:0".into()))),
+            ("[fe80::1%lo]:9", Ok(Address::Tcp("[fe80::1%lo]:9".into()))),
+            ("[fe80::1%]:9", Err(())),
+            ("[localhost]:9", Err(())),
+            ("[::1:9", Err(())),
             ("./a.sock", unix("./a.sock")),
             ("/a/b:1", unix("/a/b:1")),
             ("./tls://a", unix("./tls://a")),

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use tokio::net::UnixListener;
 
-use crate::address::Address;
+use crate::address::{self, Address};
 use crate::failure::Failure;
 
 pub(crate) enum Listener {
@@ -23,7 +23,10 @@ pub(crate) enum Listener {
 impl Listener {
     pub(crate) async fn bind(bind: &Bind, address: &Address) -> Result<Self, Failure> {
         match address {
-            Address::Tcp(at) => bind.tcp(at).await.map(Self::Tcp),
+            Address::Tcp(at) => match address::with_scope_number(at).await {
+                Ok(at) => bind.tcp(&*at).await.map(Self::Tcp),
+                Err(error) => Err(error),
+            },
             #[cfg(unix)]
             Address::Unix(path) => bind.unix(path).await.map(Self::Unix),
             #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lineframe::{AnyIo, Client};
 
-use crate::address::Address;
+use crate::address::{self, Address};
 use crate::failure::Failure;
 use crate::units::{self, Limit};
 
@@ -37,7 +37,12 @@ impl Connecting {
     pub(crate) async fn connect(self, address: &Address) -> Result<AnyIo, Failure> {
         let client = Client::builder().connect_timeout(self.connect_timeout.0).retry(self.retry).build();
         let connected = match address {
-            Address::Tcp(to) => client.connect(to.as_str()).await,
+            Address::Tcp(to) => {
+                let to = address::with_scope_number(to).await.map_err(|error| {
+                    Failure::cannot_connect(format_args!("cannot connect to {address}: {error}"))
+                })?;
+                client.connect(&*to).await
+            }
             #[cfg(unix)]
             Address::Unix(path) => client.connect_unix(path).await,
             // As `connect_unix` and unix(7) have it, such a name begins with a NUL.

@@ -209,3 +209,21 @@ fn manual_pages_cite_only_those_that_exist() {
         assert_eq!(run(["man", name], "").code, Some(0), "{name}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn interfaces_of_link_local_addresses_are_looked_up() {
+    let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+    let numbered = format!("[fe80::1%{}]:9", index.trim());
+    // Nobody is there, or there is no IPv6.
+    for address in ["[fe80::1%lo]:9", &numbered] {
+        let ended = run(["send", address], "a\n");
+        ended.assert_failed(3, "", &format!("cannot connect to \"{numbered}\": "));
+        assert!(!String::from_utf8_lossy(&ended.err).contains("lookup"), "{ended:?}");
+    }
+    let ended = run(["send", "[fe80::1%no-such]:9"], "a\n");
+    ended.assert_failed(3, "", "cannot connect to [fe80::1%no-such]:9: no interface \"no-such\"");
+    let ended = run(["serve", "[fe80::1%no-such]:9"], "");
+    ended.assert_failed(1, "", "cannot listen on [fe80::1%no-such]:9: no interface \"no-such\"");
+    assert_eq!(run(["send", "[localhost]:9"], "").code, Some(2));
+}
