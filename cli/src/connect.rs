@@ -336,7 +336,7 @@ impl Talk<'_> {
 
     fn forget_unsent(&mut self, why: impl Display) {
         if !self.unsent.is_empty() {
-            self.screen.note(format_args!("{} bytes not sent: {why}", self.unsent.len()));
+            self.screen.note(format_args!("{} not sent: {why}", show::bytes(self.unsent.len())));
             self.unsent.clear();
         }
     }
@@ -387,7 +387,9 @@ impl Display for Gone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Closed => f.write_str("the server has closed the connection"),
-            Self::Cut(length) => write!(f, "the server has left within a line, after {length} bytes of it"),
+            Self::Cut(length) => {
+                write!(f, "the server has left within a line, after {} of it", show::bytes(*length))
+            }
             Self::Failed(error) => write!(f, "the connection failed: {error}"),
         }
     }

@@ -54,8 +54,7 @@ impl Failure {
 
     /// The peer's last line came without its terminator.
     pub(crate) fn cut(bytes: usize) -> Self {
-        let bytes = show::counted(bytes as u64, "byte");
-        Self::framing(format_args!("the server's last line was cut after {bytes}"))
+        Self::framing(format_args!("the server's last line was cut after {}", show::bytes(bytes)))
     }
 
     /// What was to be seen was not.

@@ -7,6 +7,8 @@ use bytes::{Bytes, BytesMut};
 use lineframe::scan::{Kind, Scanner};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::show;
+
 /// So many bytes are asked for with each read.
 const READ: usize = 64 * 1024;
 
@@ -73,7 +75,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let max_length = self.scanner.max_length().unwrap_or(usize::MAX);
         match kind {
             Kind::Line | Kind::Piece => None,
-            Kind::TooLong => Some(format!("more than {max_length} bytes; --max-length sets the limit")),
+            Kind::TooLong => {
+                Some(format!("more than {}; --max-length sets the limit", show::bytes(max_length)))
+            }
             Kind::BareTerminator => Some("a CR or LF in it that is not part of a CRLF".into()),
             _ => Some("cut before its terminator".into()),
         }

@@ -57,6 +57,11 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     }
 }
 
+/// `1 byte`, `2 bytes`.
+pub(crate) fn bytes(count: usize) -> String {
+    counted(count as u64, "byte")
+}
+
 /// Whether a terminal would act on it or hide it: control characters, line and paragraph separators, the no-break space, and what
 /// Unicode calls Default_Ignorable_Code_Point (soft hyphen, zero width, bidirectional controls, fillers, variation selectors, tags).
 pub(crate) fn needs_escape(character: char) -> bool {

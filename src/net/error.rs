@@ -136,7 +136,8 @@ impl fmt::Display for Error {
             Self::TooManyBadLines => f.write_str("more bad lines than the limit (max_bad_lines)"),
             Self::NotLines => f.write_str("peer sent HTTP or TLS, not lines"),
             Self::LeftOver { bytes } => {
-                write!(f, "{bytes} bytes not read or not sent before the stream was handed over")
+                let unit = if *bytes == 1 { "byte" } else { "bytes" };
+                write!(f, "{bytes} {unit} not read or not sent before the stream was handed over")
             }
             Self::Encode(error) => write!(f, "{error}"),
             Self::Block(error) => write!(f, "{error}"),

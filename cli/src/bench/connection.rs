@@ -328,8 +328,8 @@ impl Connection {
         let nth = self.replied + 1;
         Failure::framing(match kind {
             Kind::TooLong => {
-                let limit = self.scanner.max_length().unwrap_or(usize::MAX);
-                format!("reply {nth} is longer than {limit} bytes, the limit (--max-length)")
+                let limit = show::bytes(self.scanner.max_length().unwrap_or(usize::MAX));
+                format!("reply {nth} is longer than {limit}, the limit (--max-length)")
             }
             _ => format!("reply {nth} has a CR or LF in it that is not part of a CRLF"),
         })
@@ -339,9 +339,9 @@ impl Connection {
         let lines = &self.orders.lines;
         let (nth, expected) = (self.replied + 1, lines.expected(self.member, self.replied));
         let is_not = format!(
-            "reply {nth} is not {}: {} bytes, not {}",
+            "reply {nth} is not {}: {}, not {}",
             lines.expectation(),
-            reply.len(),
+            show::bytes(reply.len()),
             expected.len()
         );
         if lines.is_of_any_content() {

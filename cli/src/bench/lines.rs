@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use lineframe::LineCodec;
 
 use crate::failure::Failure;
+use crate::show;
 
 /// The lines take so much memory, at most, but where two of them need more: it stays in a core's cache, with what is sent and read.
 const MOST_BYTES: usize = 1 << 17;
@@ -108,8 +109,9 @@ impl Lines {
     /// come later.
     pub(super) fn new(codec: &mut LineCodec, length: usize, reply: Reply) -> Result<Self, Failure> {
         let is_numbered = length >= NUMBER;
-        let refused =
-            |why: &dyn Display| Failure::usage(format_args!("lines of {length} bytes cannot be sent: {why}"));
+        let refused = |why: &dyn Display| {
+            Failure::usage(format_args!("lines of {} cannot be sent: {why}", show::bytes(length)))
+        };
         if is_numbered {
             check_digits(codec).map_err(|why| refused(&why))?;
         }

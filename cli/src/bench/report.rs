@@ -11,7 +11,7 @@ use super::measure::{Latencies, Series, Slot};
 use super::server::ServerProcesses;
 use super::thread::Outcome;
 use crate::failure::Failure;
-use crate::show::counted;
+use crate::show::{self, counted};
 
 /// The share of time from which on a thread's own work is part of what it measures.
 const BUSY: f64 = 0.9;
@@ -88,7 +88,7 @@ impl Display for Setting {
             None => write!(f, "{} in flight on each, ", counted(u64::from(*window), "line"))?,
             Some(rate) => write!(f, "{} a second, ", counted(rate, "line"))?,
         }
-        write!(f, "{length} bytes")
+        f.write_str(&show::bytes(*length))
     }
 }
 

@@ -323,7 +323,7 @@ impl Display for Bad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { max_length } => {
-                write!(f, "longer than {max_length} bytes, the limit (--max-length)")
+                write!(f, "longer than {}, the limit (--max-length)", show::bytes(*max_length))
             }
             Self::BareTerminator => f.write_str("a CR or LF that is not part of a CRLF is in it"),
             Self::Cut => f.write_str("cut: the stream ended before its terminator"),

@@ -12,6 +12,7 @@ use tokio_util::either::Either;
 use super::exec::Exec;
 use super::log;
 use crate::address::Address;
+use crate::show;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Handler {
@@ -40,9 +41,8 @@ fn upper_unicode(line: &[u8], reply: &mut Reply<'_>) {
     match std::str::from_utf8(line) {
         Ok(text) => reply.extend_from_slice(text.to_uppercase().as_bytes()),
         Err(error) => {
-            let (length, at) = (line.len(), error.valid_up_to());
-            let bytes = if length == 1 { "byte" } else { "bytes" };
-            let bad = format!("error: line of {length} {bytes} that is not UTF-8 from byte {at} on");
+            let (length, at) = (show::bytes(line.len()), error.valid_up_to());
+            let bad = format!("error: line of {length} that is not UTF-8 from byte {at} on");
             reply.extend_from_slice(bad.as_bytes());
         }
     }

@@ -225,7 +225,8 @@ async fn reply(
                             }
                         },
                         Err(LineError::TooLong { max_length, .. }) => {
-                            format!("error: reply of more than {max_length} bytes, the limit (max_encoded_length)")
+                            let limit = show::bytes(max_length);
+                            format!("error: reply of more than {limit}, the limit (max_encoded_length)")
                         }
                         Err(bad) => format!("error: reply refused: {bad}"),
                     };

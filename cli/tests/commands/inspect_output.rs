@@ -4,7 +4,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 
 use super::inspect::between;
-use crate::support::{Client, Process, Scripted, lineframe};
+use crate::support::{Client, Process, Scripted, Terminal, lineframe, run};
 
 #[test]
 fn full_log_does_not_end_the_command() {
@@ -43,6 +43,16 @@ fn full_log_does_not_end_connections() {
     let ended = process.end();
     assert_eq!(ended.code, Some(1));
     assert_eq!(String::from_utf8_lossy(&ended.err).lines().count(), 2, "{ended:?}");
+}
+
+#[test]
+fn one_byte_is_singular() {
+    let ended = run(["inspect", "--max-length", "1"], "ab\n");
+    assert!(String::from_utf8_lossy(&ended.out).contains("longer than 1 byte, the limit"), "{ended:?}");
+
+    let server = Scripted::tcp(|client| client.write("a"));
+    let terminal = Terminal::start(lineframe(["connect", "--reconnect", &server.address]));
+    terminal.shown.until_contains("after 1 byte of it");
 }
 
 /// Frames are one thing, the replies of the command another.
