@@ -178,10 +178,11 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     tokio::spawn(exec::reap());
 
     let signal = asked_to_stop(&mut signals, &server).await;
+    // Each connection holds an end too. Counted before the drain ends some of them.
+    let has_connections = gone.sender_strong_count() > handlers;
     stop.cancel();
     let is_drained = match signal {
-        // Each connection holds an end too.
-        Signal::Quit => gone.sender_strong_count() <= handlers,
+        Signal::Quit => !has_connections,
         _ => tokio::select! {
             biased;
             () = async { while serving.join_next().await.is_some() {} } => true,
