@@ -1,5 +1,6 @@
 //! A command for each connection: lines in on its stdin, replies from its stdout.
 
+mod activity;
 mod environment;
 mod group;
 mod stderr;
@@ -8,19 +9,18 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::pin::pin;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use lineframe::{
     Connection, Delimiter, Error, LineCodec, LineError, LineReader, LineWriter, Peer, TimeoutKind,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::process::ChildStdin;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::activity::{Activity, Marked};
 use self::environment::{VARIABLES, environment};
 use self::group::{ProcessGroup, StdoutUntil};
 use self::stderr::StderrLog;
@@ -121,11 +121,11 @@ impl Exec {
         let (mut lines, replies) = connection.split();
         // A client may be silent for as long as its child has something to say.
         lines.set_idle_timeout(None);
-        let to_child = LineWriter::with_codec(stdin, self.input.clone());
         let from_child = LineReader::with_codec(stdout, self.output.clone());
         // One only: who does not take what was wrong with its lines is not read.
         let (complain, complaints) = mpsc::channel(1);
         let activity = Activity::new();
+        let to_child = LineWriter::with_codec(Marked::new(stdin, &activity), self.input.clone());
         let mut forwarding = pin!(forward(peer, lines, to_child, complain, &activity));
         let mut answering = pin!(reply(from_child, complaints, replies, &activity));
         let mut idle = pin!(activity.over(self.idle_timeout));
@@ -174,7 +174,7 @@ fn cannot_run(program: &OsStr, why: &which::Error) -> Failure {
 async fn forward(
     peer: Peer,
     mut lines: LineReader<impl AsyncRead + Unpin>,
-    mut to_child: LineWriter<ChildStdin>,
+    mut to_child: LineWriter<impl AsyncWrite + Unpin>,
     complain: mpsc::Sender<String>,
     activity: &Activity,
 ) -> Result<(), Error> {
@@ -210,12 +210,16 @@ async fn reply(
     activity: &Activity,
 ) -> Result<(), Error> {
     loop {
+        let sending;
         tokio::select! {
-            Some(complaint) = complaints.recv() => replies.feed_line(complaint).await?,
+            Some(complaint) = complaints.recv() => {
+                sending = activity.sending();
+                replies.feed_line(complaint).await?;
+            }
             batch = from_child.next_batch() => {
                 let Some(batch) = batch? else { break };
+                sending = activity.sending();
                 for line in &batch {
-                    activity.mark();
                     let refused = match line {
                         Ok(line) => match replies.feed_line(line).await {
                             Err(Error::Encode(refused)) => format!("error: reply refused: {refused}"),
@@ -235,41 +239,11 @@ async fn reply(
             }
         }
         replies.flush().await?;
+        drop(sending);
     }
+    let _sending = activity.sending();
     while let Ok(complaint) = complaints.try_recv() {
         replies.feed_line(complaint).await?;
     }
     replies.shutdown().await
-}
-
-/// When a line or a reply last passed.
-struct Activity {
-    start: Instant,
-    /// In milliseconds from `start`.
-    last: AtomicU64,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { start: Instant::now(), last: AtomicU64::new(0) }
-    }
-
-    fn mark(&self) {
-        let passed = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.last.store(passed, Relaxed);
-    }
-
-    /// Nothing has passed for so long.
-    async fn over(&self, idle_timeout: Option<Duration>) {
-        while let Some(end) = idle_timeout
-            .and_then(|after| after.checked_add(Duration::from_millis(self.last.load(Relaxed))))
-            .and_then(|after| self.start.checked_add(after))
-        {
-            if end <= Instant::now() {
-                return;
-            }
-            sleep_until(end).await;
-        }
-        std::future::pending().await
-    }
 }

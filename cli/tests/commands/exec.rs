@@ -8,17 +8,17 @@ use rustix::process::Signal;
 use crate::support::{Client, Ended, PATIENCE, Process, Server, assert_faster_than, at_once, lineframe, run};
 
 /// Says who it is and becomes what the first line says.
-const ANYTHING: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
+pub(crate) const ANYTHING: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
 
 /// Long enough for a child to start on a busy machine.
-const IDLE_TIMEOUT: &str = "3s";
+pub(crate) const IDLE_TIMEOUT: &str = "3s";
 
 fn is_error(line: &[u8]) -> bool {
     line.starts_with(b"error: ") && line.ends_with(b"\n")
 }
 
 /// A client of a server that runs [`ANYTHING`], and the process that it talks to.
-fn client_of(server: &Server, command: &str) -> (Client, String) {
+pub(crate) fn client_of(server: &Server, command: &str) -> (Client, String) {
     let mut client = Client::tcp(&server.tcp);
     let id = String::from_utf8(client.line().to_vec()).unwrap();
     client.write(format!("{command}\n"));

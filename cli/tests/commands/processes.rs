@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::exec::assert_ends;
+use crate::exec::{ANYTHING, IDLE_TIMEOUT, assert_ends, client_of};
 use crate::support::{Client, NEVER, PATIENCE, Process, Server, at_once, lineframe};
 
 /// Does not end with its stdin; its child neither.
@@ -82,6 +82,46 @@ fn stdout_left_to_another_group_does_not_hold_either() {
 fn output_after_the_command_is_passed_on() {
     let server = Server::exec(&[], &["sh", "-c", "(sleep 0.1; echo late) & echo early"]);
     assert_eq!(Client::tcp(&server.tcp).rest(), "early\nlate\n");
+}
+
+/// Stops the server, lets `act` run, and continues the server after `pause`.
+fn while_stopped(server: &Server, pause: Duration, act: impl FnOnce()) {
+    server.process.signal(Signal::STOP);
+    act();
+    // A stopped server cannot tell when its timeout has passed.
+    thread::sleep(pause);
+    server.process.signal(Signal::CONT);
+}
+
+#[test]
+fn idle_timeout_accepts_lines_sent_while_stopped() {
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &["cat"]);
+    let mut clients: Vec<_> = (0..10).flat_map(|_| server.clients()).collect();
+    for _ in 0..2 {
+        for client in &mut clients {
+            client.write("a\n");
+            assert_eq!(client.line(), "a\n");
+        }
+    }
+    while_stopped(&server, Duration::from_secs(4), || clients.iter().for_each(|client| client.write("b\n")));
+    for client in &mut clients {
+        assert_eq!(client.line(), "b\n");
+    }
+}
+
+#[test]
+fn a_slow_reader_is_not_idle() {
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT, "--write-timeout", NEVER], &ANYTHING);
+    let mut slow = Client::unix(&server.path());
+    slow.line();
+    slow.write("seq 200000\n");
+    // Two others are idle for too long, one after the other.
+    for _ in 0..2 {
+        let (mut idle, _) = client_of(&server, "sleep 1000");
+        assert_eq!(idle.rest(), "");
+    }
+    let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+    assert!(slow.rest() == expected, "cut");
 }
 
 #[test]
