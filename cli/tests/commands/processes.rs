@@ -1,6 +1,7 @@
 //! Children, signals and the limits of the system.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -107,6 +108,31 @@ fn idle_timeout_accepts_lines_sent_while_stopped() {
     for client in &mut clients {
         assert_eq!(client.line(), "b\n");
     }
+}
+
+#[test]
+fn replies_written_while_stopped_are_sent() {
+    let folder = TempDir::new().unwrap();
+    let fifo = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let script = format!("(read x <'{}'; echo late) & echo $$", fifo.display());
+    let server = Server::exec(&[], &["sh", "-c", &script]);
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    // On a busy machine the 2 s that the background process has may pass before the server is stopped.
+    let is_sent = |_| {
+        let mut client = Client::tcp(&server.tcp);
+        let id = String::from_utf8_lossy(&client.line()).trim_end().to_owned();
+        eventually("the child has not ended", || {
+            fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(" Z "))
+        });
+        while_stopped(&server, Duration::from_secs(3), || {
+            // Fails if the background process has been killed.
+            let fifo = OpenOptions::new().write(true).custom_flags(nonblocking).open(&fifo);
+            _ = fifo.and_then(|mut fifo| fifo.write_all(b"go\n"));
+        });
+        client.rest() == "late\n"
+    };
+    assert!((0..5).any(is_sent), "never sent");
 }
 
 #[test]

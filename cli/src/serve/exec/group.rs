@@ -115,15 +115,17 @@ pub(in crate::serve) async fn reap() {
     }
 }
 
-/// The stdout of a child, which ends at the latest when there is nothing to read after `limit` was cancelled.
+/// The stdout of a child. After `limit` is cancelled, it ends behind what the pipe holds then.
 pub(super) struct StdoutUntil {
     stdout: ChildStdout,
     limit: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Unread bytes before the end, once `limit` is cancelled.
+    left: Option<usize>,
 }
 
 impl StdoutUntil {
     pub(super) fn new(stdout: ChildStdout, limit: CancellationToken) -> Self {
-        Self { stdout, limit: Box::pin(limit.cancelled_owned()) }
+        Self { stdout, limit: Box::pin(limit.cancelled_owned()), left: None }
     }
 }
 
@@ -133,19 +135,30 @@ impl AsyncRead for StdoutUntil {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.stdout).poll_read(cx, buffer) {
-            Poll::Pending => self.limit.as_mut().poll(cx).map(Ok),
-            ready => ready,
+        let Self { stdout, limit, left } = &mut *self;
+        if left.is_none() && limit.as_mut().poll(cx).is_ready() {
+            *left = Some(system::unread(stdout));
         }
+        let Some(left) = left else { return Pin::new(stdout).poll_read(cx, buffer) };
+        let length = buffer.remaining().min(*left);
+        if length == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        // Not through Tokio, which may not know yet that there is something to read.
+        let count = system::read(stdout, buffer.initialize_unfilled_to(length))?;
+        buffer.advance(count);
+        *left = if count == 0 { 0 } else { *left - count };
+        Poll::Ready(Ok(()))
     }
 }
 
 #[cfg(unix)]
 mod system {
-    use std::fs;
     use std::process::Child;
+    use std::{fs, io};
 
     use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, kill_process_group, waitid};
+    use tokio::process::ChildStdout;
     use tokio::signal::unix::{self, SignalKind};
 
     fn pid(id: u32) -> Option<Pid> {
@@ -189,6 +202,15 @@ mod system {
                 None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
             }
         }
+    }
+
+    /// How many bytes the pipe holds.
+    pub(super) fn unread(stdout: &ChildStdout) -> usize {
+        rustix::io::ioctl_fionread(stdout).map_or(0, |count| count.try_into().unwrap_or(usize::MAX))
+    }
+
+    pub(super) fn read(stdout: &ChildStdout, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(stdout, buffer)?)
     }
 
     /// The soft limit that this process was started with, again for the child: it may use select(2).
@@ -246,8 +268,11 @@ mod system {
 /// Without process groups: the child alone.
 #[cfg(not(unix))]
 mod system {
+    use std::io;
     use std::process::Child;
     use std::time::Duration;
+
+    use tokio::process::ChildStdout;
 
     const PAUSE: Duration = Duration::from_millis(50);
 
@@ -261,6 +286,14 @@ mod system {
         while let Ok(None) = leader.try_wait() {
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    pub(super) fn unread(_: &ChildStdout) -> usize {
+        0
+    }
+
+    pub(super) fn read(_: &ChildStdout, _: &mut [u8]) -> io::Result<usize> {
+        Ok(0)
     }
 
     pub(super) fn restore_descriptor_limit(_: &Child) {}
