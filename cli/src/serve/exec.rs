@@ -3,6 +3,7 @@
 mod activity;
 mod environment;
 mod group;
+mod reset;
 mod stderr;
 
 use std::ffi::{OsStr, OsString};
@@ -23,6 +24,7 @@ use tracing::{info, warn};
 use self::activity::{Activity, Marked};
 use self::environment::{VARIABLES, environment};
 use self::group::{ProcessGroup, StdoutUntil};
+use self::reset::ResetWatch;
 use self::stderr::StderrLog;
 use super::limits::Limits;
 use super::log;
@@ -36,8 +38,8 @@ pub(super) use self::group::{kill_all, reap};
 /// child has ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// Descriptors of a connection with a child: its socket, stdin, stdout, stderr and its pidfd.
-pub(super) const DESCRIPTORS: u64 = 5;
+/// Descriptors of a connection with a child: its socket twice, stdin, stdout, stderr and its pidfd.
+pub(super) const DESCRIPTORS: u64 = 6;
 
 /// What runs for each connection.
 pub(super) struct Exec {
@@ -118,6 +120,7 @@ impl Exec {
         let (stdin, stdout) = running.take_pipes()?;
         let stdout_limit = CancellationToken::new();
         let stdout = StdoutUntil::new(stdout, stdout_limit.clone());
+        let reset_watch = ResetWatch::new(connection)?;
         let (mut lines, replies) = connection.split();
         // A client may be silent for as long as its child has something to say.
         lines.set_idle_timeout(None);
@@ -129,6 +132,7 @@ impl Exec {
         let mut forwarding = pin!(forward(peer, lines, to_child, complain, &activity));
         let mut answering = pin!(reply(from_child, complaints, replies, &activity));
         let mut idle = pin!(activity.over(self.idle_timeout));
+        let mut reset = pin!(reset_watch.reset());
         // A process that the child leaves behind may keep stdout open.
         let mut left_behind = pin!(async {
             running.exited().await;
@@ -146,6 +150,7 @@ impl Exec {
                 }),
                 done = &mut answering => return done.and(forwarded.unwrap_or(Ok(()))),
                 () = &mut left_behind, if !stdout_limit.is_cancelled() => stdout_limit.cancel(),
+                () = &mut reset => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
                 () = &mut idle => return Err(Error::Timeout(TimeoutKind::Idle)),
             }
         }

@@ -1,7 +1,7 @@
 //! Children, signals and the limits of the system.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -148,6 +148,35 @@ fn a_slow_reader_is_not_idle() {
     }
     let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
     assert!(slow.rest() == expected, "cut");
+}
+
+#[test]
+fn a_reset_ends_a_child_that_does_not_read() {
+    let script = ["sh", "-c", "echo $$; echo unread; exec sleep 1000"];
+    let server = Server::exec(&["--idle-timeout", NEVER], &script);
+    for client in server.clients() {
+        let mut socket = client.into_inner();
+        let mut id = String::new();
+        while !id.ends_with('\n') {
+            let mut byte = [0];
+            socket.read_exact(&mut byte).unwrap();
+            id.push(char::from(byte[0]));
+        }
+        let id = id.trim_end();
+        let stdin = File::open(format!("/proc/{id}/fd/0")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        eventually("stdin is not full", || {
+            match socket.write("some line\n".repeat(1000).as_bytes()) {
+                Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
+                _ => {}
+            }
+            rustix::io::ioctl_fionread(&stdin).unwrap() > 60_000
+        });
+        eventually("nothing is unread", || rustix::io::ioctl_fionread(&socket).unwrap() > 0);
+        // With unread bytes, that is a reset.
+        drop(socket);
+        assert_ends(id);
+    }
 }
 
 #[test]
