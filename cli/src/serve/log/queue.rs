@@ -29,15 +29,27 @@ pub(super) struct Queue {
 
 struct State {
     format: Format,
-    /// Lines to be written, at most `CAPACITY` bytes.
-    waiting: Vec<u8>,
-    /// How many lines these are.
-    lines: u64,
+    /// At most `CAPACITY` bytes.
+    waiting: Lines,
     /// Records that did not fit or could not be written, and are not reported yet.
     lost: u64,
     /// One for each reason and level. Reasons are fixed words, so there are few.
     windows: Vec<Window>,
     phase: Phase,
+}
+
+/// Lines to be written, in order.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    each: Vec<Line>,
+}
+
+struct Line {
+    /// Where it ends in `bytes`, after its newline.
+    end: usize,
+    /// How many records are lost with it: also those that it counts as suppressed or lost.
+    stands_for: u64,
 }
 
 #[derive(PartialEq, Eq)]
@@ -98,12 +110,13 @@ impl Queue {
 
     /// Writes what is queued, until the end.
     fn write_all(&self, mut stream: impl Write) {
-        let mut writing = Vec::new();
+        let mut writing = Lines::default();
+        let mut is_cut = false;
         let mut state = self.lock();
         loop {
             let now = Instant::now();
             state.release(|since| now.saturating_duration_since(since) >= WINDOW);
-            if state.waiting.is_empty() {
+            if state.waiting.bytes.is_empty() {
                 if state.phase != Phase::Running {
                     state.phase = Phase::Ended;
                     self.changed.notify_all();
@@ -119,15 +132,13 @@ impl Queue {
                 continue;
             }
             std::mem::swap(&mut writing, &mut state.waiting);
-            let lines = std::mem::take(&mut state.lines);
             drop(state);
-            let written = write_whole(&mut stream, &writing);
-            writing.clear();
+            let lost = writing.write(&mut stream, &mut is_cut);
             state = self.lock();
-            match written {
-                Ok(()) => state.report_lost(),
+            match lost {
+                0 => state.report_lost(),
                 // Reported with the next record.
-                Err(_) => state.lost += lines,
+                lost => state.lost += lost,
             }
         }
     }
@@ -135,8 +146,8 @@ impl Queue {
 
 impl State {
     fn new(format: Format) -> Self {
-        let (waiting, windows) = (Vec::new(), Vec::new());
-        Self { format, waiting, lines: 0, lost: 0, windows, phase: Phase::Running }
+        let (waiting, windows) = (Lines::default(), Vec::new());
+        Self { format, waiting, lost: 0, windows, phase: Phase::Running }
     }
 
     /// Queues the record, or holds it if another of its kind was queued in the last second.
@@ -180,8 +191,8 @@ impl State {
     fn push_line(&mut self, line: &str, stands_for: u64) {
         // Before this line, since they came before it.
         self.report_lost();
-        match self.lost == 0 && self.waiting.len() + line.len() <= CAPACITY {
-            true => self.append(line),
+        match self.lost == 0 && self.waiting.has_space(line) {
+            true => self.waiting.push(line, stands_for),
             false => self.lost += stands_for,
         }
     }
@@ -189,16 +200,36 @@ impl State {
     fn report_lost(&mut self) {
         if self.lost > 0 {
             let line = Record::of_lost(self.lost, self.format).into_line();
-            if self.waiting.len() + line.len() <= CAPACITY {
-                self.append(&line);
+            if self.waiting.has_space(&line) {
+                self.waiting.push(&line, self.lost);
                 self.lost = 0;
             }
         }
     }
+}
 
-    fn append(&mut self, line: &str) {
-        self.waiting.extend_from_slice(line.as_bytes());
-        self.lines += 1;
+impl Lines {
+    fn has_space(&self, line: &str) -> bool {
+        self.bytes.len() + line.len() <= CAPACITY
+    }
+
+    fn push(&mut self, line: &str, stands_for: u64) {
+        self.bytes.extend_from_slice(line.as_bytes());
+        self.each.push(Line { end: self.bytes.len(), stands_for });
+    }
+
+    /// Writes and removes the lines, and returns how many records are lost. `is_cut` says whether
+    /// the stream ends within a line, which is ended first.
+    fn write(&mut self, stream: &mut impl Write, is_cut: &mut bool) -> u64 {
+        let mut written = 0;
+        if !*is_cut || write_all(stream, b"\n") == 1 {
+            written = write_all(stream, &self.bytes);
+            *is_cut = !matches!(self.bytes[..written], [] | [.., b'\n']);
+        }
+        self.bytes.clear();
+        // A line that lacks only its newline gets it with the next write.
+        let lost = self.each.drain(..).filter(|line| line.end > written + 1);
+        lost.map(|line| line.stands_for).sum()
     }
 }
 
@@ -210,15 +241,85 @@ impl Window {
     }
 }
 
-fn write_whole(stream: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match stream.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+/// Returns how many bytes were written: all, unless writing fails.
+fn write_all(stream: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while let Some(rest @ [_, ..]) = bytes.get(written..) {
+        match stream.write(rest) {
+            Ok(0) => break,
+            Ok(count) => written += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
-            Err(error) => return Err(error),
+            Err(_) => break,
         }
     }
-    Ok(())
+    written.min(bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes before each of its failures, and then all. Another line is queued while
+    /// it fails.
+    struct Full {
+        takes: Vec<usize>,
+        taken: Vec<u8>,
+        queue: Arc<Queue>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = match self.takes.first_mut() {
+                None => bytes.len(),
+                Some(0) => {
+                    self.takes.remove(0);
+                    self.queue.push_line("{\"n\":2}\n");
+                    return Err(ErrorKind::StorageFull.into());
+                }
+                Some(left) => {
+                    let count = bytes.len().min(*left);
+                    *left -= count;
+                    count
+                }
+            };
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Returns what is written if writing fails after each of `takes`, and of how many records.
+    fn written(takes: &[usize]) -> (String, u64) {
+        let state = State { lost: 5, phase: Phase::Ending, ..State::new(Format::Json) };
+        let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
+        queue.push_line("{\"n\":1}\n");
+        queue.lock().push_line("{\"suppressed\":3}\n", 4);
+        queue.push_line("{\"n\":1}\n");
+        let mut stream = Full { takes: takes.into(), taken: Vec::new(), queue: Arc::clone(&queue) };
+        queue.write_all(&mut stream);
+        let failures = takes.len() - stream.takes.len();
+        (String::from_utf8(stream.taken).unwrap(), 5 + 6 + failures as u64)
+    }
+
+    #[test]
+    fn failed_writes_lose_what_is_counted() {
+        let longest = written(&[]).0.len();
+        for first in 0..longest {
+            for second in 0..longest {
+                let (log, pushed) = written(&[first, second]);
+                let objects: Vec<serde_json::Value> = log.lines().flat_map(serde_json::from_str).collect();
+                assert!(log.lines().count() <= objects.len() + 2, "{log}");
+                let count = |object: &serde_json::Value| match object["lost"].as_u64() {
+                    Some(lost) => lost,
+                    None => 1 + object["suppressed"].as_u64().unwrap_or(0),
+                };
+                let counted: u64 = objects.iter().map(count).sum();
+                assert_eq!(counted, pushed, "{first}, {second}: {log}");
+            }
+        }
+    }
 }
