@@ -21,6 +21,7 @@ use tracing::info;
 use self::answer::{Answer, Handler};
 use self::exec::Exec;
 use self::limits::Limits;
+use self::log::Log;
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
@@ -105,10 +106,11 @@ Exit codes:
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let log = arguments.log.start()?;
-    log.end(serve(arguments).await)
+    let done = serve(arguments, &log).await;
+    log.end(done)
 }
 
-async fn serve(arguments: Arguments) -> Result<(), Failure> {
+async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
     let Arguments {
         addresses,
         handler,
@@ -145,7 +147,9 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     // A name lookup may take long.
     let listeners = tokio::select! {
         bound = bound => bound?,
-        _ = signals.next() => return Err(Failure::other("interrupted", "before it listened")),
+        () = async { while signals.next().await == Signal::Report {} } => {
+            return Err(Failure::other("interrupted", "before it listened"));
+        }
     };
     let mut listening = Vec::new();
     for listener in listeners {
@@ -194,7 +198,7 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     _ = timeout(GONE, gone.recv()).await;
     exec::kill_all();
     let counters = server.counters();
-    log::counters("stopped", &counters);
+    log.stopped(&counters);
     match (is_drained, counters.aborted) {
         (false, _) => {
             let which = if signal == Signal::Quit { "SIGQUIT" } else { "a second signal" };

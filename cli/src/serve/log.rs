@@ -70,6 +70,12 @@ impl Options {
 pub(super) struct Log(Arc<Queue>);
 
 impl Log {
+    /// Logs the counters as the last record.
+    pub(super) fn stopped(&self, all: &ServerCounters) {
+        self.0.release();
+        counters("stopped", all);
+    }
+
     /// Writes what the log holds, and after it why the command failed. Gives up after a moment if
     /// nobody reads stderr.
     pub(super) fn end(self, done: Result<(), Failure>) -> Result<(), Failure> {
@@ -143,7 +149,7 @@ pub(super) fn child_stderr(peer: Peer, line: &[u8]) {
     info!(target: ALWAYS, %peer, line = %show::escaped(line), "stderr of the command");
 }
 
-/// The counters: when they are asked for, and as the last thing that a server says.
+/// Logs the counters.
 pub(super) fn counters(message: &str, counters: &ServerCounters) {
     let if_any = |count: u64| (count > 0).then_some(count);
     info!(

@@ -161,6 +161,17 @@ fn held_records_follow_within_a_second() {
 }
 
 #[test]
+fn counters_are_the_last_record() {
+    let server = Server::with(|serve| _ = serve.args(["--log-format", "json"]));
+    for _ in 0..3 {
+        reset(&server.tcp);
+    }
+    let log = server.stop().err;
+    let last = std::str::from_utf8(&log).unwrap().lines().last().unwrap();
+    assert!(last.contains(r#""message":"stopped""#), "{log:?}");
+}
+
+#[test]
 fn connections_without_a_byte_are_logged_at_debug() {
     for (verbosity, is_logged) in [("-v", false), ("-vv", true)] {
         let server = Server::with(|serve| _ = serve.args([verbosity, "--log-format", "json"]));

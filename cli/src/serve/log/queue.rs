@@ -94,6 +94,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Queues what is held.
+    pub(super) fn release(&self) {
+        self.lock().release(|_| true);
+        self.changed.notify_all();
+    }
+
     /// Queues what is held, and waits until everything is written, for at most `limit`.
     pub(super) fn end(&self, limit: Duration) {
         let mut state = self.lock();
