@@ -3,6 +3,7 @@
 mod child;
 mod frames;
 mod log;
+mod notes;
 mod pass;
 mod relay;
 
@@ -10,16 +11,22 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::show::{self, counted};
+use crate::signals::Signals;
 use crate::units;
 
 use frames::{Check, Rules};
 use log::{Direction, IfFull, Log, Output, Place, Style, Written};
+use notes::Notes;
 use pass::{Shared, Stopped, pass};
+
+/// How long the end waits, after a signal, for a reader of stdout or stderr.
+const LAST_WRITE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -86,6 +93,51 @@ enum What {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let what = what(&arguments)?;
+    // None if signals have their default action.
+    let mut signals = None;
+    let (notes, notes_writer) = Notes::new();
+    let done = inspect(arguments, what, &mut signals, &notes).await;
+    let (line, done) = match done {
+        Ok(()) => (String::new(), Ok(())),
+        Err(failure) => {
+            let (line, silent) = failure.into_line();
+            (line, Err(silent))
+        }
+    };
+    let last = async {
+        notes.last(line).await;
+        _ = notes_writer.await;
+    };
+    limited(last, &mut signals).await;
+    done
+}
+
+/// Waits for `writing`, after a signal for at most `LAST_WRITE`.
+async fn limited<T>(writing: impl Future<Output = T>, signals: &mut Option<Signals>) -> Option<T> {
+    let interrupted = async {
+        match signals {
+            None => std::future::pending().await,
+            Some(signals) => {
+                if !signals.has_come() {
+                    signals.next().await;
+                }
+                tokio::time::sleep(LAST_WRITE).await;
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        written = writing => Some(written),
+        () = interrupted => None,
+    }
+}
+
+async fn inspect(
+    arguments: Arguments,
+    what: What,
+    signals: &mut Option<Signals>,
+    notes: &Notes,
+) -> Result<(), Failure> {
     let codec = arguments.framing.codec();
     let rules = Rules {
         delimiter: codec.delimiter().clone(),
@@ -101,10 +153,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
             Style::Text { colour: is_terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()) }
         }
     };
-    let (log, writer) = Log::new(style, output);
+    let (log, writer) = Log::new(style, output, notes.clone());
     let done = match what {
-        What::Relay { listen, server } => relay::run(&listen, server, &rules, &log).await,
-        What::Command(command) => child::run(&command, &rules, &log).await,
+        What::Relay { listen, server } => relay::run(&listen, server, &rules, &log, signals, notes).await,
+        What::Command(command) => child::run(&command, &rules, &log, signals, notes).await,
         What::File(path) => match tokio::fs::File::open(&path).await {
             Ok(file) => read(file, path.display(), &rules, &log).await,
             Err(error) if is_address(&path) && error.kind() == io::ErrorKind::NotFound => {
@@ -120,7 +172,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let (framing, json) = log.bad();
     drop(log);
     // Where nobody takes the output any more, its writer says why.
-    match writer.await {
+    let Some(written) = limited(writer, signals).await else {
+        return done.and(Err(Failure::other("interrupted", "nobody took the rest of the output")));
+    };
+    match written {
         Ok(Err(error)) if arguments.output.is_none() => return Err(Failure::stdout(error)),
         Ok(Err(error)) => return Err(Failure::other(format_args!("cannot write to {name}"), error)),
         Err(error) => return Err(Failure::other("the output failed", error)),

@@ -101,8 +101,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads beside the workers: for name lookups, stdin, stdout and the output of `inspect`.
-const BLOCKING_THREADS: usize = 4;
+/// Threads beside the workers: for name lookups, stdin, stdout, and the output and stderr of `inspect`.
+const BLOCKING_THREADS: usize = 5;
 
 fn runtime(command: &Command) -> io::Result<Runtime> {
     let default = || std::thread::available_parallelism().map_or(1, usize::from);

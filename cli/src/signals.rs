@@ -24,6 +24,7 @@ pub(crate) struct Signals {
     hangup: Option<tokio::signal::unix::Signal>,
     /// `None`: SIGUSR1 has its default action.
     report: Option<tokio::signal::unix::Signal>,
+    has_come: bool,
 }
 
 #[cfg(unix)]
@@ -40,6 +41,7 @@ impl Signals {
                 false => Some(signal(SignalKind::hangup())?),
             },
             report: None,
+            has_come: false,
         })
     }
 
@@ -51,13 +53,15 @@ impl Signals {
     }
 
     pub(crate) async fn next(&mut self) -> Signal {
-        tokio::select! {
+        let signal = tokio::select! {
             _ = self.interrupt.recv() => Signal::Interrupt,
             _ = self.terminate.recv() => Signal::Terminate,
             _ = self.quit.recv() => Signal::Quit,
             () = next_if_any(&mut self.hangup) => Signal::Hangup,
             () = next_if_any(&mut self.report) => Signal::Report,
-        }
+        };
+        self.has_come = true;
+        signal
     }
 }
 
@@ -79,20 +83,30 @@ fn is_ignored(signal: i32) -> bool {
 }
 
 #[cfg(not(unix))]
-pub(crate) struct Signals;
+pub(crate) struct Signals {
+    has_come: bool,
+}
 
 #[cfg(not(unix))]
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self)
+        Ok(Self { has_come: false })
     }
 
     pub(crate) fn with_report() -> io::Result<Self> {
-        Ok(Self)
+        Self::new()
     }
 
     pub(crate) async fn next(&mut self) -> Signal {
         _ = tokio::signal::ctrl_c().await;
+        self.has_come = true;
         Signal::Interrupt
+    }
+}
+
+impl Signals {
+    /// Whether `next` has returned one.
+    pub(crate) fn has_come(&self) -> bool {
+        self.has_come
     }
 }

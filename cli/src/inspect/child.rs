@@ -4,9 +4,13 @@ use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 
 use tokio::process::Command;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 
+use super::LAST_WRITE;
 use super::frames::Rules;
 use super::log::{Direction, Log, Place};
+use super::notes::Notes;
 use super::pass::{Passed, Shared, Stopped, pass};
 use crate::failure::Failure;
 use crate::show;
@@ -14,9 +18,16 @@ use crate::signals::{Signal, Signals};
 
 /// Runs the command, with what comes on stdin for it and its answers to stdout, until it has ended and all that it has
 /// said is out. Its exit code becomes ours.
-pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Result<(), Failure> {
+pub(super) async fn run(
+    command: &[OsString],
+    rules: &Rules,
+    log: &Log,
+    signals: &mut Option<Signals>,
+    notes: &Notes,
+) -> Result<(), Failure> {
     let [program, arguments @ ..] = command else { return Ok(()) };
-    let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
+    let signals = Signals::new().map(|new| signals.insert(new));
+    let signals = signals.map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     // So that a second signal ends what the command has started too.
@@ -34,21 +45,36 @@ pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Resul
     let asking = async {
         match pass(tokio::io::stdin(), to_child, place(Direction::ToServer), &shared, rules, log).await {
             Err(Stopped::Output) => return,
-            Err(Stopped::Read(error)) => show::note(format_args!("lineframe: cannot read stdin: {error}")),
+            Err(Stopped::Read(error)) => notes.note(format_args!("lineframe: cannot read stdin: {error}")),
             Ok(_) => {}
         }
         // The command decides when it is over.
         std::future::pending().await
     };
-    let answering = async {
-        let mut not_taken = None;
+    let exited = Notify::new();
+    let waiting = async {
+        let code = child.wait().await.map(code);
+        exited.notify_one();
+        Ok(code)
+    };
+    // An error ends both.
+    let passing = async {
         match pass(from_child, tokio::io::stdout(), place(Direction::ToClient), &shared, rules, log).await {
-            Err(Stopped::Output) => return Ok(()),
-            Err(Stopped::Read(error)) => return Err(Failure::other("cannot read from the command", error)),
-            Ok(Passed::All) => close_stdout(),
-            Ok(Passed::NotTaken(error)) => not_taken = Some(Failure::stdout(error)),
+            Err(Stopped::Output) => Err(Ok(())),
+            Err(Stopped::Read(error)) => Err(Err(Failure::other("cannot read from the command", error))),
+            Ok(Passed::All) => {
+                close_stdout();
+                Ok(None)
+            }
+            Ok(Passed::NotTaken(error)) => Ok(Some(Failure::stdout(error))),
         }
-        match child.wait().await.map(code) {
+    };
+    let answering = async {
+        let (not_taken, code) = match tokio::try_join!(passing, waiting) {
+            Ok(both) => both,
+            Err(ended) => return ended,
+        };
+        match code {
             Ok(0) => not_taken.map_or(Ok(()), Err),
             Ok(code) => Err(Failure::passed_on(code)),
             Err(error) => Err(Failure::other("cannot wait for the command", error)),
@@ -58,13 +84,20 @@ pub(super) async fn run(command: &[OsString], rules: &Rules, log: &Log) -> Resul
         let first = signals.next().await;
         if first != Signal::Quit {
             pass_on(id, first);
-            signals.next().await;
+            tokio::select! {
+                _ = signals.next() => {}
+                () = async { exited.notified().await; sleep(LAST_WRITE).await } => {
+                    kill_group(id);
+                    return Failure::other("interrupted", "nobody took the rest of the output");
+                }
+            }
         }
         kill_group(id);
+        Failure::other("interrupted", "the command was killed")
     };
     tokio::select! {
         () = asking => Ok(()),
-        () = telling => Err(Failure::other("interrupted", "the command was killed")),
+        failure = telling => Err(failure),
         answered = answering => answered,
     }
 }

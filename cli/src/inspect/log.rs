@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::frames::{Bad, Frame};
+use super::notes::Notes;
 use crate::show;
 
 /// So much may wait for whoever reads the output, and as much again for each direction: what is beyond it waits in the
@@ -104,7 +105,7 @@ pub(super) enum Written {
 
 impl Log {
     /// The log, and the end of its writer: when every clone is dropped, or when writing fails.
-    pub(super) fn new(style: Style, output: Output) -> (Self, JoinHandle<io::Result<Written>>) {
+    pub(super) fn new(style: Style, output: Output, notes: Notes) -> (Self, JoinHandle<io::Result<Written>>) {
         let (to_writer, mut writes) = mpsc::channel::<Vec<u8>>(MOST_WRITES);
         let Output { mut to, name, if_full } = output;
         let writer = tokio::task::spawn_blocking(move || {
@@ -125,7 +126,7 @@ impl Log {
                         Err(error) if if_full.ends_after(&error) => return Err(error),
                         Err(error) => {
                             written = Written::Part;
-                            show::note(format_args!("lineframe: cannot write to {name}: {error}"));
+                            notes.note(format_args!("lineframe: cannot write to {name}: {error}"));
                         }
                     },
                 }

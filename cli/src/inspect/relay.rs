@@ -10,25 +10,34 @@ use tokio::task::JoinSet;
 
 use super::frames::Rules;
 use super::log::{Closed, Direction, Log, Place};
+use super::notes::Notes;
 use super::pass::{Shared, Stopped, pass};
 use crate::address::Address;
 use crate::failure::Failure;
 use crate::listen::Listener;
 use crate::signals::Signals;
-use crate::{show, stream};
+use crate::stream;
 
 /// Before the next try, where a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Connects each client with the server, until a signal comes or nobody takes the output.
-pub(super) async fn run(listen: &Address, server: Address, rules: &Rules, log: &Log) -> Result<(), Failure> {
-    let mut signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
+pub(super) async fn run(
+    listen: &Address,
+    server: Address,
+    rules: &Rules,
+    log: &Log,
+    signals: &mut Option<Signals>,
+    notes: &Notes,
+) -> Result<(), Failure> {
+    let signals = Signals::new().map(|new| signals.insert(new));
+    let signals = signals.map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut listener = tokio::select! {
         bound = async { Listener::bind(&Bind::new(), listen).await } => bound?,
         _ = signals.next() => return Err(Failure::other("interrupted", "before it listened")),
     };
     let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
-    show::note(format_args!("listening {address}"));
+    notes.note(format_args!("listening {address}"));
     let (rules, server) = (Arc::new(rules.clone()), Arc::new(server));
     let mut connections = JoinSet::new();
     let mut count = 0;
@@ -41,11 +50,14 @@ pub(super) async fn run(listen: &Address, server: Address, rules: &Rules, log: &
             accepted = listener.accept() => match accepted {
                 Ok(client) => {
                     count += 1;
-                    let (rules, server, log) = (rules.clone(), server.clone(), log.clone());
-                    connections.spawn(async move { connection(count, client, &server, &rules, &log).await });
+                    let (rules, server) = (rules.clone(), server.clone());
+                    let (log, notes) = (log.clone(), notes.clone());
+                    connections.spawn(async move {
+                        connection(count, client, &server, &rules, &log, &notes).await
+                    });
                 }
                 Err(error) => {
-                    show::note(format_args!("lineframe: cannot accept a connection: {error}"));
+                    notes.note(format_args!("lineframe: cannot accept a connection: {error}"));
                     tokio::time::sleep(PAUSE).await;
                 }
             },
@@ -63,6 +75,7 @@ async fn connection(
     server: &Address,
     rules: &Rules,
     log: &Log,
+    notes: &Notes,
 ) -> Result<(), Closed> {
     let up = Place { connection: count, direction: Direction::ToServer };
     let down = Place { connection: count, direction: Direction::ToClient };
@@ -74,7 +87,7 @@ async fn connection(
         Err(failure) => {
             let mut entries = log.begin(up);
             entries.note(failure.message());
-            show::note(format_args!("lineframe: {}", failure.message()));
+            notes.note(format_args!("lineframe: {}", failure.message()));
             return entries.write().await;
         }
     };

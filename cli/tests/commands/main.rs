@@ -16,6 +16,7 @@ mod exec;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod inspect_output;
+mod inspect_signals;
 mod killed;
 mod log;
 mod other_clients;

@@ -1,0 +1,92 @@
+//! `inspect` and signals, and outputs that nobody reads.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+
+use rustix::pipe::{fcntl_setpipe_size, pipe};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::support::{Client, Process, Server, at_once, lineframe};
+
+/// The reader and the writer of a pipe that is full.
+fn full_pipe() -> (OwnedFd, File) {
+    let (reader, writer) = pipe().unwrap();
+    let size = fcntl_setpipe_size(&writer, 4096).unwrap();
+    let mut writer = File::from(writer);
+    writer.write_all(&vec![b'.'; size]).unwrap();
+    (reader, writer)
+}
+
+#[test]
+fn signals_end_a_relay_with_unread_stdout() {
+    let server = Server::start();
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let (_unread, full) = full_pipe();
+        let mut inspect = lineframe(["inspect", "127.0.0.1:0", &server.tcp]);
+        inspect.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
+        let process = Process::spawn(&mut inspect, u64::MAX);
+        process.err.until_contains("\n");
+        let err = process.err.bytes();
+        let address = std::str::from_utf8(&err).unwrap().trim().trim_start_matches("listening ");
+        let mut client = Client::tcp(address);
+        client.write("a\n");
+        assert_eq!(client.line(), "A\n");
+        process.signal(signal);
+        let ended = at_once(|| process.end());
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+    }
+}
+
+#[test]
+fn unread_stderr_does_not_hold_a_relay_up() {
+    let server = Server::start();
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("some.sock");
+    let (_unread, full) = full_pipe();
+    let mut inspect = lineframe(["inspect", "--output", "/dev/null", "./some.sock", &server.tcp]);
+    inspect.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(full);
+    let mut process = Process::spawn(&mut inspect, u64::MAX);
+    let mut client = (0..).find_map(|_| {
+        assert!(process.is_running());
+        std::thread::yield_now();
+        UnixStream::connect(&path).ok().map(Client::new)
+    });
+    let client = client.as_mut().unwrap();
+    client.write("a\n");
+    assert_eq!(client.line(), "A\n");
+    process.signal(Signal::TERM);
+    assert_eq!(at_once(|| process.end()).code, Some(0));
+}
+
+#[test]
+fn signals_end_a_command_with_unread_stderr() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::QUIT, 1)] {
+        let (_unread, full) = full_pipe();
+        let mut inspect = lineframe(["inspect", "--", "cat"]);
+        inspect.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full);
+        let mut process = Process::spawn(&mut inspect, u64::MAX);
+        process.write("a\n");
+        process.out.until("a", |out| out == b"a\n");
+        process.signal(signal);
+        let ended = at_once(|| process.end());
+        // 1 if a busy machine needs longer than a second.
+        assert!([Some(code), Some(1)].contains(&ended.code), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_command_with_unread_stdout() {
+    let (_unread, full) = full_pipe();
+    let script = "echo reply; echo written >&2; exec sleep 1000";
+    let mut inspect = lineframe(["inspect", "--output", "/dev/null", "--", "sh", "-c", script]);
+    inspect.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped());
+    let process = Process::spawn(&mut inspect, u64::MAX);
+    process.err.until_contains("written");
+    process.signal(Signal::TERM);
+    let ended = at_once(|| process.end());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+}
