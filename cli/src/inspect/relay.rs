@@ -16,7 +16,7 @@ use crate::address::Address;
 use crate::failure::Failure;
 use crate::listen::Listener;
 use crate::signals::Signals;
-use crate::stream;
+use crate::{descriptors, stream};
 
 /// Before the next try, where a connection could not be accepted.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +32,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let signals = Signals::new().map(|new| signals.insert(new));
     let signals = signals.map_err(|error| Failure::other("cannot wait for signals", error))?;
+    descriptors::raise();
     let mut listener = tokio::select! {
         bound = async { Listener::bind(&Bind::new(), listen).await } => bound?,
         _ = signals.next() => return Err(Failure::other("interrupted", "before it listened")),

@@ -347,6 +347,16 @@ fn the_limit_is_raised_but_not_for_children() {
 }
 
 #[test]
+fn inspect_raises_the_limit_of_descriptors() {
+    let arguments = ["inspect", "127.0.0.1:0", "@nobody"];
+    let process = Process::start(&mut limited(&["--nofile=100:900"], &arguments));
+    process.err.until_contains("listening");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("900"), "{files}");
+}
+
+#[test]
 fn exec_may_be_off_or_left_out() {
     let server = Server::with(|serve| _ = serve.env("LINEFRAME_EXEC", "0"));
     let mut client = Client::tcp(&server.tcp);
