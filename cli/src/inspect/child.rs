@@ -1,8 +1,14 @@
 //! Around a command's stdin and stdout.
 
+#[cfg(unix)]
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
 
+#[cfg(unix)]
+use rustix::process::{Pid, Signal as Raw, kill_process, kill_process_group};
+#[cfg(unix)]
+use tokio::process::Child;
 use tokio::process::Command;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -30,16 +36,24 @@ pub(super) async fn run(
     let signals = signals.map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    // So that a second signal ends what the command has started too.
+    // A second signal then ends what the command has started too. A terminal stops the processes
+    // of another group that use it, so with one there is no group.
     #[cfg(unix)]
-    command.process_group(0);
+    let has_group = !has_terminal();
+    #[cfg(unix)]
+    if has_group {
+        command.process_group(0);
+    }
     let mut child = command.spawn().map_err(|error| {
         Failure::other(format_args!("cannot run {}", show::escaped(program.as_encoded_bytes())), error)
     })?;
     let (Some(to_child), Some(from_child)) = (child.stdin.take(), child.stdout.take()) else {
         return Ok(());
     };
-    let id = child.id();
+    #[cfg(unix)]
+    let target = Target::of(&child, has_group);
+    #[cfg(not(unix))]
+    let target = Target;
     let place = |direction| Place { connection: 1, direction };
     let shared = Shared::default();
     let asking = async {
@@ -54,6 +68,7 @@ pub(super) async fn run(
     let exited = Notify::new();
     let waiting = async {
         let code = child.wait().await.map(code);
+        target.exited();
         exited.notify_one();
         Ok(code)
     };
@@ -83,16 +98,16 @@ pub(super) async fn run(
     let telling = async {
         let first = signals.next().await;
         if first != Signal::Quit {
-            pass_on(id, first);
+            target.pass_on(first);
             tokio::select! {
                 _ = signals.next() => {}
                 () = async { exited.notified().await; sleep(LAST_WRITE).await } => {
-                    kill_group(id);
+                    target.kill();
                     return Failure::other("interrupted", "nobody took the rest of the output");
                 }
             }
         }
-        kill_group(id);
+        target.kill();
         Failure::other("interrupted", "the command was killed")
     };
     tokio::select! {
@@ -110,35 +125,67 @@ fn close_stdout() {
     }
 }
 
+/// Whether there is a controlling terminal.
 #[cfg(unix)]
-use rustix::process::{Pid, Signal as Raw, kill_process_group};
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
 
-/// To the command and to what it has started, as a terminal does.
+/// What signals are sent to: the command's group, or the command alone if it has none.
 #[cfg(unix)]
-fn pass_on(id: Option<u32>, signal: Signal) {
-    let signal = match signal {
-        Signal::Interrupt => Raw::INT,
-        Signal::Hangup => Raw::HUP,
-        _ => Raw::TERM,
-    };
-    if let Some(group) = id.and_then(|id| Pid::from_raw(id as i32)) {
-        _ = kill_process_group(group, signal);
-    }
+struct Target {
+    /// `None` if the command has ended and has no group.
+    id: Cell<Option<Pid>>,
+    has_group: bool,
 }
 
 #[cfg(unix)]
-fn kill_group(id: Option<u32>) {
-    if let Some(group) = id.and_then(|id| Pid::from_raw(id as i32)) {
-        _ = kill_process_group(group, Raw::KILL);
+impl Target {
+    fn of(child: &Child, has_group: bool) -> Self {
+        Self { id: Cell::new(child.id().and_then(|id| Pid::from_raw(id as i32))), has_group }
+    }
+
+    fn exited(&self) {
+        if !self.has_group {
+            self.id.set(None);
+        }
+    }
+
+    fn pass_on(&self, signal: Signal) {
+        match signal {
+            // Of the terminal: the command has it too.
+            Signal::Interrupt if !self.has_group => {}
+            Signal::Interrupt => self.send(Raw::INT),
+            Signal::Hangup => self.send(Raw::HUP),
+            _ => self.send(Raw::TERM),
+        }
+    }
+
+    fn kill(&self) {
+        self.send(Raw::KILL);
+    }
+
+    fn send(&self, signal: Raw) {
+        _ = match (self.id.get(), self.has_group) {
+            (None, _) => Ok(()),
+            (Some(id), true) => kill_process_group(id, signal),
+            (Some(id), false) => kill_process(id, signal),
+        };
     }
 }
 
-/// Ctrl-C reaches the command by itself.
 #[cfg(not(unix))]
-fn pass_on(_: Option<u32>, _: Signal) {}
+struct Target;
 
 #[cfg(not(unix))]
-fn kill_group(_: Option<u32>) {}
+impl Target {
+    fn exited(&self) {}
+
+    /// Ctrl-C reaches the command by itself.
+    fn pass_on(&self, _: Signal) {}
+
+    fn kill(&self) {}
+}
 
 /// As a shell gives it: that of the command, or 128 and the signal that ended it.
 fn code(status: ExitStatus) -> u8 {

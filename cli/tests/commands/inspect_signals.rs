@@ -1,16 +1,16 @@
-//! `inspect` and signals, and outputs that nobody reads.
+//! `inspect` and signals, terminals and outputs that nobody reads.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::pipe::{fcntl_setpipe_size, pipe};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Client, Process, Server, at_once, lineframe};
+use crate::support::{Client, Process, Server, Terminal, at_once, lineframe};
 
 /// The reader and the writer of a pipe that is full.
 fn full_pipe() -> (OwnedFd, File) {
@@ -66,7 +66,9 @@ fn unread_stderr_does_not_hold_a_relay_up() {
 fn signals_end_a_command_with_unread_stderr() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::QUIT, 1)] {
         let (_unread, full) = full_pipe();
-        let mut inspect = lineframe(["inspect", "--", "cat"]);
+        // Without a terminal: with one, SIGINT is not passed on.
+        let mut inspect = Command::new("setsid");
+        inspect.args([env!("CARGO_BIN_EXE_lineframe"), "inspect", "--", "cat"]);
         inspect.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full);
         let mut process = Process::spawn(&mut inspect, u64::MAX);
         process.write("a\n");
@@ -89,4 +91,25 @@ fn a_signal_ends_a_command_with_unread_stdout() {
     process.signal(Signal::TERM);
     let ended = at_once(|| process.end());
     assert_eq!(ended.code, Some(1), "{ended:?}");
+}
+
+#[test]
+fn commands_of_inspect_may_use_the_terminal() {
+    let script = "read x </dev/tty; echo got $x";
+    let inspect = lineframe(["inspect", "--output", "/dev/null", "--", "sh", "-c", script]);
+    let terminal = Terminal::with_stdin(inspect, File::open("/dev/null").unwrap());
+    terminal.type_keys("hello\r");
+    terminal.shown.until_contains("got hello");
+    assert!(terminal.end().success());
+}
+
+#[test]
+fn ctrl_c_reaches_the_command_of_inspect() {
+    let script = "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.05; done";
+    let inspect = lineframe(["inspect", "--output", "/dev/null", "--", "sh", "-c", script]);
+    let terminal = Terminal::with_stdin(inspect, File::open("/dev/null").unwrap());
+    terminal.shown.until_contains("ready");
+    terminal.type_keys("\x03");
+    terminal.shown.until_contains("interrupted");
+    assert_eq!(terminal.end().code(), Some(3));
 }

@@ -369,7 +369,9 @@ fn exec_may_be_off_or_left_out() {
 #[test]
 fn a_second_signal_ends_the_command_of_inspect_and_its_children() {
     let script = "trap '' TERM INT; echo $$; sleep 1000 & echo $!; wait";
-    let mut process = Process::start(&mut lineframe(["inspect", "--", "sh", "-c", script]));
+    let mut command = Command::new("setsid");
+    command.args([env!("CARGO_BIN_EXE_lineframe"), "inspect", "--", "sh", "-c", script]);
+    let mut process = Process::start(&mut command);
     let _stdin = process.take_stdin();
     process.out.until("two ids", |out| out.iter().filter(|byte| **byte == b'\n').count() == 2);
     let out = process.out.bytes();
