@@ -79,7 +79,7 @@ impl Exec {
 
     pub(super) async fn answer(&self, mut connection: Connection, local: &Address) -> io::Result<()> {
         let peer = connection.peer();
-        let mut running = match self.start(&connection, local) {
+        let mut running = match self.start(&connection, local).await {
             Ok(running) => running,
             Err(error) => {
                 warn!(%peer, %error, "cannot run the command");
@@ -100,7 +100,7 @@ impl Exec {
         Ok(talked?)
     }
 
-    fn start(&self, connection: &Connection, local: &Address) -> io::Result<ProcessGroup> {
+    async fn start(&self, connection: &Connection, local: &Address) -> io::Result<ProcessGroup> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -110,7 +110,7 @@ impl Exec {
             command.env_remove(variable);
         }
         command.envs(environment(connection, local));
-        ProcessGroup::spawn(command)
+        ProcessGroup::spawn(command).await
     }
 
     /// Until the child has closed its stdout and all of that is sent. Lines and replies go at once, so that neither waits for

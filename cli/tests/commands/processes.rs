@@ -116,23 +116,27 @@ fn replies_written_while_stopped_are_sent() {
     let fifo = folder.path().join("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
     let script = format!("(read x <'{}'; echo late) & echo $$", fifo.display());
-    let server = Server::exec(&[], &["sh", "-c", &script]);
+    let server = Server::exec(&["--workers", "1"], &["sh", "-c", &script]);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     // On a busy machine the 2 s that the background process has may pass before the server is stopped.
-    let is_sent = |_| {
-        let mut client = Client::tcp(&server.tcp);
-        let id = String::from_utf8_lossy(&client.line()).trim_end().to_owned();
-        eventually("the child has not ended", || {
-            fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(" Z "))
-        });
+    let all_are_sent = |_| {
+        let mut clients: Vec<_> = (0..8).map(|_| Client::tcp(&server.tcp)).collect();
+        for client in &mut clients {
+            let id = String::from_utf8_lossy(&client.line()).trim_end().to_owned();
+            eventually("the child has not ended", || {
+                fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(" Z "))
+            });
+        }
+        // Meanwhile the server notices that.
+        Client::tcp(&server.tcp).line();
         while_stopped(&server, Duration::from_secs(3), || {
-            // Fails if the background process has been killed.
+            // Fails if the background processes have been killed.
             let fifo = OpenOptions::new().write(true).custom_flags(nonblocking).open(&fifo);
-            _ = fifo.and_then(|mut fifo| fifo.write_all(b"go\n"));
+            _ = fifo.and_then(|mut fifo| fifo.write_all("go\n".repeat(9).as_bytes()));
         });
-        client.rest() == "late\n"
+        clients.iter_mut().all(|client| client.rest() == "late\n")
     };
-    assert!((0..5).any(is_sent), "never sent");
+    assert!((0..5).any(all_are_sent), "never all");
 }
 
 #[test]
@@ -177,6 +181,40 @@ fn a_reset_ends_a_child_that_does_not_read() {
         drop(socket);
         assert_ends(id);
     }
+}
+
+#[test]
+fn a_slow_exec_does_not_stop_other_clients() {
+    // With a path: each attempt to find the program would take as long.
+    let server = Server::exec(&["--workers", "1"], &["/bin/sh", "-c", ANYTHING[2]]);
+    let (mut client, _) = client_of(&server, "cat");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "inject=execve:delay_enter=3000000", "-p"]);
+    let mut strace = match Command::new("strace").args(["-o", "/dev/null", "true"]).status() {
+        Ok(status) if status.success() => Process::start(strace.arg(server.process.id().to_string())),
+        _ => return eprintln!("skipped: no strace here"),
+    };
+    eventually("not attached", || strace.err.so_far().contains("attached") || !strace.is_running());
+    if !strace.is_running() {
+        return eprintln!("skipped: strace may not attach here");
+    }
+    let program = |id: &str| fs::read_link(format!("/proc/{id}/exe")).ok();
+    let own = program(&server.process.id().to_string());
+    let is_starting = || {
+        let tasks = fs::read_dir(format!("/proc/{}/task", server.process.id())).unwrap().flatten();
+        let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        lists.into_iter().any(|list| list.split_whitespace().any(|id| program(id) == own))
+    };
+    let is_answered_first = |_| {
+        let mut slow = Client::tcp(&server.tcp);
+        eventually("no child is started", &is_starting);
+        client.write("a\n");
+        assert_eq!(client.line(), "a\n");
+        let start = Instant::now();
+        slow.line();
+        start.elapsed() > Duration::from_secs(1)
+    };
+    assert!((0..5).any(is_answered_first), "never answered first");
 }
 
 #[test]

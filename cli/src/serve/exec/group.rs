@@ -8,12 +8,16 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::serve::GONE;
 
 /// A child and the processes that it starts, as far as they stay in its process group. Dropping it kills them.
 pub(super) struct ProcessGroup {
@@ -22,15 +26,21 @@ pub(super) struct ProcessGroup {
 }
 
 impl ProcessGroup {
-    pub(super) fn spawn(mut command: Command) -> io::Result<Self> {
+    /// Starts the command on a thread of its own: it may take long, on a network file system for
+    /// example. If this is cancelled, the child is killed when it has started.
+    pub(super) async fn spawn(command: Command) -> io::Result<Self> {
+        // Counted from here on, so that `kill_all` waits for it.
+        let starting = Starting::begin();
+        spawn_blocking(|| Self::spawn_now(command, starting)).await?
+    }
+
+    fn spawn_now(mut command: Command, starting: Starting) -> io::Result<Self> {
         // Ctrl-C is for the server: a connection that is drained still needs its child.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        // Locked, so that no child is mistaken for an orphan before it is known.
-        let mut children = children();
         let leader = command.spawn()?;
-        children.running.insert(leader.id());
-        drop(children);
+        children().running.insert(leader.id());
+        drop(starting);
         system::restore_descriptor_limit(&leader);
         Ok(Self { leader: Some(leader) })
     }
@@ -83,6 +93,10 @@ impl Drop for ProcessGroup {
 
 #[derive(Default)]
 struct Children {
+    /// How many are being started. They are not in `running` yet.
+    starting: usize,
+    /// Orphans were not reaped, because a child was being started.
+    must_reap: bool,
     /// The leaders of all groups that are neither reaped nor dropped.
     running: HashSet<u32>,
     /// Killed, to be reaped.
@@ -94,9 +108,40 @@ fn children() -> MutexGuard<'static, Children> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills all groups that are left, at the end of the server.
+/// Counts a child that is being started. No lock is held meanwhile.
+struct Starting;
+
+/// No child is being started any more.
+static ALL_STARTED: Condvar = Condvar::new();
+/// The same, if `must_reap` was set.
+static MUST_REAP: Notify = Notify::const_new();
+
+impl Starting {
+    fn begin() -> Self {
+        children().starting += 1;
+        Self
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let mut children = children();
+        children.starting -= 1;
+        if children.starting == 0 {
+            ALL_STARTED.notify_all();
+            if std::mem::take(&mut children.must_reap) {
+                MUST_REAP.notify_one();
+            }
+        }
+    }
+}
+
+/// Kills all groups that are left, at the end of the server. Waits for those that are being started,
+/// for at most a second.
 pub(in crate::serve) fn kill_all() {
-    for &leader in &children().running {
+    let waited = ALL_STARTED.wait_timeout_while(children(), GONE, |children| children.starting > 0);
+    let (children, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    for &leader in &children.running {
         system::kill_group(leader);
     }
 }
@@ -108,10 +153,18 @@ pub(in crate::serve) async fn reap() {
         {
             let mut children = children();
             children.dropped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-            let Children { running, dropped } = &*children;
-            exits.reap_orphans(|id| running.contains(&id) || dropped.iter().any(|child| child.id() == id));
+            // A child that is being started is not known yet, and would be mistaken for an orphan.
+            children.must_reap = children.starting > 0;
+            if !children.must_reap {
+                let Children { running, dropped, .. } = &*children;
+                exits
+                    .reap_orphans(|id| running.contains(&id) || dropped.iter().any(|child| child.id() == id));
+            }
         }
-        exits.next().await;
+        tokio::select! {
+            () = exits.next() => {}
+            () = MUST_REAP.notified() => {}
+        }
     }
 }
 
