@@ -111,7 +111,8 @@ impl Forecast {
         let mut forecast = Self { drain_at, connections: Vec::new(), accept_errors: 0, returns_at: drain_at };
         let mut ends = Vec::new();
         let mut accepted_at = 0;
-        let mut queue_has_failed = false;
+        // When the accept queue is emptied.
+        let (mut queue_at, mut queue_pause, mut queue_has_failed) = (drain_at, 10, false);
         for peer in &plan.peers {
             // The permit comes before the connection.
             ends.sort_unstable_by(|a: &Ms, b| b.cmp(a));
@@ -133,16 +134,35 @@ impl Forecast {
             accepted_at = at;
             if at > drain_at {
                 // It is in the accept queue, unless it comes too late.
-                let is_queued = peer.connect < drain_at && !queue_has_failed;
+                if peer.connect == queue_at {
+                    return Err(Undecided);
+                }
+                let is_queued = peer.connect < queue_at && !queue_has_failed;
                 while let Some(is_about_one) = errors.next().filter(|_| is_queued && !queue_has_failed) {
                     forecast.accept_errors += 1;
-                    queue_has_failed = !is_about_one;
+                    if *is_about_one {
+                        continue;
+                    }
+                    if ends.contains(&queue_at) {
+                        return Err(Undecided);
+                    }
+                    // It is worth another attempt while there are connections that may end.
+                    match ends.iter().any(|end| *end > queue_at) {
+                        true => queue_at += queue_pause,
+                        false => queue_has_failed = true,
+                    }
+                    queue_pause *= 2;
                 }
+                if queue_at >= horizon || permit_at == queue_at {
+                    return Err(Undecided);
+                }
+                forecast.returns_at = forecast.returns_at.max(queue_at);
                 if !is_queued || queue_has_failed {
                     forecast.connections.push(None);
                     continue;
                 }
-                at = drain_at.max(permit_at);
+                queue_pause = 10;
+                at = queue_at.max(permit_at);
             }
             let expected = expect(&plan.config, peer, at, drain_at, horizon)?;
             ends.push(expected.ended_at);

@@ -301,9 +301,13 @@ async fn accept_queued<H, Fut>(
             }
             Some(Err(error)) => {
                 shared.totals().add(Total::AcceptErrors, 1);
-                if let Some(pause) = errors.failed(&error) {
-                    sleep(pause).await;
+                let Some(pause) = errors.failed(&error) else { continue };
+                while sessions.tasks.try_join_next().is_some() {}
+                if sessions.tasks.is_empty() {
+                    // Nobody is left who could give anything back.
+                    return;
                 }
+                sleep(pause).await;
             }
             None => return,
         }
