@@ -194,7 +194,7 @@ fn table(title: &str, contenders: &[Contender], inputs: &[(usize, bool)]) {
         true => format!("{length} B"),
         false => format!("{length} B, 20 % not ASCII"),
     });
-    println!("| ns a line | {} |", heads.collect::<Vec<_>>().join(" | "));
+    println!("| ns per line | {} |", heads.collect::<Vec<_>>().join(" | "));
     println!("|---|{}", "---|".repeat(inputs.len()));
     let mut cells = vec![Vec::new(); contenders.len()];
     for &(length, is_ascii) in inputs {

@@ -1,4 +1,4 @@
-//! The codec on a stream: the first program of README.
+//! The codec on a stream: the first program in README.
 
 // region: program
 use futures::TryStreamExt;

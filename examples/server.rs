@@ -1,7 +1,7 @@
-//! A server and a client: the second program of README.
+//! A server: the second program in README.
 
 // region: program
-use lineframe::{Client, Connection, Server};
+use lineframe::{Connection, Server};
 use tokio::net::TcpListener;
 
 async fn upper(mut conn: Connection) -> std::io::Result<()> {
@@ -16,16 +16,10 @@ async fn upper(mut conn: Connection) -> std::io::Result<()> {
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>(); // or tokio::signal::ctrl_c()
-    let server = tokio::spawn(Server::new().serve_with_shutdown(listener, upper, stopped));
-
-    let mut conn = Client::new().connect(address).await?;
-    println!("{:?}", conn.request("hello").await?); // b"HELLO"
-
-    drop((conn, stop)); // the server answers what has come, and ends
-    println!("lines: {}", server.await?.lines); // lines: 1
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8083".into());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening {}", listener.local_addr()?);
+    Server::new().serve_with_shutdown(listener, upper, tokio::signal::ctrl_c()).await;
     Ok(())
 }
 // endregion

@@ -2,7 +2,9 @@
 
 mod example;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 
@@ -117,10 +119,45 @@ fn recv_1024_fits_a_terminal_and_a_file() {
 }
 
 #[test]
-fn the_programs_on_the_first_page_print_what_they_say_there() {
+fn lines_prints_what_its_comments_say() {
     let lines = "b\"hello\"\nb\"how are you?\"\nline of 2 bytes cut before its terminator\n";
     assert_eq!(run("lines", &[]), lines);
-    assert_eq!(run("server", &[]), "b\"HELLO\"\nlines: 1\n");
+}
+
+/// Kills the process if the test fails before its end.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn server_answers_and_ends_on_ctrl_c() {
+    let mut command = Command::new(example::path("server"));
+    let mut server = Running(command.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap());
+    let mut stdout = BufReader::new(server.0.stdout.take().unwrap());
+    let mut listening = String::new();
+    stdout.read_line(&mut listening).unwrap();
+    let address = listening.trim().strip_prefix("listening ").unwrap();
+
+    let mut client = TcpStream::connect(address).unwrap();
+    client.write_all(b"hello\n").unwrap();
+    let mut replies = BufReader::new(client);
+    let mut reply = String::new();
+    replies.read_line(&mut reply).unwrap();
+    assert_eq!(reply, "HELLO\n");
+
+    // Other systems have no signal that a test can send to one process.
+    if cfg!(unix) {
+        let id = server.0.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &id]).status().unwrap().success());
+        assert!(server.0.wait().unwrap().success());
+        reply.clear();
+        assert_eq!(replies.read_line(&mut reply).unwrap(), 0, "{reply:?} after the end");
+    }
 }
 
 #[test]

@@ -36,8 +36,8 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
         });
         rounds.push(measured.into_iter().collect::<Result<Vec<f64>, Failed>>()?);
     }
-    println!("\n### A byte at a time\n");
-    head(&["server", "a line of", "ns of CPU a byte"]);
+    println!("\n### One byte at a time\n");
+    head(&["server", "line length", "CPU time per byte in ns"]);
     for (at, (server, length)) in CASES.iter().enumerate() {
         let (cpu, ratio) = beside_the_first(&rounds, at, |cpu| *cpu);
         println!("| {server} | {} KiB | {cpu:.0} ({ratio}) |", length >> 10);

@@ -44,14 +44,14 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
         rounds.push(measured.into_iter().collect::<Result<Vec<Figures>, Failed>>()?);
     }
     println!("\n### A line of 256 MiB\n");
-    head(&["server", "what it answers", "ns of CPU a KiB", "memory, at most"]);
+    head(&["server", "reply", "CPU time per KiB in ns", "peak memory"]);
     for (at, server) in SERVERS.iter().enumerate() {
         let (cpu, ratio) = beside_the_first(&rounds, at, |figures| figures.cpu);
         let grown = median(rounds.iter().map(|round| round[at].grown));
         let answers = match *server {
-            "lineframe serve" => "that it is too long, and the next line",
-            "read_until" => "all of it, once it has ended",
-            _ => "all of it, as it comes",
+            "lineframe serve" => "an error, then the next line",
+            "read_until" => "the whole line, after its end",
+            _ => "the whole line, while it arrives",
         };
         println!("| {server} | {answers} | {cpu:.0} ({ratio}) | {grown:.0} KiB |");
     }

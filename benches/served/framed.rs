@@ -44,7 +44,7 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
             cases.push(take_turns(&names, &case, rounds)?);
         }
     }
-    println!("\n### Inside `Framed`\n\nServer CPU per line in ns. Rounds: {rounds}.\n");
+    println!("\n### CPU time per line in ns, by program\n");
     head(&columns.iter().map(String::as_str).collect::<Vec<_>>());
     for (at, name) in names.iter().enumerate() {
         let cells = cases.iter().map(|rounds| {

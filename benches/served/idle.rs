@@ -17,7 +17,7 @@ const CASES: [Load; 2] = [load(64, 1, 64), load(64, 256, 64)];
 
 pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     println!("\n### 64 busy connections and 10,000 idle ones\n");
-    head(&["busy", "idle", "ns of CPU a line", "99 % of replies within", "memory for each idle one"]);
+    head(&["busy", "idle", "CPU time per line in ns", "99th percentile", "memory per idle connection"]);
     for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
         let room = ["--max-connections", "20000"];
         let (alone, beside) = (serve(&[0], &room)?, serve(&[0], &room)?);

@@ -7,31 +7,61 @@ use crate::{Asked, servers};
 const ROUNDS: usize = 15;
 const SERVE: &str = "lineframe serve";
 
-const CASES: [Load; 12] = [
-    load(8, 256, 16),
-    load(8, 256, 64),
-    load(8, 256, 256),
-    load(8, 256, 1024),
-    load(64, 256, 16),
-    load(64, 256, 64),
-    load(64, 256, 256),
-    load(64, 256, 1024),
-    load(64, 16, 16 * 1024),
-    load(1, 1, 64),
-    load(64, 1, 64),
-    load(512, 1, 64),
+/// The loads of a table.
+struct Group {
+    title: &'static str,
+    loads: &'static [Load],
+}
+
+const GROUPS: [Group; 3] = [
+    Group {
+        title: "8 connections",
+        loads: &[load(8, 256, 16), load(8, 256, 64), load(8, 256, 256), load(8, 256, 1024)],
+    },
+    Group {
+        title: "64 connections",
+        loads: &[
+            load(64, 256, 16),
+            load(64, 256, 64),
+            load(64, 256, 256),
+            load(64, 256, 1024),
+            load(64, 16, 16 * 1024),
+        ],
+    },
+    Group { title: "one line in flight", loads: &[load(1, 1, 64), load(64, 1, 64), load(512, 1, 64)] },
+];
+
+/// A figure that is shown in one table per group.
+type Figure = (&'static str, fn(&Figures) -> f64, usize);
+
+const FIGURES: [Figure; 2] = [
+    ("CPU time per line in ns", |figures| figures.cpu, 0),
+    ("99th percentile of the reply time in ms", |figures| figures.p99 / 1e6, 2),
 ];
 
 pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     let kinds: Vec<&str> = servers::KINDS.into_iter().chain([SERVE]).collect();
-    for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
-        let rounds = take_turns(&kinds, case, asked.rounds.unwrap_or(ROUNDS))?;
-        println!("\n### {}\n", case.name());
-        head(&["server", "ns of CPU a line", "99 % of replies within"]);
-        for (at, kind) in kinds.iter().enumerate() {
-            let (cpu, cpu_ratio) = beside_the_first(&rounds, at, |f| f.cpu);
-            let (p99, p99_ratio) = beside_the_first(&rounds, at, |f| f.p99);
-            println!("| {kind} | {cpu:.0} ({cpu_ratio}) | {:.2} ms ({p99_ratio}) |", p99 / 1e6);
+    let mut measured = Vec::new();
+    for group in &GROUPS {
+        let loads: Vec<&Load> = group.loads.iter().filter(|load| asked.takes(&load.name())).collect();
+        let mut rounds = Vec::new();
+        for load in &loads {
+            rounds.push(take_turns(&kinds, load, asked.rounds.unwrap_or(ROUNDS))?);
+        }
+        measured.push((group.title, loads, rounds));
+    }
+    for (title, figure, digits) in FIGURES {
+        for (group, loads, rounds) in measured.iter().filter(|(_, loads, _)| !loads.is_empty()) {
+            println!("\n### {title}, {group}\n");
+            let columns: Vec<String> = loads.iter().map(|load| load.size()).collect();
+            head(&[&["server"], &columns.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+            for (at, kind) in kinds.iter().enumerate() {
+                let cells = rounds.iter().map(|rounds| {
+                    let (median, ratio) = beside_the_first(rounds, at, figure);
+                    format!("{median:.digits$} ({ratio})")
+                });
+                println!("| {kind} | {} |", cells.collect::<Vec<_>>().join(" | "));
+            }
         }
     }
     Ok(())

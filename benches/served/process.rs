@@ -69,11 +69,15 @@ pub(crate) const fn load(connections: usize, window: usize, length: usize) -> Lo
 
 impl Load {
     pub(crate) fn name(&self) -> String {
-        let Self { connections, window, length, .. } = self;
-        match window {
-            1 => format!("{connections} x {length} B, ping-pong"),
-            _ => format!("{connections} x {length} B"),
+        match self.window {
+            1 => format!("{}, ping-pong", self.size()),
+            _ => self.size(),
         }
+    }
+
+    /// `64 x 16 B`: 64 connections, lines of 16 bytes.
+    pub(crate) fn size(&self) -> String {
+        format!("{} x {} B", self.connections, self.length)
     }
 
     /// Puts it on a server, on `cores`, by a thread on each of them.

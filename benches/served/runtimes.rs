@@ -71,9 +71,9 @@ fn compare(
     head(&[
         "load",
         "runtime, its `event_interval`",
-        "ns of CPU a line",
-        "lines a second",
-        "99 % of replies within",
+        "CPU time per line in ns",
+        "lines per second",
+        "99th percentile",
     ]);
     for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
         let mut rounds = Vec::new();

@@ -17,7 +17,7 @@ pub(crate) const KINDS: [&str; 6] = [
     "raw",
     "raw, current-thread",
     "read_until",
-    "Framed + LinesCodec",
+    "Framed + LinesCodec, `send`",
     "Server, reply_into",
     "Server, next_line",
 ];
@@ -46,7 +46,7 @@ pub(crate) fn serve(kind: &str) -> io::Result<()> {
                 match kind {
                     "raw" | "raw, current-thread" => tokio::spawn(raw(stream)),
                     "read_until" => tokio::spawn(read_until(stream)),
-                    "Framed + LinesCodec" => tokio::spawn(framed::text_send(stream)),
+                    "Framed + LinesCodec, `send`" => tokio::spawn(framed::text_send(stream)),
                     _ => tokio::spawn(framed::program(kind)?(stream)),
                 };
             },

@@ -10,7 +10,7 @@ const CASES: [Load; 4] = [load(64, 1, 64), load(512, 1, 64), load(64, 256, 64), 
 
 pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     println!("\n### The slowest connection\n");
-    head(&["connections", "its replies, beside the median's", "99 % of replies within"]);
+    head(&["connections", "replies of the slowest, per median", "99th percentile"]);
     for case in CASES.iter().filter(|case| asked.takes(&case.name())) {
         let (mut shares, mut p99) = (Vec::new(), Vec::new());
         for _ in 0..asked.rounds.unwrap_or(ROUNDS) {
