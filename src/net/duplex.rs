@@ -23,34 +23,34 @@ use super::writer::{WriteIo, Writer};
 use crate::codec::{Batch, CodecCounters, LineCodec};
 use crate::error::{BlockError, LineError};
 
-/// Both sides of a connection and their stream: what a [`Connection`](super::Connection) points to.
-/// Output is sent before a read waits, so the two sides meet here.
+/// Both sides of a connection and its stream: the state of a [`Connection`](super::Connection). A
+/// read sends queued output before it waits, so it needs both sides.
 pub(crate) struct Duplex<Io> {
     pub(crate) io: Io,
     pub(crate) reader: Reader,
     pub(crate) writer: Writer,
     pub(crate) peer: Peer,
     pub(super) owner: Option<ReturnTo<Io>>,
-    /// The `Stream` has yielded an error: it has ended.
+    /// Whether the `Stream` has yielded an error and has therefore ended.
     stream_has_ended: bool,
-    /// Those that use it as a `Stream` and a `Sink`.
+    /// The tasks that use the connection as a `Stream` and as a `Sink`.
     tasks: Tasks,
 }
 
-/// Where a connection goes when its handler drops it: to its session. Dropped unused when the
-/// connection is taken apart.
+/// Returns a connection to its session when the handler drops it. If the handler takes the
+/// connection apart, the sender is dropped unused.
 pub(crate) type ReturnTo<Io> = Sender<Box<Duplex<Io>>>;
 
-/// What went through a [`Connection`](super::Connection):
-/// [`Connection::counters`](super::Connection::counters).
+/// The numbers of lines and bytes of a connection, returned by
+/// [`Connection::counters`](super::Connection::counters). Requires the feature `net`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionCounters {
-    /// What became of the bytes read.
+    /// Lines, bad lines and bytes read.
     pub read: CodecCounters,
-    /// Lines written, sent or still queued.
+    /// Lines written. Some of them may still be queued.
     pub lines_written: u64,
-    /// Bytes that the stream has taken.
+    /// Bytes that the stream has accepted.
     pub bytes_sent: u64,
 }
 
@@ -70,29 +70,29 @@ impl<Io> Duplex<Io> {
         Self { io, reader, writer, peer, owner, stream_has_ended: false, tasks: Tasks::default() }
     }
 
-    /// Puts it under the limits and the shutdown signal of a server. `owner` gets it when it is
-    /// dropped.
+    /// Applies the limits and the shutdown signal of a server. `owner` receives the connection when
+    /// the handler drops it.
     pub(crate) fn serve(&mut self, limits: Arc<Limits>, draining: Draining, owner: ReturnTo<Io>) {
         self.reader.serve(Arc::clone(&limits), draining);
         self.writer.serve(limits);
         self.owner = Some(owner);
     }
 
-    /// Returns it to its owner. Without one, drops it.
+    /// Returns the connection to its owner, or drops it if it has none.
     pub(super) fn give_back(mut self: Box<Self>) {
         if let Some(owner) = self.owner.take() {
-            // If the session was aborted, what went through is counted all the same.
+            // The counters must be reported even if the session was aborted.
             _ = owner.send(self).map_err(|mut duplex| duplex.report());
         }
     }
 
-    /// Whether an error or a deadline has ended it.
+    /// Returns whether an error or a deadline has ended the connection.
     #[inline]
     pub(super) fn has_failed(&self) -> bool {
         self.reader.state().has_failed() || self.writer.has_failed()
     }
 
-    /// The deadline that has ended it, if one has.
+    /// Returns the deadline that has ended the connection, if any.
     fn timed_out(&self) -> Option<TimeoutKind> {
         self.writer.timed_out().or(self.reader.state().timed_out())
     }
@@ -102,7 +102,7 @@ impl<Io> Duplex<Io> {
         ConnectionCounters { read: self.reader.decoder().counters(), lines_written, bytes_sent }
     }
 
-    /// How many bytes were read and not handed out.
+    /// Returns the number of bytes that were read and not returned.
     #[cfg(feature = "tracing")]
     pub(crate) fn pending(&self) -> usize {
         self.reader.buffered()
@@ -113,7 +113,7 @@ impl<Io> Duplex<Io> {
         self.reader.decoder().scanner().delimiter()
     }
 
-    /// Adds what is new to the server's totals.
+    /// Adds the counts since the last report to the server's totals.
     pub(crate) fn report(&mut self) {
         self.reader.report();
         self.writer.report();
@@ -121,7 +121,8 @@ impl<Io> Duplex<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
-    /// One step of reading or writing. An I/O error or a deadline ends the connection for good.
+    /// Runs one step of reading or writing. An I/O error or a passed deadline ends the connection
+    /// for good.
     #[inline]
     pub(crate) fn poll_step<T>(&mut self, step: impl FnOnce(&mut Self) -> Polled<T>) -> Polled<T> {
         if self.has_failed() {
@@ -136,7 +137,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         polled
     }
 
-    /// The next item that `next` takes from the reader; `None` at the end.
+    /// Returns the next item that `next` takes from the reader, or `None` at the end.
     pub(super) fn poll_next<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -156,8 +157,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         }
     }
 
-    /// Everything that comes before a look for items: postponed output, the limit for bad lines, a
-    /// look for bytes that arrived before a shutdown, the check for HTTP and TLS.
+    /// Runs all checks that precede an item: sends postponed output, enforces the limit for bad
+    /// lines, reads bytes that arrived before a shutdown, and refuses HTTP and TLS.
     pub(crate) fn poll_before_items(&mut self, cx: &mut Context<'_>) -> Polled<()> {
         ready!(self.writer.poll_postponed(&mut self.io, cx))?;
         if self.reader.is_over_bad_lines() && !self.reader.is_refused() {
@@ -168,7 +169,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
             ready!(self.reader.poll_drain_round(&mut self.io, cx));
         }
         if let Some(refusal) = self.reader.sniff() {
-            // The peer gets none if the codec cannot write it.
+            // If the codec cannot write the error line, the peer receives none.
             _ = self.writer.queue(refusal.as_bytes());
         }
         if self.reader.is_refused() {
@@ -178,8 +179,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         Poll::Ready(Ok(()))
     }
 
-    /// As [`poll_before_items`](Self::poll_before_items), after waiting until the output has space
-    /// for replies.
+    /// Waits until the output has space for replies, then calls
+    /// [`poll_before_items`](Self::poll_before_items).
     pub(crate) fn poll_before_reply(&mut self, cx: &mut Context<'_>) -> Polled<()> {
         if self.writer.is_full() {
             ready!(self.writer.poll_ready(&mut self.io, cx))?;
@@ -187,16 +188,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.poll_before_items(cx)
     }
 
-    /// Reads once, when the buffered bytes hold no more items. `false` at the end, once all output
-    /// is sent.
+    /// Reads once. Call it when the buffered bytes hold no more items. Returns `false` at the end,
+    /// after all output was sent.
     pub(crate) fn poll_more(&mut self, unread: &mut ReadBuffer, cx: &mut Context<'_>) -> Polled<bool> {
         if self.reader.state().has_ended() {
             ready!(self.writer.poll_flush(&mut self.io, cx))?;
             return Poll::Ready(self.reader.take_end().map(|()| false));
         }
-        // Pending while more than `max_unsent` is unsent. Then neither the read deadlines nor the
-        // shutdown signal are checked: the write deadline ends such a connection. It also runs while
-        // less is unsent.
+        // While more than `max_unsent` bytes are unsent, this returns `Pending`. The read deadlines
+        // and the shutdown signal are then not checked, because the write deadline ends such a
+        // connection. The write deadline also runs while fewer bytes are unsent.
         ready!(self.writer.poll_before_read(&mut self.io, cx))?;
         ready!(poll::poll_turn(self.reader.read_at(), cx));
         if self.reader.poll_shutdown_signal(cx) {
@@ -207,10 +208,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.reader.poll_fill(unread, None, &mut self.io, cx).map_ok(|()| true)
     }
 
-    /// What `next` takes from the reader, after as many reads as it needs. For `count` counted
-    /// bytes: the limit for bad lines does not apply to them, so this does not call
-    /// [`poll_before_items`](Self::poll_before_items). A shutdown does not cut them off, but nothing
-    /// after them is read then that had not arrived.
+    /// Returns the result of `next`, for `count` counted bytes, after as many reads as necessary.
+    ///
+    /// The limit for bad lines does not apply to counted bytes, so this does not call
+    /// [`poll_before_items`](Self::poll_before_items). A shutdown does not interrupt them. After a
+    /// shutdown signal, this reads no byte after them that had not arrived yet.
     fn poll_counted<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -225,7 +227,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
                 ready!(self.writer.poll_flush(&mut self.io, cx))?;
                 return Poll::Ready(Err(Error::Eof));
             }
-            // The error that has ended a drain.
+            // An error during a drain is reported here.
             self.reader.take_end()?;
             ready!(self.writer.poll_before_read(&mut self.io, cx))?;
             ready!(poll::poll_turn(self.reader.read_at(), cx));
@@ -244,8 +246,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.poll_step(|duplex| duplex.poll_next(cx, Reader::next_line))
     }
 
-    /// The next item of the `Stream`, which ends after an error: a caller that ignores errors would
-    /// otherwise get the same one forever.
+    /// Returns the next item of the `Stream`. The `Stream` ends after an error: a caller that
+    /// ignores errors would otherwise loop forever.
     pub(super) fn poll_stream(
         &mut self,
         cx: &mut Context<'_>,
@@ -272,13 +274,13 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.poll_step(|duplex| duplex.poll_next(cx, Reader::next_batch))
     }
 
-    /// A good line, if it is buffered and nothing else has to be considered.
+    /// Returns a buffered good line if no other check is needed.
     #[inline]
     pub(super) fn next_good_line(&mut self) -> Option<Bytes> {
         if self.writer.is_ready() { self.reader.next_good_line() } else { None }
     }
 
-    /// Queues a line, if that needs nothing else.
+    /// Queues a line if no other check is needed.
     #[inline]
     pub(super) fn queue_now(&mut self, line: &[u8]) -> bool {
         !self.reader.state().has_failed() && self.writer.queue_now(line)
@@ -288,13 +290,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.poll_writer(|writer, io| writer.poll_line(line, io, cx))
     }
 
-    /// Whether queued output should not wait for more.
+    /// Returns whether queued output must be sent now.
     #[inline]
     pub(super) fn is_send_due(&self) -> bool {
         self.writer.is_full() || self.reader.is_behind()
     }
 
-    /// Sends what the stream takes without waiting. If the turn is over, the next step yields.
+    /// Sends as much as the stream accepts without waiting. If the turn is over, the next step
+    /// yields.
     pub(super) fn send_now(&mut self, cx: &mut Context<'_>) -> Polled<()> {
         self.poll_writer(|writer, io| {
             writer.send_now(io, cx)?;
@@ -305,7 +308,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         })
     }
 
-    /// One step of writing by the `Sink`.
+    /// Runs one step of writing for the `Sink`.
     pub(super) fn poll_sink(
         &mut self,
         cx: &mut Context<'_>,
@@ -316,7 +319,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         self.poll_writer(|writer, io| step(writer, io, &mut cx))
     }
 
-    /// One step of writing.
+    /// Runs one step of writing.
     pub(super) fn poll_writer<T>(
         &mut self,
         step: impl FnOnce(&mut Writer, WriteIo<'_>) -> Polled<T>,
@@ -359,7 +362,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         if let Some(request) = line {
             if self.writer.is_request_unanswered() {
                 return Poll::Ready(Err(Error::Io(io::Error::other(
-                    "the future of an earlier request was dropped: replies can no longer be matched",
+                    "the future of an earlier request was dropped, so replies can no longer be matched: reconnect",
                 ))));
             }
             ready!(self.poll_write_line(request.as_ref(), cx))?;
@@ -371,14 +374,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
         Poll::Ready(reply?.ok_or(Error::Eof)?.map_err(Error::from))
     }
 
-    /// Sends everything, then the end of the stream. Returns the deadline that has ended the
-    /// connection, if one has.
+    /// Sends all queued output, then closes the writing side. Returns the deadline that has ended
+    /// the connection, if any.
     pub(crate) async fn finish(&mut self) -> Option<TimeoutKind> {
         _ = std::future::poll_fn(|cx| self.poll_writer(|writer, io| writer.poll_shutdown(io, cx))).await;
         self.timed_out()
     }
 
-    /// Reads and drops what the peer still sends, for at most `after`.
+    /// Reads and discards everything that the peer still sends, for at most `after`.
     pub(crate) async fn linger(&mut self, after: Option<Duration>) {
         if self.has_failed() || self.reader.state().is_eof() {
             return;
@@ -392,9 +395,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
     }
 }
 
-/// Counted bytes that follow a line, as a reader: [`Connection::body`](crate::Connection::body).
-/// The next read of the connection skips what is not read of them.
-#[must_use = "what is not read is skipped"]
+/// A reader for counted bytes that follow a line, returned by
+/// [`Connection::body`](crate::Connection::body). Requires the feature `net`.
+///
+/// The next read of the connection skips the bytes that were not read.
+#[must_use = "the connection skips the bytes that are not read"]
 pub struct Body<'a, Io = AnyIo>
 where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -408,15 +413,25 @@ impl<'a, Io: AsyncRead + AsyncWrite + Unpin> Body<'a, Io> {
         Self { duplex, left }
     }
 
-    /// Returns how many bytes are still to be read.
+    /// Returns the number of bytes that remain to be read.
+    ///
+    /// ```
+    /// # use lineframe::Connection;
+    /// # async fn run(mut conn: Connection) -> std::io::Result<()> {
+    /// assert_eq!(conn.body(5).left(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn left(&self) -> u64 {
         self.left
     }
 }
 
+/// Reads the counted bytes, then reports the end.
+///
 /// # Errors
 ///
-/// Kind `UnexpectedEof` if the stream ends before the last byte.
+/// Kind `UnexpectedEof` if the stream ends before the last counted byte.
 impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for Body<'_, Io> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { duplex, left } = self.get_mut();

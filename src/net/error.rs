@@ -1,4 +1,4 @@
-//! Why a connection ended, or why it refused a call: [`Error`].
+//! Errors of connections, servers and clients: [`Error`].
 
 use core::error::Error as StdError;
 use core::fmt;
@@ -7,17 +7,21 @@ use std::task::Poll;
 
 use crate::error::{BlockError, EncodeError, Escaped, LineError};
 
-/// What a step of reading or writing comes to.
+/// Result of one poll of a read or a write.
 pub(crate) type Polled<T> = Poll<Result<T, Error>>;
 
-/// The connection has failed, or it refuses a call. Each variant says which, and what happens next.
+/// An error of a [`Connection`](crate::Connection). Requires the feature `net`.
 ///
-/// A bad line is neither: it is an item of [`next_line`](crate::Connection::next_line), and the
-/// next line follows. Only where a good item was promised is it an error, [`Line`](Self::Line).
+/// Either the connection has failed, or it refused one call. Each variant says which, and whether
+/// the connection can still be used.
 ///
-/// Converts into [`io::Error`] and back without loss: `Error::from(io::Error::from(error))` is
-/// `error` again. So a handler may return
-/// [`io::Result`], and a caller that gets its error can still ask which deadline it was:
+/// A bad line is normally not an error: [`next_line`](crate::Connection::next_line) returns it as
+/// an item, and the next line follows. Methods that promise a good line, such as
+/// [`request`](crate::Connection::request), return it as [`Line`](Self::Line).
+///
+/// The conversion into [`io::Error`] is lossless: `Error::from(io::Error::from(error))` equals
+/// `error`. A handler can therefore return [`io::Result`], and the caller can still ask which
+/// deadline has passed:
 ///
 /// ```
 /// use std::io;
@@ -28,77 +32,80 @@ pub(crate) type Polled<T> = Poll<Result<T, Error>>;
 /// assert!(matches!(Error::from(from_a_handler), Error::Timeout(TimeoutKind::Line)));
 /// ```
 ///
-/// `Display` and `Debug` are one line, and contain no byte that came over the wire. Control
-/// characters in the system's or the stream's message of an [`Io`](Self::Io) error are escaped.
-/// `source` never returns what `Display` already says.
+/// `Display` and `Debug` print one line, without any byte from the peer. In an [`Io`](Self::Io)
+/// error, control characters in the message of the system or the stream are escaped. `Display`
+/// never repeats the message of `source`.
 #[non_exhaustive]
 pub enum Error {
-    /// The stream has failed, now or earlier. As [`io::Error`]: the error within, unchanged.
+    /// The stream has failed, now or earlier. Converts into the inner [`io::Error`].
     Io(io::Error),
-    /// A deadline has passed. The connection is given up, and output that the peer has not taken is
-    /// lost. As [`io::Error`]: `TimedOut`.
+    /// A deadline has passed. The connection has failed, and unsent output is lost. Converts into
+    /// an [`io::Error`] of kind `TimedOut`.
     Timeout(TimeoutKind),
-    /// The peer has sent more bad lines than `max_bad_lines` allows. Output is sent, then the
-    /// connection is closed. As [`io::Error`]: `InvalidData`.
+    /// The peer has sent more bad lines than `max_bad_lines`. Queued output has been sent; the
+    /// server then closes the connection. Converts into an [`io::Error`] of kind `InvalidData`.
     TooManyBadLines,
-    /// The peer speaks HTTP or TLS, which the server refuses. The peer was told in one line, unless
-    /// the connection is split; nothing that it sent was or will be handed out. As [`io::Error`]:
-    /// `InvalidData`.
+    /// The peer speaks HTTP or TLS, and the server [refuses
+    /// both](crate::ServerBuilder::refuse_http_and_tls). The peer has received one error line,
+    /// unless the connection is split. No byte from the peer is returned to the handler. Converts
+    /// into an [`io::Error`] of kind `InvalidData`.
     NotLines,
-    /// The stream cannot be handed over, since bytes were received and not read, such as commands
-    /// sent in clear after a `STARTTLS`, are still to be skipped, or were written and not sent. As [`io::Error`]: `InvalidData`.
+    /// The stream cannot be handed over, because bytes are unread, still to be skipped, or unsent.
+    /// Unread bytes can be commands that the peer sent in clear text after `STARTTLS`. The
+    /// connection can still be used. Converts into an [`io::Error`] of kind `InvalidData`.
     LeftOver {
-        /// How many bytes. The rest of a long line counts as at least one.
+        /// Number of unread, unskipped and unsent bytes. The unskipped rest of a long line counts
+        /// as at least one byte.
         bytes: usize,
     },
-    /// Your line was refused. Nothing of it was written, and the connection goes on. As
-    /// [`io::Error`]: `InvalidInput`.
+    /// The line to write was refused. Nothing was queued, and the connection can still be used.
+    /// Converts into an [`io::Error`] of kind `InvalidInput`.
     Encode(EncodeError),
-    /// Your count was refused. Nothing was read, and the connection goes on. As [`io::Error`]:
-    /// `InvalidInput`.
+    /// The requested byte count was refused. Nothing was read, and the connection can still be
+    /// used. Converts into an [`io::Error`] of kind `InvalidInput`.
     Block(BlockError),
-    /// The item is a bad line, where a good one was promised. The connection goes on after it. As
-    /// [`io::Error`]: `InvalidData`.
+    /// The received line is bad, but the call promised a good one. The connection can still be
+    /// used: the next line follows. Converts into an [`io::Error`] of kind `InvalidData`.
     Line(LineError),
-    /// The stream has ended, where an item was promised. Output is still sent. As [`io::Error`]:
-    /// `UnexpectedEof`.
+    /// The stream has ended, but the call promised a line or a byte count. The connection can still
+    /// send. Converts into an [`io::Error`] of kind `UnexpectedEof`.
     Eof,
 }
 
-/// Which deadline has passed: part of [`Error::Timeout`].
+/// The deadline that has passed, as part of [`Error::Timeout`]. Requires the feature `net`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeoutKind {
-    /// `idle_timeout`: nothing arrived between lines, or within a body of any length.
+    /// `idle_timeout`: no byte arrived between two lines, or within a body.
     Idle,
-    /// `line_timeout`: a line or a counted block had begun and was incomplete.
+    /// `line_timeout`: a line or a counted block has begun and is incomplete.
     Line,
-    /// `write_timeout`: the peer did not take the output.
+    /// `write_timeout`: the peer did not accept any output.
     Write,
     /// `handshake_timeout`: the handshake between accept and handler took too long.
     Handshake,
-    /// `connect_timeout`: no connection was made.
+    /// `connect_timeout`: the client could not connect in time.
     Connect,
 }
 
 impl fmt::Display for TimeoutKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Idle => "nothing received in time (idle_timeout)",
+            Self::Idle => "no data received in time (idle_timeout)",
             Self::Line => "line or block incomplete after timeout (line_timeout)",
-            Self::Write => "output not taken by the peer in time (write_timeout)",
+            Self::Write => "output not accepted by the peer in time (write_timeout)",
             Self::Handshake => "handshake not finished in time (handshake_timeout)",
             Self::Connect => "no connection in time (connect_timeout)",
         })
     }
 }
 
-/// A stream that [`Connection::into_upgrade`](crate::Connection::into_upgrade) could not hand over,
-/// with the connection.
+/// The error of [`Connection::into_upgrade`](crate::Connection::into_upgrade), with the unchanged
+/// connection. Requires the feature `net`.
 pub struct UpgradeError<C> {
     /// The connection, unchanged.
     pub connection: C,
-    /// Why.
+    /// The reason: always [`Error::LeftOver`].
     pub source: Error,
 }
 
@@ -133,11 +140,11 @@ impl fmt::Display for Error {
         match self {
             Self::Io(error) => write!(f, "{}", Escaped(error)),
             Self::Timeout(timeout) => write!(f, "{timeout}"),
-            Self::TooManyBadLines => f.write_str("more bad lines than the limit (max_bad_lines)"),
+            Self::TooManyBadLines => f.write_str("peer sent more bad lines than allowed (max_bad_lines)"),
             Self::NotLines => f.write_str("peer sent HTTP or TLS, not lines"),
             Self::LeftOver { bytes } => {
                 let unit = if *bytes == 1 { "byte" } else { "bytes" };
-                write!(f, "{bytes} {unit} not read or not sent before the stream was handed over")
+                write!(f, "cannot hand over the stream: {bytes} {unit} unread or unsent")
             }
             Self::Encode(error) => write!(f, "{error}"),
             Self::Block(error) => write!(f, "{error}"),
@@ -173,8 +180,8 @@ impl StdError for Error {
     }
 }
 
-/// Finds an [`Error`], [`LineError`], [`EncodeError`] or [`BlockError`] inside the [`io::Error`].
-/// Any other is [`Error::Io`].
+/// Returns the [`Error`], [`LineError`], [`EncodeError`] or [`BlockError`] inside the
+/// [`io::Error`]. Converts any other error into [`Error::Io`].
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         error
@@ -204,8 +211,8 @@ impl From<BlockError> for Error {
     }
 }
 
-/// The [`io::Error`] of `Line`, `Encode` and `Block` holds the error within, as that one's own
-/// conversion does. The others, except `Io`, hold the [`Error`].
+/// Converts `Io`, `Line`, `Encode` and `Block` into the [`io::Error`] of the inner error. The
+/// [`io::Error`] of any other variant contains the [`Error`].
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error {
@@ -256,7 +263,7 @@ mod tests {
         LineCodec::new().expect_bytes(usize::MAX).unwrap_err()
     }
 
-    /// One of each variant, with the kind that it has as an `io::Error`.
+    /// One error of each variant, with its kind as an `io::Error`.
     fn errors() -> Vec<(Error, io::ErrorKind)> {
         use io::ErrorKind::*;
 
@@ -272,7 +279,7 @@ mod tests {
             (Error::Eof, UnexpectedEof),
         ];
         errors.extend(TIMEOUTS.map(|timeout| (Error::Timeout(timeout), TimedOut)));
-        // Whoever adds a variant is sent here by the compiler.
+        // Fails to compile if a new variant is missing from the list above.
         for (error, _) in &errors {
             match error {
                 Error::Io(_)
@@ -287,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn there_and_back_through_an_io_error() {
+    fn io_error_conversion_is_lossless() {
         for (error, kind) in errors() {
             let (variant, said, debug) = (discriminant(&error), error.to_string(), format!("{error:?}"));
             let through = io::Error::from(error);
@@ -309,14 +316,14 @@ mod tests {
     }
 
     #[test]
-    fn an_error_of_the_codec_is_found_in_an_io_error_and_other_ones_are_left_as_they_are() {
+    fn codec_errors_are_found_inside_io_errors() {
         assert!(matches!(Error::from(io::Error::from(bad_line())), Error::Line(_)));
         assert!(matches!(Error::from(io::Error::from(refused_line())), Error::Encode(_)));
         assert!(matches!(Error::from(io::Error::from(refused_count())), Error::Block(_)));
-        // Whichever way it went in, who holds the `io::Error` finds the error of the line.
+        // The `io::Error` contains the inner error, not the `Error` around it.
         assert!(io::Error::from(Error::from(bad_line())).downcast::<LineError>().is_ok());
         assert!(io::Error::from(Error::from(refused_line())).downcast::<EncodeError>().is_ok());
-        // Said to be of another kind, or not to be ours.
+        // The kind of the `io::Error` does not matter, and foreign errors stay unchanged.
         assert!(matches!(Error::from(io::Error::other(Error::Eof)), Error::Eof));
         let Error::Io(other) = Error::from(io::Error::other("not ours")) else { panic!() };
         assert_eq!((other.kind(), other.to_string()), (io::ErrorKind::Other, String::from("not ours")));
@@ -325,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn source_is_never_what_display_says() {
+    fn display_does_not_repeat_source() {
         let within = || io::Error::other("within");
         let outer = Error::Io(io::Error::other(Outer(within())));
         assert_eq!(outer.source().map(ToString::to_string), Some("within".into()));
@@ -351,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_without_a_byte_of_the_wire() {
+    fn messages_contain_no_bytes_from_the_peer() {
         for (error, _) in errors() {
             for said in [format!("{error}"), format!("{error:?}"), format!("{error:#?}")] {
                 assert!(!said.is_empty() && !said.contains(|c: char| c.is_control()), "{said:?}");
@@ -363,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_unprintable_comes_through() {
+    fn control_characters_are_escaped() {
         let all: String = (0..=0x2fff).filter_map(char::from_u32).collect();
         let said = Error::Io(io::Error::other(all)).to_string();
         let steers = |c: char| {
@@ -375,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_of_a_line_are_in_the_error_to_be_asked_for() {
+    fn bad_line_bytes_are_in_the_error() {
         let Error::Line(line) = Error::from(io::Error::from(bad_line())) else { panic!() };
         assert_eq!(line.bytes(), &Bytes::from_static(b"\x1bz~\n"));
     }

@@ -18,30 +18,30 @@ use crate::scan::Kind;
 
 mod fill;
 
-/// A read takes this many bytes even if they are answered slowly.
+/// The minimum read size in bytes, for connections whose lines are answered slowly.
 const MIN_READ: u32 = 4 * 1024;
 
-/// The reading side of a connection: finds lines in what it has read, and reads more within the
-/// deadlines. All state is here and none in a future, so dropping a future loses nothing.
+/// The reading side of a connection. Decodes lines from the buffer, and reads more bytes within the
+/// deadlines. All state is in this struct and none in a future, so dropping a future loses nothing.
 #[derive(Debug)]
 pub(crate) struct Reader {
     decoder: LineDecoder,
-    /// Read and not handed out. Empty while a [`ReadBuffer`] holds such bytes.
+    /// Bytes that were read and not returned. Always empty while a [`ReadBuffer`] holds such bytes.
     buffer: Buffer,
     state: ReadState,
     timer: ReadTimer,
     limits: Arc<Limits>,
-    /// The server's signal.
+    /// The shutdown signal of the server.
     draining: Draining,
     sniff: Sniff,
-    /// Whether the decoder was skipping bytes at the last `handed_out` or `skip_bytes`.
+    /// Whether the decoder was skipping bytes at the last call of `items_returned` or `skip_bytes`.
     was_skipping: bool,
-    /// The most bytes that the next read takes: about as many as are answered in one turn. Always
-    /// within `MIN_READ..=READ_SIZE`.
+    /// Size limit of the next read in bytes: about the number that can be answered in one turn.
+    /// Always within `MIN_READ..=READ_SIZE`.
     read_size: u32,
-    /// Shared with the last batch while its lines may still be answered.
+    /// Token shared with the last batch while its lines may still be unanswered.
     batch: Option<Arc<()>>,
-    /// Lines, bad lines and skipped bytes of the last report.
+    /// Numbers of lines, bad lines and skipped bytes at the last report.
     reported: [u32; 3],
 }
 
@@ -62,7 +62,7 @@ impl Reader {
         }
     }
 
-    /// Puts it under the limits and the shutdown signal of a server.
+    /// Applies the limits and the shutdown signal of a server.
     pub(super) fn serve(&mut self, limits: Arc<Limits>, draining: Draining) {
         if limits.refuse_http_and_tls {
             self.sniff = Sniff::START;
@@ -70,24 +70,24 @@ impl Reader {
         (self.limits, self.draining) = (limits, draining);
     }
 
-    /// The connection has failed; of a split one, this half.
+    /// Marks the connection, or this half of a split connection, as failed.
     pub(super) fn fail(&mut self, timeout: Option<TimeoutKind>) {
         self.state = ReadState::Ended(End::Failed(timeout));
     }
 
-    /// Reads on after an upgrade, during which it had [failed](Self::fail).
+    /// Reopens the reader after an upgrade, which had marked it as [failed](Self::fail).
     pub(super) fn reopen(&mut self) {
-        // Lines that were sent in clear do not go back into the upgraded stream (CVE-2011-0411).
+        // Lines sent in clear text must not be put back into the upgraded stream (CVE-2011-0411).
         self.batch = None;
         self.state = ReadState::Open;
     }
 
-    /// The next item in the buffer.
+    /// Returns the next item in the buffer.
     pub(super) fn next_line(&mut self) -> Option<Result<Bytes, LineError>> {
         self.next_with(|decoder, buffer, eof| Some(decoder.next_item(buffer, eof)?.cut(buffer)))
     }
 
-    /// The next item in the buffer as text.
+    /// Returns the next item in the buffer as text.
     #[cfg(feature = "text")]
     pub(super) fn next_text(&mut self) -> Option<Result<bytestring::ByteString, LineError>> {
         self.next_with(|decoder, buffer, eof| {
@@ -105,11 +105,11 @@ impl Reader {
             return None;
         }
         let item = next(&mut self.decoder, self.buffer.bytes_mut(), eof);
-        self.handed_out(usize::from(item.is_some()));
+        self.items_returned(usize::from(item.is_some()));
         item
     }
 
-    /// All whole lines in the buffer.
+    /// Returns all complete lines in the buffer.
     pub(super) fn next_batch(&mut self) -> Option<Batch> {
         let max_bad_lines = self.max_bad_lines();
         let batch = self.next_with(|decoder, buffer, eof| {
@@ -117,13 +117,13 @@ impl Reader {
             Some(decoder.batch_from(first, buffer, eof, max_bad_lines))
         })?;
         if batch.len() > 1 {
-            // `handed_out` may take a long last line for the one that was waited for. It is another.
+            // `items_returned` would treat a long last line as the line that was awaited.
             self.timer.line_begins();
         }
         Some(batch.with_token(self.batch.get_or_insert_default()))
     }
 
-    /// A good line in the buffer, if nothing else has to be considered: the fast path of
+    /// Returns a good line from the buffer if no other check is needed: the fast path of
     /// `next_line`.
     #[inline]
     pub(super) fn next_good_line(&mut self) -> Option<Bytes> {
@@ -136,23 +136,24 @@ impl Reader {
         Some(line)
     }
 
-    /// The items of `unread`, or of the buffer if that is empty. Then [`advance`](Self::advance).
+    /// Returns the items of `unread`, or of the buffer if `unread` is empty. Call
+    /// [`advance`](Self::advance) afterwards.
     pub(crate) fn items<'a>(&'a mut self, unread: &'a ReadBuffer) -> Items<'a> {
         let eof = self.state.is_eof();
         let bytes = if unread.is_empty() { &self.buffer[..] } else { unread.unread() };
         self.decoder.items(bytes, eof)
     }
 
-    /// `items` items, which take `bytes` bytes, were handed out.
+    /// Consumes `items` items of `bytes` bytes in total, after the caller has handled them.
     pub(crate) fn advance(&mut self, unread: &mut ReadBuffer, items: usize, bytes: usize) {
         match unread.is_empty() {
             true => self.buffer.advance(bytes),
             false => unread.advance(bytes),
         }
-        self.handed_out(items);
+        self.items_returned(items);
     }
 
-    /// Puts what a poll leaves unread into the connection's own buffer.
+    /// Moves the unread bytes of a poll into the connection's own buffer.
     pub(crate) fn keep(&mut self, unread: &mut ReadBuffer) {
         if !unread.is_empty() {
             self.buffer.append(unread.unread());
@@ -160,8 +161,8 @@ impl Reader {
         }
     }
 
-    /// Puts what a turn leaves unread into the connection's own buffer. Less is read the next time,
-    /// so that little has to be kept.
+    /// Moves the unread bytes of a turn into the connection's own buffer. Halves the size of the
+    /// next read, so that fewer bytes have to be moved.
     pub(crate) fn pause(&mut self, unread: &mut ReadBuffer) {
         if !unread.is_empty() {
             self.read_size = (self.read_size / 2).max(MIN_READ);
@@ -169,7 +170,7 @@ impl Reader {
         self.keep(unread);
     }
 
-    /// Whether there can be an item without more bytes.
+    /// Returns whether the available bytes may contain an item.
     pub(crate) fn may_have_item(&self, unread: &ReadBuffer) -> bool {
         !unread.is_empty()
             || !self.buffer.is_empty()
@@ -177,13 +178,13 @@ impl Reader {
             || self.decoder.has_pending_skip()
     }
 
-    /// Returns unread lines of the last batch to the front of the buffer. A batch that is not the
-    /// last one comes back.
+    /// Puts the unread lines of the last batch back at the front of the buffer. Returns any other
+    /// batch as an error.
     pub(super) fn put_back(&mut self, batch: Batch) -> Result<(), Batch> {
         if !self.batch.as_ref().is_some_and(|token| batch.has_token(token)) {
             return Err(batch);
         }
-        // A clone of it would come back a second time.
+        // Prevents a clone of the batch from being put back as well.
         self.batch = None;
         let rest = self.decoder.put_back(batch);
         if !rest.is_empty() {
@@ -194,25 +195,25 @@ impl Reader {
         Ok(())
     }
 
-    /// Call after `items` items were handed out, or, with 0, after bytes were skipped: the deadline of
-    /// the next line starts.
-    fn handed_out(&mut self, items: usize) {
+    /// Starts the deadline of the next line. Call it after `items` items were returned, or with 0
+    /// after bytes were skipped.
+    fn items_returned(&mut self, items: usize) {
         let is_skipping = self.decoder.is_skipping();
         let was_skipping = core::mem::replace(&mut self.was_skipping, is_skipping);
         let another_begins = items > 0 || (was_skipping && !is_skipping);
-        // A line over the limit is handed out before its end. Its deadline goes on.
+        // A line over the limit is returned before its end, so its deadline continues.
         let is_same_line = items == 1 && is_skipping && !was_skipping;
         if another_begins && !is_same_line {
             self.timer.line_begins();
         }
         if items > 0 {
             self.sniff.pass(self.buffer.len());
-            // Only the last batch can be put back.
+            // Drops the token unless the batch still exists: only the last batch can be put back.
             self.batch.take_if(|token| Arc::strong_count(token) > 1);
         }
     }
 
-    /// Exactly `count` bytes, if they are all in the buffer.
+    /// Returns exactly `count` bytes if the buffer holds all of them.
     pub(super) fn next_block(&mut self, count: usize) -> Result<Option<Bytes>, Error> {
         self.skip_buffered();
         if self.decoder.is_skipping() || self.buffer.len() < count {
@@ -222,11 +223,12 @@ impl Reader {
         let eof = self.state.is_eof();
         let buffer = self.buffer.bytes_mut();
         let block = self.decoder.next_item(buffer, eof).map(|item| item.cut(buffer));
-        self.handed_out(usize::from(block.is_some()));
+        self.items_returned(usize::from(block.is_some()));
         Ok(block.transpose()?)
     }
 
-    /// Some of the next `count` bytes, if any are in the buffer.
+    /// Copies up to `count` buffered bytes into `into`. Returns their number, or `None` if no byte
+    /// is buffered.
     pub(super) fn next_part(&mut self, count: u64, into: &mut ReadBuf<'_>) -> Option<usize> {
         self.skip_buffered();
         if self.decoder.is_skipping() || self.buffer.is_empty() {
@@ -237,21 +239,21 @@ impl Reader {
         into.put_slice(&self.buffer[..count]);
         self.buffer.advance(count);
         self.decoder.advance(count);
-        self.handed_out(1);
+        self.items_returned(1);
         Some(count)
     }
 
     pub(super) fn skip_bytes(&mut self, count: u64) {
         self.decoder.skip_bytes(count);
         if count > 0 {
-            // Lines of a batch would come before the bytes to be skipped.
+            // Lines that are put back would end up before the bytes to be skipped.
             self.batch = None;
         }
         self.was_skipping = self.decoder.is_skipping();
         self.sniff.restart();
     }
 
-    /// Whether everything to be skipped has been skipped.
+    /// Returns whether no bytes are left to skip.
     pub(super) fn is_skipped(&mut self) -> bool {
         self.skip_buffered();
         let is_skipped = !self.decoder.is_skipping();
@@ -266,10 +268,10 @@ impl Reader {
         while let Some(count) = self.decoder.skip_ahead(&self.buffer, eof) {
             self.buffer.advance(count);
         }
-        self.handed_out(0);
+        self.items_returned(0);
     }
 
-    /// Whether there were more bad lines than allowed.
+    /// Returns whether the peer has sent more bad lines than allowed.
     #[inline]
     pub(super) fn is_over_bad_lines(&self) -> bool {
         let bad_items = self.decoder.bad_items();
@@ -280,7 +282,8 @@ impl Reader {
         self.limits.max_bad_lines.unwrap_or(u64::MAX)
     }
 
-    /// Judges the first bytes of a connection. Returns what the peer is told if they are not lines.
+    /// Checks the first bytes of a connection for HTTP and TLS. Returns the error line for the peer
+    /// if the connection is refused.
     pub(super) fn sniff(&mut self) -> Option<&'static str> {
         if self.sniff == Sniff::Off {
             return None;
@@ -288,7 +291,7 @@ impl Reader {
         self.skip_buffered();
         let Self { decoder, buffer, state, .. } = self;
         self.sniff.judge(buffer, |blank| {
-            // An unfinished line is not over the limit yet.
+            // A buffer within the limit cannot hold a line that is too long.
             buffer.len() > decoder.max_length() && {
                 let mut decoder = decoder.clone();
                 let mut items = decoder.items(buffer, state.is_eof());
@@ -299,58 +302,60 @@ impl Reader {
         })
     }
 
-    /// Whether the peer was refused because it speaks HTTP or TLS.
+    /// Returns whether the peer was refused because it speaks HTTP or TLS.
     pub(super) fn is_refused(&self) -> bool {
         self.sniff == Sniff::Refused
     }
 
-    /// Whether lines are all that has to be considered: no drain, no check for HTTP, no failure.
+    /// Returns whether no drain, no HTTP check and no failure is pending, so that only lines
+    /// matter.
     #[inline]
     pub(crate) fn has_only_lines(&self) -> bool {
         matches!(self.state, ReadState::Open | ReadState::Ended(End::Eof)) && self.sniff == Sniff::Off
     }
 
-    /// How far the stream has got.
+    /// Returns the state of the stream.
     pub(super) fn state(&self) -> &ReadState {
         &self.state
     }
 
-    /// What ended the stream, once everything in the buffer has been handed out. An error is
-    /// returned once.
+    /// Returns the reason for the end of the stream. Call it after all buffered bytes were
+    /// returned. Returns an error only once.
     pub(super) fn take_end(&mut self) -> Result<(), Error> {
         self.state.take_end()
     }
 
-    /// Whether lines that were read a while ago are still being answered, so that their replies
-    /// should not wait for each other.
+    /// Returns whether buffered lines are older than [`MAX_REPLY_DELAY`](poll::MAX_REPLY_DELAY), so
+    /// that their replies must be sent.
     #[inline]
     pub(super) fn is_behind(&self) -> bool {
         (self.has_batch() || !self.buffer.is_empty())
             && self.timer.read_at().is_some_and(|read_at| poll::line_time() - read_at > poll::MAX_REPLY_DELAY)
     }
 
-    /// Whether the last batch still exists.
+    /// Returns whether the last batch still exists.
     fn has_batch(&self) -> bool {
         self.batch.as_ref().is_some_and(|token| Arc::strong_count(token) > 1)
     }
 
-    /// When the last bytes arrived.
+    /// Returns the time when the last bytes arrived.
     pub(crate) fn read_at(&self) -> Option<Instant> {
         self.timer.read_at()
     }
 
-    /// How many bytes were read and not handed out.
+    /// Returns the number of bytes that were read and not returned.
     #[cfg(feature = "tracing")]
     pub(super) fn buffered(&self) -> usize {
         self.buffer.len()
     }
 
-    /// Bytes handed out and in `buffer`, without those in a [`ReadBuffer`].
+    /// Number of bytes read from the stream, without those in a [`ReadBuffer`].
     fn bytes_read(&self) -> u64 {
         self.decoder.counters().bytes() + self.buffer.len() as u64
     }
 
-    /// How many bytes were read and not handed out, or are still to be skipped.
+    /// Returns the number of bytes that are unread or still to be skipped. The rest of a long line
+    /// counts as at least one.
     pub(super) fn left_over(&self) -> usize {
         let to_skip = usize::try_from(self.decoder.pending_skip()).unwrap_or(usize::MAX);
         let least = usize::from(self.decoder.is_within_long_line());
@@ -373,7 +378,7 @@ impl Reader {
         Arc::make_mut(&mut self.limits)
     }
 
-    /// Adds what was handed out since the last report to the server's totals.
+    /// Adds the counts since the last report to the server's totals.
     pub(super) fn report(&mut self) {
         let Some(totals) = &self.limits.totals else { return };
         let counters = self.decoder.counters();

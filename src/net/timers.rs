@@ -1,16 +1,16 @@
-//! Deadlines. Where each one is checked:
+//! Deadlines. Each deadline is checked in one function:
 //!
-//! | deadline | where | counts from |
+//! | deadline | checked in | starts |
 //! |---|---|---|
-//! | `idle_timeout` | `Reader::poll_fill` | when the wait for the next line began; each read of a body |
-//! | `line_timeout` | `Reader::poll_fill` | the first byte of a line; for a block, that or the call |
-//! | `write_timeout` | `Writer::poll_in_time` | when output first waits; each byte that is taken |
-//! | `connect_timeout` | `client::in_time` | each round of attempts |
-//! | `handshake_timeout` | `session::shake_hands` | when it begins |
-//! | `drain_timeout` | `server::drain` | the shutdown signal |
-//! | `linger_timeout` | `Duplex::linger` | the end of the stream was sent |
+//! | `idle_timeout` | `Reader::poll_fill` | when a read first waits for the next line; each read of a body |
+//! | `line_timeout` | `Reader::poll_fill` | at the first byte of a line; for a block, also at the call |
+//! | `write_timeout` | `Writer::poll_in_time` | when output first waits; at each accepted byte |
+//! | `connect_timeout` | `client::in_time` | at each round of attempts |
+//! | `handshake_timeout` | `session::shake_hands` | when the handshake starts |
+//! | `drain_timeout` | `server::drain` | at the shutdown signal |
+//! | `linger_timeout` | `Duplex::linger` | after the writing side was closed |
 //!
-//! The read deadlines do not apply to the reads of a drain and of lingering.
+//! The read deadlines do not apply to reads during a drain or during lingering.
 
 use std::boxed::Box;
 use std::pin::Pin;
@@ -22,8 +22,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::error::TimeoutKind;
 use super::limits::Limits;
 
-/// A deadline that counts from when something began. The timer is created on the first wait and
-/// kept for the next one.
+/// A deadline relative to a start time. The timer is created on the first wait and then reused.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
     since: Option<Instant>,
@@ -31,16 +30,17 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// Starts counting at `since`; with `None`, at the next [`poll`](Self::poll).
+    /// Sets the start time. `None` means the next [`poll`](Self::poll).
     pub(super) fn start(&mut self, since: Option<Instant>) {
         self.since = since;
     }
 
-    /// Ready `after` the start; never, if `after` is `None`.
+    /// Returns `Ready` when `after` has passed since the start. Never returns `Ready` if `after` is
+    /// `None`.
     ///
-    /// Poll it only after the stream has returned `Pending`, and ask the system
-    /// ([`with_system_io`](super::poll::with_system_io)) before you act on it: data that arrived
-    /// before the check is accepted.
+    /// Call it only after the stream has returned `Pending`. When it returns `Ready`, ask the
+    /// system ([`with_system_io`](super::poll::with_system_io)) before you report a timeout: data
+    /// that arrived before the check is accepted.
     pub(super) fn poll(&mut self, after: Option<Duration>, cx: &mut Context<'_>) -> Poll<()> {
         let Some(after) = after else { return Poll::Pending };
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -53,7 +53,7 @@ impl Deadline {
     }
 }
 
-/// What a read waits for.
+/// The data that a read waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WaitFor {
     /// The first byte of a line, or the next byte of a body: `idle_timeout`.
@@ -64,30 +64,32 @@ pub(super) enum WaitFor {
     Block,
 }
 
-/// The deadlines of the reading side. A line's deadline counts from its first byte, whenever
-/// somebody asks for the line.
+/// The deadlines of the reading side. The deadline of a line starts at its first byte, no matter
+/// when the line is requested.
 #[derive(Debug, Default)]
 pub(super) struct ReadTimer {
-    /// `None`: no wait since the last item. `deadline` then counts from the arrival of the next
-    /// line's first byte.
+    /// `None` if no read has waited since the last item. The deadline then starts when the first
+    /// byte of the next line arrives.
     waiting_for: Option<WaitFor>,
     deadline: Deadline,
     read_at: Option<Instant>,
-    /// How many bytes were read after the deadline of a line that is still incomplete.
+    /// Number of bytes read after the deadline of a line that is still incomplete.
     late: u32,
 }
 
-/// So much may have arrived before the deadline of a line and be read after it.
+/// Maximum number of bytes that may have arrived before the deadline of a line and are read after
+/// it.
 const MAX_LATE: u32 = 8 * 1024 * 1024;
 
 impl ReadTimer {
-    /// When the last bytes arrived.
+    /// Returns the time when the last bytes arrived.
     #[inline]
     pub(super) fn read_at(&self) -> Option<Instant> {
         self.read_at
     }
 
-    /// `count` bytes have arrived. `within_line`: they continue a line that began earlier.
+    /// Records that `count` bytes have arrived. `within_line` means that the bytes continue a line
+    /// that began earlier.
     pub(super) fn bytes_arrived(&mut self, now: Instant, count: usize, within_line: bool) {
         self.read_at = Some(now);
         self.late = self.late.saturating_add(count.try_into().unwrap_or(u32::MAX));
@@ -96,12 +98,13 @@ impl ReadTimer {
         }
     }
 
-    /// A read for `wait` begins. Whether so many bytes were read after the deadline that it does not
-    /// matter whether more have arrived: a peer that sends a line faster than it is read never makes
-    /// a read wait. `has_begun`: as in [`poll`](Self::poll).
+    /// Starts a read for `wait`. Returns whether more than [`MAX_LATE`] bytes were read after the
+    /// deadline. The deadline then applies without a wait: a peer that sends a line faster than it
+    /// is read never makes a read wait. `has_begun` has the same meaning as in
+    /// [`poll`](Self::poll).
     pub(super) fn is_overdue(&mut self, wait: WaitFor, has_begun: bool, limits: &Limits) -> bool {
         if self.waiting_for == Some(WaitFor::Block) && wait != WaitFor::Block {
-            // The wait for a block was given up. What follows is a line.
+            // The caller has dropped the wait for a block. The next bytes are a line.
             self.line_begins();
         }
         if wait == WaitFor::Block && self.waiting_for != Some(wait) {
@@ -117,22 +120,23 @@ impl ReadTimer {
         is_late && wait != WaitFor::Next && self.late > MAX_LATE
     }
 
-    /// A read for `wait` has ended. The wait for a line goes on until the line is handed out.
+    /// Ends a read for `wait`. The wait for the rest of a line continues until the line is
+    /// returned.
     pub(super) fn read_has_ended(&mut self, wait: WaitFor) {
         if wait == WaitFor::Next {
             self.waiting_for = None;
         }
     }
 
-    /// The next line begins with bytes of the last read.
+    /// Starts the deadline of the next line at the arrival of the last read bytes.
     #[inline]
     pub(super) fn line_begins(&mut self) {
         self.waiting_for = None;
         self.deadline.start(self.read_at);
     }
 
-    /// Ready when the deadline for `wait` has passed. `has_begun`: bytes of what is waited for have
-    /// arrived.
+    /// Returns `Ready` when the deadline for `wait` has passed. `has_begun` means that some bytes
+    /// of the awaited data have arrived.
     pub(super) fn poll(
         &mut self,
         wait: WaitFor,

@@ -19,45 +19,47 @@ use crate::error::EncodeError;
 /// A stream to write to.
 pub(super) type WriteIo<'a> = &'a mut (dyn AsyncWrite + Unpin + 'a);
 
-/// `write_bytes` queues at most this many bytes before it checks how much is unsent.
+/// Number of bytes that `write_bytes` queues before it checks how many are unsent.
 const PIECE: usize = 64 * 1024;
 
+/// State of the output.
+///
 /// ```text
-/// Flushed    -- the stream takes bytes ----------------> Unflushed
-/// Unflushed  -- everything is sent and flushed ---------> Flushed
-/// Flushed, Unflushed  -- the turn or its budget is over -> Postponed
-/// Postponed  -- the task is polled again: sends --------> Unflushed
-/// any        -- deadline, or the half failed -----------> Failed
+/// Flushed    -- the stream accepts bytes ----------------> Unflushed
+/// Unflushed  -- everything is sent and flushed ----------> Flushed
+/// Flushed, Unflushed  -- the turn or the budget is over -> Postponed
+/// Postponed  -- the next poll sends the output ----------> Unflushed
+/// any        -- deadline passed, or the half failed -----> Failed
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Everything that the stream took was flushed.
+    /// The stream has flushed all bytes that it accepted.
     Flushed,
-    /// The stream took bytes and was not flushed since.
+    /// The stream has accepted bytes and has not been flushed since.
     Unflushed,
-    /// As `Unflushed`, and what is queued is sent first when the task is polled again.
+    /// Like `Unflushed`; the next poll of the task sends the queued output first.
     Postponed,
-    /// Nothing more is written. `Some`: this deadline has passed.
+    /// The writer has failed, because of this deadline if it is `Some`.
     Failed(Option<TimeoutKind>),
 }
 
-/// The writing side of a connection: queues lines and sends them within the deadline.
+/// The writing side of a connection. Queues lines and sends them within the deadline.
 #[derive(Debug)]
 pub(crate) struct Writer {
     encoder: LineEncoder,
-    /// Queued and not taken by the stream. Holds no memory when empty.
+    /// Output that is queued and not accepted by the stream. Holds no memory when empty.
     unsent: Buffer,
     state: State,
     limits: Arc<Limits>,
-    /// Counts from when output first waits for the peer, and anew from each byte that the stream
-    /// takes. `None` only if nothing has waited since everything was last sent.
+    /// Starts when output first waits for the peer, and restarts with each byte that the stream
+    /// accepts. `None` if no output has waited since everything was last sent.
     deadline: Option<Box<Deadline>>,
-    /// Set from a request's write until that request's future returns: for good, if it is dropped.
-    /// Here and not in `Duplex`, so that it survives a split.
+    /// Whether a request has no reply yet. Stays `true` if the request's future is dropped. Stored
+    /// here rather than in `Duplex`, so that it survives a split.
     request_unanswered: bool,
     lines: u64,
     bytes: u64,
-    /// Lines of the last report.
+    /// Number of lines at the last report.
     reported: u32,
 }
 
@@ -76,33 +78,34 @@ impl Writer {
         }
     }
 
-    /// Puts it under the limits of a server.
+    /// Applies the limits of a server.
     pub(super) fn serve(&mut self, limits: Arc<Limits>) {
         self.limits = limits;
     }
 
-    /// Queues a line. If it is refused, nothing is queued.
+    /// Queues a line. Queues nothing if the encoder refuses the line.
     #[inline]
     pub(super) fn queue(&mut self, line: &[u8]) -> Result<(), EncodeError> {
         let encoded = self.encoder.encode_line(line, self.unsent.bytes_mut());
         self.queued(encoded)
     }
 
-    /// Queues a line if that needs nothing else: the fast path of `write_line`. `false`: nothing is
-    /// queued.
+    /// Queues a line if no other check is needed: the fast path of `write_line`. Returns `false` if
+    /// the line is not queued.
     #[inline]
     pub(super) fn queue_now(&mut self, line: &[u8]) -> bool {
         self.is_ready() && !self.is_full() && self.queue(line).is_ok()
     }
 
-    /// Queues what `write` appends as a line. If it cannot be a line, queues an error line instead.
+    /// Queues the bytes that `write` appends as one line. If they cannot be a line, queues an error
+    /// line instead.
     ///
     /// # Errors
     ///
-    /// Not even the error line is allowed.
+    /// The encoder refuses the error line as well.
     #[inline]
     pub(crate) fn queue_reply(&mut self, write: impl FnOnce(&mut BytesMut)) -> Result<(), EncodeError> {
-        /// If `write` panics, nothing of its reply stays.
+        /// Removes a partial reply if `write` panics.
         struct Undo<'a> {
             unsent: &'a mut BytesMut,
             start: usize,
@@ -127,20 +130,20 @@ impl Writer {
     fn queued(&mut self, encoded: Result<(), EncodeError>) -> Result<(), EncodeError> {
         match encoded {
             Ok(()) => self.lines += 1,
-            // The refused line may have needed much memory.
+            // The refused line may have grown the buffer.
             Err(_) => self.unsent.shrink(2),
         }
         encoded
     }
 
-    /// Queues a line, after waiting until at most `max_unsent` bytes are unsent.
+    /// Waits until at most `max_unsent` bytes are unsent, then queues a line.
     pub(super) fn poll_line(&mut self, line: &[u8], io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         ready!(self.poll_ready(io, cx))?;
         self.queue(line).map_err(Error::Encode)?;
         Poll::Ready(self.send_if_full(io, cx))
     }
 
-    /// Queues a line, which is then `None`, and sends everything.
+    /// Queues the line and sets `line` to `None`, then sends all queued output.
     pub(super) fn poll_send_line(
         &mut self,
         line: &mut Option<impl AsRef<[u8]>>,
@@ -154,7 +157,7 @@ impl Writer {
         self.poll_flush(io, cx)
     }
 
-    /// Queues bytes as they are. The first `queued` of them were queued by earlier calls.
+    /// Queues bytes without a check. Earlier calls have queued the first `queued` of them.
     pub(super) fn poll_bytes(
         &mut self,
         bytes: &[u8],
@@ -171,13 +174,13 @@ impl Writer {
         Poll::Ready(self.send_if_full(io, cx))
     }
 
-    /// Whether more than `max_unsent` bytes are unsent.
+    /// Returns whether more than `max_unsent` bytes are unsent.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.unsent.len() > self.limits.max_unsent
     }
 
-    /// Ready when at most `max_unsent` bytes are unsent.
+    /// Returns `Ready` when at most `max_unsent` bytes are unsent.
     pub(super) fn poll_ready(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         ready!(self.poll_postponed(io, cx))?;
         if self.is_full() {
@@ -186,7 +189,7 @@ impl Writer {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends what was postponed, as soon as this task may write again.
+    /// Sends postponed output as soon as this task may write again.
     #[inline]
     pub(super) fn poll_postponed(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         match self.state {
@@ -203,26 +206,27 @@ impl Writer {
         Poll::Ready(self.send_now(io, cx))
     }
 
-    /// Call before a read. Sends what the stream takes without waiting. Pending if more than
-    /// `max_unsent` bytes stay: a peer that does not take its replies is not read any further.
+    /// Sends as much as the stream accepts without waiting. Call it before a read. Returns
+    /// `Pending` if more than `max_unsent` bytes remain unsent: the connection does not read from a
+    /// peer that does not accept its replies.
     pub(super) fn poll_before_read(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         match self.poll_flush(io, cx) {
-            // The deadline goes on.
+            // The write deadline keeps running.
             Poll::Pending if !self.is_full() => Poll::Ready(Ok(())),
             sent => sent,
         }
     }
 
-    /// Sends everything.
+    /// Sends all queued output and flushes the stream.
     pub(super) fn poll_flush(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
-        // Not through `poll_send`, which would clear the deadline of a shutdown that waits.
+        // `poll_send` would clear the deadline of a pending shutdown.
         if self.is_flushed() {
             return Poll::Ready(Ok(()));
         }
         self.poll_send(0, io, cx)
     }
 
-    /// Sends everything, then the end of the stream.
+    /// Sends all queued output, then closes the writing side of the stream.
     pub(super) fn poll_shutdown(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Polled<()> {
         ready!(self.poll_flush(io, cx))?;
         self.poll_in_time(io, cx, |writer, io, cx| {
@@ -238,7 +242,7 @@ impl Writer {
         if self.is_full() { self.send_now(io, cx) } else { Ok(()) }
     }
 
-    /// Sends what the stream takes without waiting. The rest goes out later.
+    /// Sends as much as the stream accepts without waiting. The rest is sent later.
     pub(crate) fn send_now(&mut self, io: WriteIo<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
         match self.poll_write(0, io, cx) {
             Poll::Ready(sent) => sent.map_err(Error::from),
@@ -251,7 +255,7 @@ impl Writer {
         }
     }
 
-    /// Lets other tasks run before anything else is read or written.
+    /// Lets other tasks run before this task reads or writes again.
     pub(super) fn postpone(&mut self) {
         self.state = State::Postponed;
     }
@@ -261,8 +265,9 @@ impl Writer {
         self.poll_in_time(io, cx, |writer, io, cx| writer.poll_write(left, io, cx))
     }
 
-    /// Runs `step` within the deadline. Before that is judged, `step` asks the system: Tokio may not
-    /// know yet, or not be told, that there is space.
+    /// Runs `step` within the deadline. Before the deadline fails the connection, `step` asks the
+    /// system whether the socket has space: Tokio may not know yet, or the system may not have
+    /// reported it.
     fn poll_in_time(
         &mut self,
         io: WriteIo<'_>,
@@ -296,7 +301,7 @@ impl Writer {
         while self.unsent.len() > left {
             match Pin::new(&mut *io).poll_write(cx, &self.unsent) {
                 Poll::Pending => {
-                    // Gives the memory of sent bytes back, unless that copies much.
+                    // Frees the memory of sent bytes, unless that would copy many bytes.
                     self.unsent.shrink(8);
                     return Poll::Pending;
                 }
@@ -335,13 +340,13 @@ impl Writer {
         }
     }
 
-    /// It has not failed, and nothing is postponed.
+    /// Returns whether the writer has not failed and no output is postponed.
     #[inline]
     pub(super) fn is_ready(&self) -> bool {
         matches!(self.state, State::Flushed | State::Unflushed)
     }
 
-    /// How many bytes are queued and not taken by the stream.
+    /// Returns the number of bytes that are queued and not accepted by the stream.
     pub(super) fn unsent(&self) -> usize {
         self.unsent.len()
     }
@@ -350,7 +355,7 @@ impl Writer {
         self.unsent.is_empty() && self.state == State::Flushed
     }
 
-    /// Nothing more is written.
+    /// Marks the writer as failed.
     pub(super) fn fail(&mut self, timeout: Option<TimeoutKind>) {
         self.state = State::Failed(timeout);
     }
@@ -359,7 +364,7 @@ impl Writer {
         matches!(self.state, State::Failed(_))
     }
 
-    /// The deadline that ended it, if one did.
+    /// Returns the deadline that failed the writer, if any.
     pub(super) fn timed_out(&self) -> Option<TimeoutKind> {
         match self.state {
             State::Failed(timeout) => timeout,
@@ -375,7 +380,7 @@ impl Writer {
         self.request_unanswered = unanswered;
     }
 
-    /// Lines queued and bytes sent so far.
+    /// Returns the numbers of lines queued and bytes sent so far.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.lines, self.bytes)
     }
@@ -400,7 +405,7 @@ impl Writer {
     }
 }
 
-/// Repeats a call that was interrupted.
+/// Repeats a call as long as a signal interrupts it.
 fn retry_interrupted(mut call: impl FnMut() -> Poll<io::Result<()>>) -> Poll<io::Result<()>> {
     loop {
         match ready!(call()) {
