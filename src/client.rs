@@ -1,5 +1,4 @@
-//! Connections to a server: host names with all their addresses, Unix paths, a timeout, further
-//! attempts.
+//! A client that connects over TCP or a Unix socket, with a timeout and retries.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -21,14 +20,15 @@ use crate::LineCodec;
 use crate::error::Escaped;
 use crate::net::{AnyIo, Connection, Error, Keepalive, Peer, TimeoutKind, configure};
 
-/// The pause before the second round of attempts. Each further one is twice as long.
+/// Pause before the second round of attempts. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// No pause between two rounds is longer.
+/// Maximum pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Makes connections. What it is configured with is the same for all of them; it keeps none of
-/// them.
+/// A client that opens [`Connection`]s, all with the same settings. Requires the feature `net`.
+///
+/// The client keeps no connection: it is neither a pool nor a session.
 ///
 /// ```
 /// use lineframe::Client;
@@ -56,7 +56,7 @@ pub struct Client {
     keepalive: Option<Keepalive>,
 }
 
-/// Configures a [`Client`]. Made by [`Client::builder`].
+/// A builder for a [`Client`], returned by [`Client::builder`]. Requires the feature `net`.
 ///
 /// ```
 /// use lineframe::{Client, Delimiter, LineCodec};
@@ -72,54 +72,89 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// How lines are read and written. Default: [`LineCodec::new`]. Each connection gets a copy, at
-    /// the start of a stream.
+    /// Sets the codec that reads and writes lines. Each connection starts with a fresh copy.
+    /// Default: [`LineCodec::new`].
+    ///
+    /// ```
+    /// use lineframe::{Client, LineCodec};
+    ///
+    /// let codec = LineCodec::builder().max_length(1024).build();
+    /// let client = Client::builder().codec(codec).build();
+    /// ```
     pub fn codec(mut self, codec: LineCodec) -> Self {
         self.client.codec = codec;
         self
     }
 
-    /// The time for one round of attempts, from looking up the name until one of its addresses has
-    /// answered. Default: 10 seconds; `None`: as long as the system takes, which for an address
-    /// where nobody answers is minutes.
+    /// Sets how long one round of attempts may take, including the name lookup. Default: 10 s.
+    /// `None` means the timeout of the system, which is minutes for an address that does not
+    /// answer.
     ///
-    /// Each address gets an equal share of what is left, so one that is silent does not keep the
-    /// next from being tried. The lookup itself runs on in its own thread when it is given up.
+    /// The addresses that are left share the remaining time equally, so a silent address does not
+    /// use up the time of the next one. A lookup that times out continues in its own thread.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let client = lineframe::Client::builder().connect_timeout(Duration::from_secs(3)).build();
+    /// ```
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.client.connect_timeout = timeout.into();
         self
     }
 
-    /// How many further rounds of attempts follow a failed one. Default: 0. Before the first of
-    /// them there is a pause of 100 ms, twice as long before each further one, and at most 5 s. The
-    /// name is looked up anew and each round has a
-    /// [`connect_timeout`](Self::connect_timeout) of its own.
+    /// Sets how many more rounds of attempts follow a failed one. Default: 0.
     ///
-    /// Only what may pass is tried again: refused, reset, timed out, unreachable, a name not found,
-    /// a Unix path where nothing is yet. A lack of permission or an address that is none is
-    /// reported at once.
+    /// The client pauses for 100 ms before the first of these rounds. Each further pause is twice
+    /// as long, up to 5 s. Each round looks up the name again and has its own
+    /// [`connect_timeout`](Self::connect_timeout).
     ///
-    /// This is about making a connection. One that breaks later is not made again.
+    /// Only temporary errors are retried: connection refused, reset or aborted, timeout, host or
+    /// network unreachable, unknown host name, and a Unix socket that does not exist yet. Permanent
+    /// errors, such as a lack of permission or an invalid address, are returned immediately.
+    ///
+    /// A connection that breaks later is not opened again.
+    ///
+    /// ```
+    /// let client = lineframe::Client::builder().retry(5).build();
+    /// ```
     pub fn retry(mut self, further_rounds: u32) -> Self {
         self.client.retry = further_rounds;
         self
     }
 
-    /// When the system asks a silent TCP server whether it is still there; `None`: never. Default:
-    /// [`Keepalive::new`].
+    /// Sets when the system probes an idle TCP connection for a server that has vanished. `None`
+    /// disables the probes. Default: [`Keepalive::new`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use lineframe::{Client, Keepalive};
+    ///
+    /// let keepalive = Keepalive::new().idle(Duration::from_secs(30));
+    /// let client = Client::builder().keepalive(keepalive).build();
+    /// ```
     pub fn keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
         self.client.keepalive = keepalive.into();
         self
     }
 
-    /// The client.
+    /// Returns the client.
+    ///
+    /// ```
+    /// let client = lineframe::Client::builder().build();
+    /// ```
     pub fn build(self) -> Client {
         self.client
     }
 }
 
 impl Client {
-    /// [`LineCodec::new`], 10 seconds to connect, one round of attempts.
+    /// Creates a client with [`LineCodec::new`], 10 s to connect, and one round of attempts.
+    ///
+    /// ```
+    /// let client = lineframe::Client::new();
+    /// ```
     pub fn new() -> Self {
         Self {
             codec: LineCodec::new(),
@@ -129,30 +164,45 @@ impl Client {
         }
     }
 
-    /// Another codec, another timeout, further attempts.
+    /// Returns a builder to set the codec, the timeout, retries and keepalive.
+    ///
+    /// ```
+    /// let client = lineframe::Client::builder().retry(2).build();
+    /// ```
     pub fn builder() -> ClientBuilder {
         ClientBuilder { client: Self::new() }
     }
 
     /// Connects over TCP to `addr`: `"host:7000"`, `("host", 7000)`, a [`SocketAddr`] or a slice of
-    /// them. The addresses of a name are tried in the order in which the system gives them, until
-    /// one answers.
+    /// them. The client tries the addresses of a name in the order of the resolver, until one
+    /// answers.
     ///
-    /// Lines go out at once (`TCP_NODELAY`). The connection has no deadlines of its own:
-    /// [`set_idle_timeout`](Connection::set_idle_timeout) and the like set them. When this future
-    /// is dropped, so is the attempt.
+    /// The connection sends lines without delay (`TCP_NODELAY`). It has no deadlines of its own:
+    /// set them with [`set_idle_timeout`](Connection::set_idle_timeout),
+    /// [`set_line_timeout`](Connection::set_line_timeout) and
+    /// [`set_write_timeout`](Connection::set_write_timeout).
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], which says of each address why, when no address has answered in the last
-    /// round.
+    /// [`ConnectError`], with the reason for each address, if no address answers in the last round.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime with I/O and time enabled.
+    /// Panics outside a Tokio runtime with I/O and time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes the attempt.
+    ///
+    /// ```
+    /// # use lineframe::Client;
+    /// # async fn run() -> std::io::Result<()> {
+    /// let conn = Client::new().connect("localhost:7000").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(&self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Connection, ConnectError> {
-        // In a box, here as below: whoever connects once does not carry 900 bytes for it in its own
-        // future.
+        // Boxed here and in `connect_unix`, so that the caller's future does not grow by 900 bytes.
         Box::pin(async {
             let mut attempts = Attempts::new(self);
             loop {
@@ -160,7 +210,7 @@ impl Client {
                     configure(&io, true, self.keepalive, None);
                     return Ok(self.connection(AnyIo::new(io)));
                 }
-                if !attempts.go_on().await {
+                if !attempts.next_round().await {
                     return Err(attempts.failed(format!("{addr:?}")));
                 }
             }
@@ -168,18 +218,30 @@ impl Client {
         .await
     }
 
-    /// Connects to the Unix socket at `path`; on Linux a path that begins with a NUL is an abstract
-    /// name. Where the listener's backlog is full, it waits for room, up to
-    /// [`connect_timeout`](ClientBuilder::connect_timeout). Otherwise as
+    /// Connects to the Unix socket at `path`. On Linux, a path that begins with a NUL byte is an
+    /// abstract name. If the listener's backlog is full, the client waits for space, up to
+    /// [`connect_timeout`](ClientBuilder::connect_timeout). Otherwise the same as
     /// [`connect`](Self::connect).
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], when nobody has answered in the last round.
+    /// [`ConnectError`] if the last round fails.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime with I/O and time enabled.
+    /// Panics outside a Tokio runtime with I/O and time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: dropping the future closes the attempt.
+    ///
+    /// ```
+    /// # use lineframe::Client;
+    /// # async fn run() -> std::io::Result<()> {
+    /// let conn = Client::new().connect_unix("/run/app.sock").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(unix)]
     pub async fn connect_unix(&self, path: impl AsRef<Path>) -> Result<Connection, ConnectError> {
         let path = path.as_ref();
@@ -189,7 +251,7 @@ impl Client {
                 if let Some(io) = attempts.over_unix(path).await {
                     return Ok(self.connection(AnyIo::new(io)));
                 }
-                if !attempts.go_on().await {
+                if !attempts.next_round().await {
                     return Err(attempts.failed(format!("{path:?}")));
                 }
             }
@@ -211,20 +273,20 @@ impl Default for Client {
     }
 }
 
-/// One call of `connect`: its rounds of attempts and what became of them.
+/// The rounds of attempts of one call of `connect`, and their errors.
 struct Attempts {
     connect_timeout: Option<Duration>,
     rounds_left: u32,
-    /// Before the next round.
+    /// Pause before the next round.
     pause: Duration,
-    /// Whether one of this round's attempts may go better another time.
-    may_pass: bool,
-    /// What failed, the latest last. Those with the same address and outcome stand once, so that
-    /// many rounds do not need much memory.
+    /// Whether an error of this round may be temporary.
+    is_temporary: bool,
+    /// Failed attempts, the latest last. Attempts with the same address and outcome share one
+    /// entry, so that many rounds need little memory.
     failed: Vec<Attempt>,
 }
 
-/// An attempt that failed, perhaps in several rounds.
+/// An attempt that failed in one or more rounds.
 struct Attempt {
     at: String,
     error: io::Error,
@@ -237,21 +299,21 @@ impl Attempts {
             connect_timeout: client.connect_timeout,
             rounds_left: client.retry,
             pause: FIRST_PAUSE,
-            may_pass: false,
+            is_temporary: false,
             failed: Vec::new(),
         }
     }
 
-    /// One round over TCP.
+    /// Runs one round over TCP.
     async fn over_tcp(&mut self, addr: impl ToSocketAddrs) -> Option<TcpStream> {
         let until = self.deadline();
         let addresses: Vec<_> = match in_time(until, lookup_host(addr)).await {
             Ok(addresses) => addresses.collect(),
             Err(error) => {
-                // What a resolver says has no kind of its own; what is no address at all is
+                // Errors of the resolver have no specific kind. An invalid address is
                 // `InvalidInput`.
-                let may_pass = error.kind() != io::ErrorKind::InvalidInput;
-                self.note("name lookup".into(), error, may_pass);
+                let is_temporary = error.kind() != io::ErrorKind::InvalidInput;
+                self.note("name lookup".into(), error, is_temporary);
                 return None;
             }
         };
@@ -263,48 +325,49 @@ impl Attempts {
             match in_time(share(until, addresses.len() - tried), tcp(address)).await {
                 Ok(io) => return Some(io),
                 Err(error) => {
-                    let may_pass = may_pass(&error);
-                    self.note(address.to_string(), error, may_pass);
+                    let is_temporary = is_temporary(&error);
+                    self.note(address.to_string(), error, is_temporary);
                 }
             }
         }
         None
     }
 
-    /// One round over a Unix socket.
+    /// Runs one round over a Unix socket.
     #[cfg(unix)]
     async fn over_unix(&mut self, path: &Path) -> Option<UnixStream> {
         match in_time(self.deadline(), unix(path)).await {
             Ok(io) => Some(io),
             Err(error) => {
-                // A server that is only starting has not made its socket yet.
-                let may_pass = may_pass(&error) || error.kind() == io::ErrorKind::NotFound;
-                self.note(path.display().to_string(), error, may_pass);
+                // A server that is still starting has not created its socket yet.
+                let is_temporary = is_temporary(&error) || error.kind() == io::ErrorKind::NotFound;
+                self.note(path.display().to_string(), error, is_temporary);
                 None
             }
         }
     }
 
-    /// When the round that begins now is over. One that is too far off for the clock is none.
+    /// Returns the end of a round that starts now. Returns `None` if the timeout exceeds the range
+    /// of the clock.
     fn deadline(&self) -> Option<Instant> {
         Instant::now().checked_add(self.connect_timeout?)
     }
 
-    fn note(&mut self, at: String, error: io::Error, may_pass: bool) {
-        self.may_pass |= may_pass;
+    fn note(&mut self, at: String, error: io::Error, is_temporary: bool) {
+        self.is_temporary |= is_temporary;
         let outcome = |error: &io::Error| (error.kind(), error.raw_os_error());
         let same = |attempt: &Attempt| attempt.at == at && outcome(&attempt.error) == outcome(&error);
         let before = self.failed.iter().position(same).map_or(0, |index| self.failed.remove(index).times);
         self.failed.push(Attempt { at, error, times: before.saturating_add(1) });
     }
 
-    /// Waits for the next round; `false` if there is to be none.
-    async fn go_on(&mut self) -> bool {
-        if self.rounds_left == 0 || !self.may_pass {
+    /// Waits for the next round. Returns `false` if no round is left.
+    async fn next_round(&mut self) -> bool {
+        if self.rounds_left == 0 || !self.is_temporary {
             return false;
         }
         self.rounds_left -= 1;
-        self.may_pass = false;
+        self.is_temporary = false;
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         true
@@ -324,7 +387,7 @@ async fn in_time<T>(until: Option<Instant>, attempt: impl Future<Output = io::Re
     }
 }
 
-/// The end of the first of `parts` equal parts of the time from now on.
+/// Divides the remaining time into `parts` equal parts, and returns the end of the first one.
 fn share(until: Option<Instant>, parts: usize) -> Option<Instant> {
     let now = Instant::now();
     let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
@@ -334,20 +397,21 @@ fn share(until: Option<Instant>, parts: usize) -> Option<Instant> {
 async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
     let io = TcpStream::connect(address).await?;
     if is_itself(&io) {
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "no server listens on this port"));
     }
     Ok(io)
 }
 
-/// Whether the socket has been connected to itself. Where nobody listens, the system may choose the
-/// very port that is to be reached as the one to come from; the two meet, and would hold the port
-/// against the server that is to come.
+/// Returns whether the socket is connected to itself.
+///
+/// If no server listens on a port of this host, the system may choose that very port as the local
+/// port. The socket then connects to itself, and would prevent the server from binding the port.
 fn is_itself(io: &TcpStream) -> bool {
     matches!((io.local_addr(), io.peer_addr()), (Ok(local), Ok(peer)) if local == peer)
 }
 
-/// As a blocking `connect` does, waits while the listener's backlog is full, for which Linux has no
-/// event.
+/// Connects to a Unix socket. Like a blocking `connect`, waits while the listener's backlog is
+/// full. Linux has no event for that, so this polls.
 #[cfg(unix)]
 async fn unix(path: &Path) -> io::Result<UnixStream> {
     let mut pause = Duration::from_millis(5);
@@ -360,8 +424,8 @@ async fn unix(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-/// Whether the same attempt may go better another time.
-fn may_pass(error: &io::Error) -> bool {
+/// Returns whether the error may be temporary.
+fn is_temporary(error: &io::Error) -> bool {
     use io::ErrorKind::*;
 
     matches!(
@@ -378,25 +442,38 @@ fn may_pass(error: &io::Error) -> bool {
     )
 }
 
-/// No connection came about.
+/// The error of a [`Client`] that could not connect. Requires the feature `net`.
 ///
-/// `Display` and `Debug` are one line, with what was to be reached, each attempt and why it failed,
-/// unprintable characters escaped: `cannot connect to "localhost:7000": [::1]:7000: Connection
+/// `Display` and `Debug` print one line: the target, each attempt and its error. Unprintable
+/// characters are escaped. Example: `cannot connect to "localhost:7000": [::1]:7000: Connection
 /// refused (os error 111); 127.0.0.1:7000: Connection refused (os error 111)`.
 ///
-/// Converts into [`io::Error`], with the kind of the last attempt's error and all of this in it,
-/// and into [`Error`]:
-/// [`TimeoutKind::Connect`] where the last attempt has timed out, else [`Error::Io`].
+/// Converts into an [`io::Error`] with the kind of the last attempt's error and the same message.
+/// Converts into [`Error::Timeout`] with [`TimeoutKind::Connect`] if the last attempt has timed
+/// out, and otherwise into [`Error::Io`].
 pub struct ConnectError {
-    /// As its `Debug` shows it.
+    /// The target as its `Debug` prints it.
     target: String,
     failed: Vec<Attempt>,
 }
 
 impl ConnectError {
-    /// Each address that was tried, and why that failed, the last one last: `10.0.0.7:7000`, a Unix
-    /// path, or `name lookup` where it did not come to an address. An address that has failed in
-    /// the same way in several rounds stands once, with the latest error.
+    /// Returns each address that was tried with its error, the last attempt last. An address is an
+    /// IP address with a port, such as `10.0.0.7:7000`, a Unix path, or `name lookup` if the lookup
+    /// failed. If an address failed in the same way in several rounds, it occurs once, with the
+    /// latest error.
+    ///
+    /// ```
+    /// # async fn run() -> std::io::Result<()> {
+    /// # use lineframe::Client;
+    /// if let Err(error) = Client::new().connect("localhost:7000").await {
+    ///     for (address, reason) in error.tried() {
+    ///         println!("{address}: {reason}");
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn tried(&self) -> impl Iterator<Item = (&str, &io::Error)> {
         self.failed.iter().map(|attempt| (attempt.at.as_str(), &attempt.error))
     }
@@ -416,7 +493,7 @@ impl fmt::Display for ConnectError {
         for (index, Attempt { at, error, times }) in self.failed.iter().enumerate() {
             f.write_str(if index == 0 { ": " } else { "; " })?;
             let at = Escaped(at).to_string();
-            // Not twice the same: of a string, `Debug` has quotes around it.
+            // Do not repeat the target. `Debug` of a string has quotes.
             if self.target.trim_matches('"') != at {
                 write!(f, "{at}: ")?;
             }
@@ -435,7 +512,7 @@ impl fmt::Debug for ConnectError {
     }
 }
 
-/// No source: `Display` says it all.
+/// Has no source, because `Display` contains all errors.
 impl core::error::Error for ConnectError {}
 
 impl From<ConnectError> for io::Error {
@@ -459,10 +536,10 @@ mod tests {
 
     use super::*;
 
-    /// Only by chance does the system choose such a port by itself, so there is no way to this from
-    /// outside.
+    /// The system connects a socket to itself only by chance, so no test through the public API can
+    /// cover it.
     #[tokio::test]
-    async fn a_socket_that_has_met_itself_is_told_from_a_connection() -> io::Result<()> {
+    async fn sockets_connected_to_themselves_are_detected() -> io::Result<()> {
         let socket = TcpSocket::new_v4()?;
         socket.bind("127.0.0.1:0".parse().unwrap())?;
         let port = socket.local_addr()?;

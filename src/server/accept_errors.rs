@@ -3,14 +3,14 @@ use std::time::Duration;
 
 use super::trace;
 
-/// The pauses between attempts to accept.
+/// Bounds of the pause between two attempts to accept.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// After this many errors in a row that concern one connection each, something else is wrong.
+/// Number of consecutive errors that each concern one connection, after which the server pauses.
 const MAX_IN_A_ROW: u32 = 1000;
 
-/// The errors of a listener since it last accepted a connection.
+/// The consecutive errors of a listener since its last accepted connection.
 #[derive(Default)]
 pub(super) struct AcceptErrors {
     in_a_row: u32,
@@ -35,8 +35,8 @@ impl AcceptErrors {
     }
 }
 
-/// Errors that `accept` passes on from the connection that it would have returned (accept(2),
-/// "Error handling").
+/// Returns whether `accept` has reported an error of the connection that it would have returned.
+/// See accept(2), section "Error handling".
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionRefused, ConnectionReset, HostUnreachable, Interrupted, NetworkDown,

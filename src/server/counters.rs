@@ -2,26 +2,29 @@ use std::io;
 
 use crate::net::{Error, TimeoutKind, Total, Totals};
 
-/// What a [`Server`](crate::Server) has done so far. Open connections are included as they were at
-/// their last read or write.
+/// The counters of a [`Server`](crate::Server), returned by
+/// [`Server::counters`](crate::Server::counters). Requires the feature `net`.
+///
+/// They include open connections up to their last read or write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerCounters {
     /// Connections accepted.
     pub accepted: u64,
-    /// Connections that are open now, including those in a handshake and those whose handler has
-    /// returned but that are not closed yet.
+    /// Connections that are open now. This includes connections in a handshake, and connections
+    /// that are not closed yet although their handler has returned.
     pub open: u64,
     /// Errors of `accept`.
     pub accept_errors: u64,
-    /// Connections refused: over `max_connections_per_ip`, or the peer spoke HTTP or TLS.
+    /// Connections refused because of `max_connections_per_ip`, or because the peer spoke HTTP or
+    /// TLS.
     pub refused: u64,
     /// Connections whose handshake or handler returned an error.
     pub failed: u64,
-    /// Handlers and handshakes that panicked.
+    /// Connections whose handshake or handler panicked.
     pub panicked: u64,
-    /// Connections closed at the end of a drain, or because the server's future was dropped, before
-    /// all their replies were sent.
+    /// Connections closed before all their replies were sent, by `drain_timeout` or because the
+    /// server's future was dropped.
     pub aborted: u64,
     /// Connections closed by `idle_timeout`.
     pub idle_timeouts: u64,
@@ -35,9 +38,9 @@ pub struct ServerCounters {
     pub lines: u64,
     /// Bad lines read, of all kinds.
     pub bad_lines: u64,
-    /// Bytes read, handed out or not.
+    /// Bytes read from all streams, including those that no handler has received.
     pub bytes_read: u64,
-    /// Bytes of them that were skipped.
+    /// Bytes skipped, as part of `bytes_read`.
     pub skipped_bytes: u64,
     /// Lines written.
     pub lines_written: u64,
@@ -69,17 +72,17 @@ impl ServerCounters {
     }
 }
 
-/// How a connection of a server ended.
+/// The outcome of a connection.
 pub(super) enum Outcome {
     Done,
     Failed(io::Error),
-    /// Over `max_connections_per_ip`.
+    /// The connection exceeds `max_connections_per_ip`.
     Refused,
     /// The peer sent HTTP or TLS.
     NotLines,
     Panicked,
     TimedOut(TimeoutKind),
-    /// Closed by the end of a drain, or because the server's future was dropped.
+    /// Closed by `drain_timeout`, or because the server's future was dropped.
     Aborted,
 }
 
@@ -94,7 +97,7 @@ impl From<io::Result<()>> for Outcome {
 }
 
 impl Outcome {
-    /// Where it is counted.
+    /// Returns the counter of this outcome.
     pub(super) fn total(&self) -> Option<Total> {
         Some(match self {
             Self::Done => return None,
@@ -105,7 +108,7 @@ impl Outcome {
             Self::TimedOut(TimeoutKind::Idle) => Total::IdleTimeouts,
             Self::TimedOut(TimeoutKind::Line) => Total::LineTimeouts,
             Self::TimedOut(TimeoutKind::Write) => Total::WriteTimeouts,
-            // A server makes no connections.
+            // `Connect` cannot occur in a server.
             Self::TimedOut(TimeoutKind::Handshake | TimeoutKind::Connect) => Total::HandshakeTimeouts,
         })
     }
@@ -113,7 +116,7 @@ impl Outcome {
 
 #[cfg(feature = "tracing")]
 impl Outcome {
-    /// A fixed word for the log. `None`: there was no fault.
+    /// Returns a fixed word for the log, or `None` if there was no fault.
     pub(super) fn reason(&self) -> Option<&'static str> {
         Some(match self {
             Self::Done => return None,
@@ -133,7 +136,8 @@ impl Outcome {
         })
     }
 
-    /// Whether the peer has reset the connection, or closed it before it read everything.
+    /// Returns whether the peer has reset the connection, or has closed it before reading
+    /// everything.
     pub(super) fn is_reset(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
 

@@ -14,16 +14,17 @@ use crate::net::{
     AnyIo, Connection, Duplex, Error, MAX_REPLY_DELAY, PollClock, ReadBuffer, begin_turn, poll_turn,
 };
 
-/// Makes a handler of a function that returns the reply to a line. A bad line is answered with what
-/// is wrong with it.
+/// Makes a handler from a function that returns the reply to a line. Requires the feature `net`.
+/// The handler answers a bad line with a description of its error.
 ///
-/// `f` is cloned for each connection: what it captures is the connection's own state. A reply that
-/// cannot be one line, because it is too long or holds a terminator, is replaced by an error line.
-/// If that is too long as well, the connection ends with
+/// `f` is cloned for each connection, so its captured variables are the state of one connection. If
+/// a reply cannot be one line, because it is too long or contains a terminator, the handler sends
+/// an error line instead. If the error line is too long as well, the connection ends with
 /// [`Error::Encode`](crate::Error::Encode).
 ///
-/// Replies to lines that arrived together are sent together: when all of them are answered, and
-/// about once a millisecond until then. If `f` is slow, at most 32 replies wait for each other.
+/// Replies to lines that arrive together are sent together: after the last of these lines is
+/// answered, and about once per millisecond until then. If `f` is slow, at most 32 replies wait for
+/// each other.
 ///
 /// ```no_run
 /// # async fn run(listener: tokio::net::TcpListener) {
@@ -41,8 +42,8 @@ where
     move |connection| Replies { connection, f: Returned(f.clone(), PhantomData) }
 }
 
-/// As [`reply`], without an allocation or a copy for each line: `f` appends its reply to the
-/// output.
+/// Makes a handler from a function that appends the reply to the output. Requires the feature
+/// `net`. The same as [`reply`], but without an allocation or a copy per line.
 ///
 /// ```no_run
 /// # async fn run(listener: tokio::net::TcpListener) {
@@ -62,18 +63,18 @@ where
     move |connection| Replies { connection, f: f.clone() }
 }
 
-/// The future of a handler made by [`reply`] or [`reply_into`]. Not an async fn, which would keep
-/// space for a whole poll while it waits.
+/// The future of a handler made by [`reply`] or [`reply_into`]. Requires the feature `net`.
 #[must_use = "futures do nothing unless polled"]
 pub struct Replies<F> {
     connection: Connection,
     f: F,
 }
 
-/// A function that returns its reply, as [`reply`] takes it.
+/// A wrapper for the function that was passed to [`reply`]. Requires the feature `net`.
 pub struct Returned<R, F>(F, PhantomData<fn() -> R>);
 
-/// Writes the reply to a line: implemented by the functions of [`reply`] and [`reply_into`].
+/// A function that writes the reply to a line, as passed to [`reply`] or [`reply_into`]. Requires
+/// the feature `net`.
 pub trait Answer {
     /// Appends the reply to `line`.
     fn answer(&mut self, line: &[u8], reply: &mut Reply<'_>);
@@ -93,7 +94,7 @@ impl<F: FnMut(&[u8], &mut Reply<'_>)> Answer for F {
     }
 }
 
-// Nothing in it is pinned.
+// No field is pinned.
 impl<F> Unpin for Replies<F> {}
 
 impl<F: Answer> Future for Replies<F> {
@@ -109,7 +110,7 @@ impl<F: Answer> Future for Replies<F> {
     }
 }
 
-/// Answers lines until the peer has sent the last one, or there is something to wait for.
+/// Answers lines until the end of the stream. Returns `Pending` when it has to wait.
 fn poll_replies(
     duplex: &mut Duplex<AnyIo>,
     unread: &mut ReadBuffer,
@@ -138,8 +139,9 @@ fn poll_replies(
     }
 }
 
-/// Answers buffered items while the output has space for replies and these are not due. `read_at`:
-/// when they were read, if just now. Returns whether replies are due; `None` if there was no item.
+/// Answers buffered items until the output is full or the replies are due. `read_at` is the time of
+/// the read if the items were read just now. Returns whether replies are due, or `None` if there
+/// was no item.
 fn answer_items(
     duplex: &mut Duplex<AnyIo>,
     unread: &mut ReadBuffer,
@@ -169,7 +171,7 @@ fn answer_items(
         if queued.is_err() || writer.is_full() || is_over {
             break;
         }
-        // The last line has no other to wait for.
+        // The last line does not need a check: its reply is sent next anyway.
         if item.end() < bytes.len() && clock.now() > due_at {
             is_due = true;
             break;
@@ -181,11 +183,12 @@ fn answer_items(
     queued.map(|()| (count > 0).then_some(is_due))
 }
 
-/// The reply to a line, in a handler of [`reply_into`](super::reply_into): empty at first, appended
-/// to like a `Vec`.
+/// The reply to a line in a handler made by [`reply_into`](super::reply_into). Requires the feature
+/// `net`.
 ///
-/// It is the end of the connection's output, so the reply is not copied again. When the function
-/// returns, the reply is checked and its terminator is added.
+/// A reply is empty at first, and a function appends to it as to a `Vec`. It is the end of the
+/// connection's output buffer, so the reply is not copied again. After the function has returned,
+/// the handler checks the reply and adds the terminator.
 ///
 /// A function that writes replies can be tested without a connection:
 ///
@@ -209,12 +212,26 @@ pub struct Reply<'a> {
 
 impl Reply<'_> {
     /// Appends bytes.
+    ///
+    /// ```
+    /// # let mut bytes = bytes::BytesMut::new();
+    /// let mut reply = lineframe::Reply::from(&mut bytes);
+    /// reply.extend_from_slice(b"OK");
+    /// assert_eq!(*reply, *b"OK");
+    /// ```
     #[inline]
     pub fn extend_from_slice(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Appends a byte.
+    /// Appends one byte.
+    ///
+    /// ```
+    /// # let mut bytes = bytes::BytesMut::new();
+    /// let mut reply = lineframe::Reply::from(&mut bytes);
+    /// reply.push(b'+');
+    /// assert_eq!(*reply, *b"+");
+    /// ```
     #[inline]
     pub fn push(&mut self, byte: u8) {
         self.extend_from_slice(&[byte]);
@@ -224,26 +241,48 @@ impl Reply<'_> {
     ///
     /// # Panics
     ///
-    /// If the capacity overflows, as in `Vec::reserve`.
+    /// Panics if the new capacity overflows, as `Vec::reserve` does.
+    ///
+    /// ```
+    /// # let mut bytes = bytes::BytesMut::new();
+    /// let mut reply = lineframe::Reply::from(&mut bytes);
+    /// reply.reserve(1024);
+    /// ```
     #[inline]
     pub fn reserve(&mut self, additional: usize) {
         self.bytes.reserve(additional);
     }
 
-    /// Keeps the first `length` bytes.
+    /// Keeps the first `length` bytes of the reply.
+    ///
+    /// ```
+    /// # let mut bytes = bytes::BytesMut::new();
+    /// let mut reply = lineframe::Reply::from(&mut bytes);
+    /// reply.extend_from_slice(b"hello");
+    /// reply.truncate(4);
+    /// assert_eq!(*reply, *b"hell");
+    /// ```
     #[inline]
     pub fn truncate(&mut self, length: usize) {
         self.bytes.truncate(self.start.saturating_add(length));
     }
 
-    /// Empties the reply.
+    /// Removes all bytes of the reply.
+    ///
+    /// ```
+    /// # let mut bytes = bytes::BytesMut::new();
+    /// let mut reply = lineframe::Reply::from(&mut bytes);
+    /// reply.extend_from_slice(b"hello");
+    /// reply.clear();
+    /// assert!(reply.is_empty());
+    /// ```
     #[inline]
     pub fn clear(&mut self) {
         self.truncate(0);
     }
 }
 
-/// An empty reply after the bytes that are there.
+/// Creates an empty reply after the bytes that the buffer already holds.
 impl<'a> From<&'a mut BytesMut> for Reply<'a> {
     #[inline]
     fn from(bytes: &'a mut BytesMut) -> Self {
@@ -286,7 +325,7 @@ impl<'b> Extend<&'b u8> for Reply<'_> {
     }
 }
 
-/// Never fails. For `write!` of bytes.
+/// Appends bytes, for use with `write!`. Never fails.
 impl io::Write for Reply<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.extend_from_slice(bytes);
@@ -298,7 +337,7 @@ impl io::Write for Reply<'_> {
     }
 }
 
-/// Never fails. For `write!` of text.
+/// Appends text, for use with `write!`. Never fails.
 impl fmt::Write for Reply<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.extend_from_slice(text.as_bytes());

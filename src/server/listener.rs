@@ -18,22 +18,25 @@ use crate::net::{AnyIo, Peer};
 #[cfg(unix)]
 pub use self::unix::BoundUnix;
 
-/// A source of connections: Tokio's `TcpListener` and `UnixListener`, or your own.
+/// A source of connections: Tokio's `TcpListener` and `UnixListener`, or your own type. Requires
+/// the feature `net`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a listener",
     note = "bind one first: `tokio::net::TcpListener::bind(\"127.0.0.1:8083\").await?`"
 )]
 pub trait Listener: Send + 'static {
-    /// Returns the next connection. If the future is dropped, no connection is lost.
+    /// Waits for the next connection and returns it. Must be cancel safe: dropping the future must
+    /// not lose a connection.
     fn accept(&mut self) -> impl Future<Output = io::Result<Accepted>> + Send;
 
-    /// Returns a connection that is already waiting to be accepted, if there is one. A drain calls
-    /// it before it closes the listener.
+    /// Returns a connection from the accept queue without waiting, or `None` if the queue is empty.
+    /// The server calls this during a shutdown, before it closes the listener.
     ///
-    /// By default it polls [`accept`](Self::accept) once. Tokio's listeners ask the system, since
-    /// Tokio may not know yet what waits: a listener that wraps one should pass the call on.
+    /// The default implementation polls [`accept`](Self::accept) once. Tokio's listeners ask the
+    /// system instead, because Tokio may not know yet which connections wait. A type that wraps one
+    /// of them should forward this call.
     fn accept_queued(&mut self) -> Option<io::Result<Accepted>> {
-        // Not within the budget of the task, which ends after 128 connections.
+        // `unconstrained`, because the budget of a task ends after 128 connections.
         match pin!(unconstrained(self.accept())).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(accepted) => Some(accepted),
             Poll::Pending => None,
@@ -41,26 +44,48 @@ pub trait Listener: Send + 'static {
     }
 }
 
-/// An accepted connection and its peer. A handshake may change both.
+/// An accepted connection and its peer. Requires the feature `net`. A
+/// [handshake](crate::ServerBuilder::handshake) may change both.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Accepted {
     /// The stream.
     pub io: AnyIo,
-    /// Who is at the other end.
+    /// The other end of the connection.
     pub peer: Peer,
     pub(super) is_from_trusted_proxy: bool,
 }
 
 impl Accepted {
-    /// Wraps a stream that something else has accepted.
+    /// Wraps a stream that was accepted elsewhere.
+    ///
+    /// ```
+    /// # async fn run(stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    /// use lineframe::{Accepted, AnyIo, Peer};
+    ///
+    /// let peer = Peer::Tcp(stream.peer_addr()?);
+    /// let accepted = Accepted::new(AnyIo::new(stream), peer);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(io: AnyIo, peer: Peer) -> Self {
         Self { io, peer, is_from_trusted_proxy: false }
     }
 
-    /// Marks it as coming from a proxy that is trusted to report its clients. Only the peer that
-    /// the [handshake](crate::ServerBuilder::handshake) reports counts under
-    /// `max_connections_per_ip` then, not the proxy, from which all connections come.
+    /// Marks the connection as coming from a proxy that is trusted to report its clients.
+    ///
+    /// All connections come from the address of the proxy, so that address does not count under
+    /// `max_connections_per_ip`. Only the peer that the
+    /// [handshake](crate::ServerBuilder::handshake) returns counts.
+    ///
+    /// ```
+    /// # async fn run(stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    /// use lineframe::{Accepted, AnyIo, Peer};
+    ///
+    /// let accepted = Accepted::new(AnyIo::new(stream), Peer::Other).from_trusted_proxy();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn from_trusted_proxy(self) -> Self {
         Self { is_from_trusted_proxy: true, ..self }
     }
@@ -93,7 +118,7 @@ impl Listener for UnixListener {
     }
 }
 
-/// Accepts a connection if the system has one waiting, whatever Tokio knows of it.
+/// Accepts a connection from the system's accept queue, even if Tokio does not know about it yet.
 fn accept_from_system<Io>(
     listener: SockRef<'_>,
     into_stream: impl FnOnce(Socket) -> io::Result<Io>,
@@ -113,8 +138,10 @@ where
     }
 }
 
-/// Binds listeners with more control than Tokio's `bind`: the backlog, and for Unix sockets the
-/// mode, stale files and removal.
+/// A builder for listeners with more options than Tokio's `bind`. Requires the feature `net`.
+///
+/// It sets the backlog, and for Unix sockets the file mode. It also replaces stale socket files and
+/// removes them on drop.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -122,7 +149,7 @@ where
 /// use lineframe::Bind;
 ///
 /// let listener = Bind::new().backlog(64).tcp("127.0.0.1:0").await?;
-/// println!("listening {}", listener.local_addr()?);
+/// println!("listening on {}", listener.local_addr()?);
 /// # Ok(())
 /// # }
 /// ```
@@ -135,7 +162,11 @@ pub struct Bind {
 }
 
 impl Bind {
-    /// Starts with a backlog of 1024 and the mode that follows from the umask of the process.
+    /// Returns the default options: a backlog of 1024, and the mode from the umask of the process.
+    ///
+    /// ```
+    /// let bind = lineframe::Bind::new();
+    /// ```
     pub fn new() -> Self {
         Self {
             backlog: 1024,
@@ -144,31 +175,47 @@ impl Bind {
         }
     }
 
-    /// Sets how many connections may wait to be accepted. The system may have a smaller limit
-    /// (Linux: `net.core.somaxconn`). Default: 1024.
+    /// Sets how many connections may wait to be accepted. The system may have a lower limit (Linux:
+    /// `net.core.somaxconn`). Default: 1024.
+    ///
+    /// ```
+    /// let bind = lineframe::Bind::new().backlog(64);
+    /// ```
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// Sets who may connect to a Unix socket: the mode of its file, such as `0o600`. It is set
-    /// before anybody can connect.
+    /// Sets the mode of a Unix socket file, such as `0o600`, which defines the users that may
+    /// connect. The mode is set before any client can connect. Default: from the umask.
+    ///
+    /// ```
+    /// let bind = lineframe::Bind::new().mode(0o600);
+    /// ```
     #[cfg(unix)]
     pub fn mode(self, mode: u32) -> Self {
         Self { mode: Some(mode), ..self }
     }
 
-    /// Listens on the first address that can be bound. Port 0 is any free port.
+    /// Listens on the first address that can be bound. Port 0 selects a free port.
     ///
     /// # Errors
     ///
-    /// The error of the last address tried, or of the lookup.
+    /// The error of the last address, or of the name lookup.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let listener = lineframe::Bind::new().tcp("127.0.0.1:0").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn tcp(&self, addr: impl ToSocketAddrs) -> io::Result<TcpListener> {
-        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the host name has no address");
         for addr in lookup_host(addr).await? {
             let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            // Allows to bind a port whose last connections are in TIME_WAIT. On Windows the option
-            // means something else.
+            // Allows binding a port whose last connections are in TIME_WAIT. The option has another
+            // meaning on Windows.
             #[cfg(not(windows))]
             socket.set_reuseaddr(true)?;
             match socket.bind(addr).and_then(|()| socket.listen(self.backlog)) {

@@ -1,5 +1,5 @@
-//! Serves lines to any number of peers, with the limits, deadlines and graceful shutdown that a
-//! public port needs.
+//! A server for line protocols, with the limits, deadlines and graceful shutdown that a public port
+//! needs.
 
 mod accept_errors;
 mod builder;
@@ -32,12 +32,13 @@ pub use self::listener::{Accepted, Bind, Listener};
 use self::shared::Shared;
 use crate::net::{Connection, Draining, ShutdownSignal, Total};
 
-/// At most this many connections are taken out of the accept queue at a drain. Linux queues up to
+/// Maximum number of queued connections that a graceful shutdown accepts. Linux queues up to
 /// `net.core.somaxconn`, 4096 by default.
 const MAX_QUEUED: usize = 4096;
 
-/// Serves lines. A handle: its clones share limits and counters, over all listeners that they
-/// serve.
+/// A server for line protocols. Requires the feature `net`.
+///
+/// Clones share limits and counters, across all listeners that they serve.
 ///
 /// ```no_run
 /// use lineframe::{Connection, Server};
@@ -62,21 +63,26 @@ const MAX_QUEUED: usize = 4096;
 ///
 /// # Handlers
 ///
-/// A handler is an `async fn(Connection) -> std::io::Result<()>` or an async closure. It is cloned
-/// for each connection, with everything it captures: put shared state in an `Arc`.
-/// [`reply`](crate::reply) makes a handler of a function of a line. If a handler returns an error,
-/// [`on_error`](ServerBuilder::on_error) is called.
+/// A handler is an `async fn(Connection) -> std::io::Result<()>` or an async closure. The server
+/// clones the handler for each connection, with everything it captures: put shared state in an
+/// `Arc`. [`reply`](crate::reply) makes a handler from a function that returns the reply to a line.
+/// If a handler returns an error, the server calls [`on_error`](ServerBuilder::on_error).
 ///
-/// The connection belongs to the handler, which may split it, give it to a task, or keep it. When
-/// the handler has returned and the connection is dropped, the server ends it: it sends queued
-/// output, then the end of the stream, then reads and drops what the peer still sends for
-/// `linger_timeout`, so that no reset destroys the replies. Until then the connection counts
-/// against the limits. A handler that panics costs only its own connection.
+/// The handler owns the connection. It may split the connection, pass it to a task, or keep it. The
+/// server ends the connection after the handler has returned and the connection is dropped:
+///
+/// - It sends the queued output.
+/// - It closes the writing side.
+/// - It reads and discards bytes from the peer for up to `linger_timeout`, so that no reset
+///   destroys the replies.
+///
+/// Until then the connection counts against the limits. A panic in a handler ends only its own
+/// connection.
 ///
 /// # Graceful shutdown
 ///
 /// [`serve_with_shutdown`](Self::serve_with_shutdown) takes a future that completes when the server
-/// should stop. For SIGINT and SIGTERM, with Tokio's feature `signal`:
+/// should stop. For SIGINT and SIGTERM, enable Tokio's feature `signal`:
 ///
 /// ```no_run
 /// # async fn run(listener: tokio::net::TcpListener) -> std::io::Result<()> {
@@ -100,9 +106,9 @@ const MAX_QUEUED: usize = 4096;
 ///
 /// # Runtime
 ///
-/// Any Tokio runtime with I/O and time. If hundreds of connections are busy at the same time, build
-/// it with `event_interval(1024)`: the slowest replies come ten times faster than with Tokio's
-/// default of 61 polls between two checks of the sockets.
+/// The server runs on any Tokio runtime with I/O and time enabled. If hundreds of connections are
+/// busy at the same time, build the runtime with `event_interval(1024)`. The slowest replies are
+/// then ten times faster than with Tokio's default of 61 polls between two checks of the sockets.
 ///
 /// # Limits
 ///
@@ -110,7 +116,7 @@ const MAX_QUEUED: usize = 4096;
 #[derive(Clone)]
 pub struct Server(Arc<Shared>);
 
-/// The sessions of one listener. Dropping it aborts them.
+/// The sessions of one listener. Dropping this value aborts all of them.
 #[derive(Default)]
 struct Sessions {
     tasks: JoinSet<()>,
@@ -119,22 +125,38 @@ struct Sessions {
 
 impl Server {
     /// Creates a server with the default limits.
+    ///
+    /// ```
+    /// let server = lineframe::Server::new();
+    /// ```
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Configures limits, the codec, a handshake.
+    /// Returns a builder to set limits, deadlines, the codec and a handshake.
+    ///
+    /// ```
+    /// let server = lineframe::Server::builder().max_connections(100).build();
+    /// ```
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
     }
 
-    /// Serves the connections of `listener` until this future is dropped. That aborts them; for a
-    /// graceful shutdown, use
+    /// Serves the connections of `listener` until the returned future is dropped. Dropping the
+    /// future aborts all connections; for a graceful shutdown, use
     /// [`serve_with_shutdown`](Self::serve_with_shutdown).
     ///
-    /// A connection is accepted only when `max_connections` allows it. An error of `accept` that
-    /// concerns one connection is ignored. After any other, such as a lack of file descriptors, the
-    /// server tries again after 10 ms, then 20, up to a second.
+    /// The server accepts a connection only if `max_connections` allows it. It ignores an error of
+    /// `accept` that concerns one connection. After any other error, such as a lack of file
+    /// descriptors, it retries after 10 ms, then after twice as long each time, up to 1 s.
+    ///
+    /// ```no_run
+    /// # async fn run(listener: tokio::net::TcpListener) {
+    /// use lineframe::{Server, reply};
+    ///
+    /// Server::new().serve(listener, reply(|line| line.to_vec())).await;
+    /// # }
+    /// ```
     pub fn serve<L, H, Fut>(
         &self,
         mut listener: L,
@@ -150,12 +172,29 @@ impl Server {
         async move { accept_all(&shared, &mut listener, handler, &mut sessions).await }
     }
 
-    /// Serves the connections of `listener` until `shutdown` completes, with any output, then
-    /// drains: connections in the accept queue are accepted, the listener is closed, lines that
-    /// have arrived are answered, and connections that are still open after `drain_timeout` are
-    /// aborted and counted. Returns the counters after that.
+    /// Serves the connections of `listener` until `shutdown` completes with any output, then shuts
+    /// down gracefully. Returns the counters after the shutdown.
     ///
-    /// Accepts as [`serve`](Self::serve) does.
+    /// During the shutdown the server:
+    ///
+    /// - accepts the connections in the accept queue, then closes the listener;
+    /// - answers all lines that have arrived;
+    /// - aborts and counts the connections that are still open after `drain_timeout`.
+    ///
+    /// Dropping the future aborts all connections. Errors of `accept` are handled as in
+    /// [`serve`](Self::serve).
+    ///
+    /// ```no_run
+    /// # async fn run(listener: tokio::net::TcpListener) {
+    /// use lineframe::{Server, reply};
+    ///
+    /// let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    /// let echo = reply(|line| line.to_vec());
+    /// let server = tokio::spawn(Server::new().serve_with_shutdown(listener, echo, stopped));
+    /// drop(stop);
+    /// println!("{} lines", server.await.unwrap().lines);
+    /// # }
+    /// ```
     pub fn serve_with_shutdown<L, H, Fut, S>(
         &self,
         mut listener: L,
@@ -187,8 +226,19 @@ impl Server {
         }
     }
 
-    /// Serves one connection that something else has accepted, such as inetd or a test, under all
-    /// limits. Waits for its place under `max_connections`.
+    /// Serves one connection that was accepted elsewhere, such as by inetd or by a test, under all
+    /// limits of the server. Waits until `max_connections` allows the connection. Dropping the
+    /// future aborts the connection.
+    ///
+    /// ```
+    /// # async fn run(stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    /// use lineframe::{Accepted, AnyIo, Peer, Server, reply};
+    ///
+    /// let accepted = Accepted::new(AnyIo::new(stream), Peer::Other);
+    /// Server::new().serve_one(accepted, reply(|line| line.to_vec())).await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn serve_one<H, Fut>(
         &self,
         accepted: Accepted,
@@ -205,14 +255,19 @@ impl Server {
         }
     }
 
-    /// Returns what has happened so far.
+    /// Returns the counters of the server so far.
+    ///
+    /// ```
+    /// let server = lineframe::Server::new();
+    /// assert_eq!(server.counters().accepted, 0);
+    /// ```
     pub fn counters(&self) -> ServerCounters {
         ServerCounters::read(self.0.totals())
     }
 }
 
 impl Sessions {
-    /// Starts a session. Without a permit, it waits for one.
+    /// Starts a session. Without a permit, the session waits for one.
     fn start<H, Fut>(
         &mut self,
         shared: &Arc<Shared>,
@@ -244,13 +299,13 @@ where
         let mut accepting = pin!(accept(shared, listener, &mut errors));
         let mut permitting = pin!(shared.permit());
         let (accepted, permit) = poll_fn(|cx| {
-            // Ended sessions give their memory back.
+            // Frees the memory of ended sessions.
             while let Poll::Ready(Some(_)) = sessions.tasks.poll_join_next(cx) {}
             let permit = ready!(permitting.as_mut().poll(cx));
             match accepting.as_mut().poll(cx) {
                 Poll::Ready(accepted) => Poll::Ready((accepted, permit)),
                 Poll::Pending => {
-                    // Other listeners may have connections that wait for this permit.
+                    // Release the permit, so that another listener can accept a connection.
                     permitting.set(shared.permit());
                     Poll::Pending
                 }
@@ -278,9 +333,9 @@ async fn accept(shared: &Shared, listener: &mut impl Listener, errors: &mut Acce
     }
 }
 
-/// Accepts the connections that have been waiting in the accept queue: closing the listener would
-/// reset them, and what they have sent would be lost. While the system lacks resources, waits until
-/// ended sessions have given some back.
+/// Accepts the connections in the accept queue. Closing the listener would reset these connections
+/// and lose what their peers have sent. While the system lacks resources, this waits until ended
+/// sessions have freed some.
 async fn accept_queued<H, Fut>(
     shared: &Arc<Shared>,
     listener: &mut impl Listener,
@@ -304,7 +359,7 @@ async fn accept_queued<H, Fut>(
                 let Some(pause) = errors.failed(&error) else { continue };
                 while sessions.tasks.try_join_next().is_some() {}
                 if sessions.tasks.is_empty() {
-                    // Nobody is left who could give anything back.
+                    // No session is left that could free resources.
                     return;
                 }
                 sleep(pause).await;
@@ -314,7 +369,8 @@ async fn accept_queued<H, Fut>(
     }
 }
 
-/// Lets the sessions end, then aborts those that are late. Each is counted when it is dropped.
+/// Lets the sessions end, then aborts those that are still open after `drain_timeout`. Each session
+/// is counted when it is dropped.
 async fn drain<H, Fut>(shared: &Arc<Shared>, mut listener: impl Listener, handler: H, mut sessions: Sessions)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,

@@ -13,17 +13,17 @@ use tokio::time::{Duration, sleep};
 
 use super::counters::Outcome;
 use super::listener::Accepted;
-use super::shared::{Hook, Place, Shared};
+use super::shared::{Hook, Slot, Shared};
 use super::trace;
 use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, configure, with_system_io, within_poll};
 
-/// How long a handshake may still take when its server drains.
+/// Time that a graceful shutdown gives to a handshake.
 const HANDSHAKE_IN_DRAIN: Duration = Duration::from_secs(1);
 
-/// Serves one connection, from accept to close. Without a permit, it waits for one.
+/// Serves one connection, from accept to close. Without a permit, waits for one.
 ///
-/// Not an async fn: its arguments would be stored twice. While it waits for the handler it holds
-/// little else: what the beginning and the end need is in boxes of their own.
+/// This is not an async fn, which would store its arguments twice. While the session waits for the
+/// handler, it holds little else: the state for the beginning and the end is boxed.
 pub(super) fn run<H, Fut>(
     shared: Arc<Shared>,
     accepted: Accepted,
@@ -53,30 +53,31 @@ where
     }
 }
 
-/// A connection under the limits of its server. Dropping it, at its end or because it was aborted,
-/// counts what went through.
+/// A connection under the limits of its server. Dropping the session counts its lines, bytes and
+/// outcome, even if the session was aborted.
 struct Session {
     span: trace::Span,
-    /// Before the handler gets it, and after it has returned.
+    /// `Some` before the handler receives the connection and after the handler has returned it.
     connection: Option<Box<Duplex<AnyIo>>>,
-    /// How its handler ended, or why it got none. Boxed: it exists only for a moment.
+    /// The outcome of the handler, or the reason why there was none. Boxed because it is
+    /// short-lived.
     outcome: Option<Box<Outcome>>,
     stage: Stage,
-    /// Where the connection comes back when the handler drops it. Closes without a value if the
-    /// handler takes it apart.
+    /// Receives the connection when the handler drops it. Closes without a value if the handler
+    /// takes the connection apart.
     returned: Receiver<Box<Duplex<AnyIo>>>,
-    /// Dropped after the connection, even if its stream panics then.
-    place: Place,
+    /// Dropped after the connection, even if dropping the stream panics.
+    slot: Slot,
 }
 
-/// How far a session has got.
+/// The progress of a session.
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    /// Up to the end of the handler, and until nobody has the connection any more.
+    /// Until the handler has ended and the connection was dropped or returned.
     Handling,
-    /// The connection has come back, or was taken apart.
+    /// The connection was returned, or the handler has taken it apart.
     Returned,
-    /// The last flush has ended, well or not. Closing the connection from now on is not an abort.
+    /// The last flush has succeeded or failed. Closing the connection from now on is not an abort.
     Flushed,
 }
 
@@ -87,10 +88,10 @@ impl Session {
         permit: Option<OwnedSemaphorePermit>,
         draining: Draining,
     ) -> Self {
-        let place = Place::new(shared, peer, is_from_trusted_proxy, permit);
-        let config = place.shared.config();
-        // Allocated here, before the session has a task, so that it lies beside what Tokio
-        // allocated for the socket, and not in the memory of another thread.
+        let slot = Slot::new(shared, peer, is_from_trusted_proxy, permit);
+        let config = slot.shared.config();
+        // Allocated before the session has a task, so that this memory is next to the memory of the
+        // socket and not in the arena of another thread.
         let mut connection = Connection::with_peer(io, config.codec.clone(), peer).into_duplex();
         let (owner, returned) = oneshot::channel();
         connection.serve(Arc::clone(&config.limits), draining, owner);
@@ -100,21 +101,21 @@ impl Session {
             outcome: None,
             stage: Stage::Handling,
             returned,
-            place,
+            slot,
         }
     }
 
-    /// Everything up to the handler.
+    /// Runs the handshake and starts the handler.
     async fn begin<H, Fut>(&mut self, handler: H) -> Result<Fut, Outcome>
     where
         H: FnOnce(Connection) -> Fut,
     {
         let Some(mut connection) = self.connection.take() else { return Err(Outcome::Done) };
-        self.place.wait().await;
-        if !self.place.is_from_trusted_proxy {
-            self.place.count_ip()?;
+        self.slot.wait().await;
+        if !self.slot.is_from_trusted_proxy {
+            self.slot.count_ip()?;
         }
-        let shared = Arc::clone(&self.place.shared);
+        let shared = Arc::clone(&self.slot.shared);
         let config = shared.config();
         if let Some(tcp) = connection.io.downcast_ref::<TcpStream>() {
             configure(tcp, config.tcp_nodelay, config.keepalive, config.limits.write_timeout);
@@ -122,7 +123,7 @@ impl Session {
         if let Some(hook) = &config.handshake {
             let draining = connection.reader.draining().clone();
             let io = core::mem::replace(&mut connection.io, AnyIo::new(tokio::io::empty()));
-            let is_from_trusted_proxy = self.place.is_from_trusted_proxy;
+            let is_from_trusted_proxy = self.slot.is_from_trusted_proxy;
             let accepted = Accepted { io, peer: connection.peer, is_from_trusted_proxy };
             let mut shaking = pin!(shake_hands(&shared, &**hook, accepted, draining));
             let accepted = poll_fn(|cx| match self.catch_panic(|| shaking.as_mut().poll(cx)) {
@@ -131,11 +132,11 @@ impl Session {
             })
             .await?;
             (connection.io, connection.peer) = (accepted.io, accepted.peer);
-            self.place.set_peer(accepted.peer);
+            self.slot.set_peer(accepted.peer);
             self.span = trace::Span::new(accepted.peer);
         }
-        trace::connection_began(self.place.peer);
-        self.place.count_ip()?;
+        trace::connection_began(self.slot.peer);
+        self.slot.count_ip()?;
         self.catch_panic(|| handler(Connection::from_duplex(connection)))
     }
 
@@ -153,18 +154,19 @@ impl Session {
         Poll::Ready(())
     }
 
-    /// Keeps the outcome of the handshake or the handler, and reports its error.
+    /// Stores the outcome of the handshake or the handler, and reports its error.
     fn end(&mut self, outcome: Outcome) {
         let outcome = &*self.outcome.insert(outcome.into());
-        if let (Outcome::Failed(error), Some(on_error)) = (&**outcome, &self.place.shared.config().on_error) {
-            // A panic in it changes nothing.
-            _ = catch_unwind(AssertUnwindSafe(|| on_error(self.place.peer, error)));
+        if let (Outcome::Failed(error), Some(on_error)) = (&**outcome, &self.slot.shared.config().on_error) {
+            // A panic in `on_error` is ignored.
+            _ = catch_unwind(AssertUnwindSafe(|| on_error(self.slot.peer, error)));
         }
     }
 
-    /// Runs a handler or a handshake in the connection's span. A panic costs only this connection.
+    /// Runs a handler or a handshake in the span of the connection. A panic ends only this
+    /// connection.
     fn catch_panic<T>(&self, run: impl FnOnce() -> T) -> Result<T, Outcome> {
-        // State that it shares with others is its own responsibility.
+        // `AssertUnwindSafe`: handlers are responsible for the state they share.
         self.span.in_scope(|| catch_unwind(AssertUnwindSafe(run))).map_err(|_| Outcome::Panicked)
     }
 
@@ -175,7 +177,7 @@ impl Session {
             self.outcome = Some(Outcome::TimedOut(timeout).into());
         }
         self.stage = Stage::Flushed;
-        connection.linger(self.place.shared.config().linger_timeout).await;
+        connection.linger(self.slot.shared.config().linger_timeout).await;
     }
 }
 
@@ -186,27 +188,27 @@ impl Drop for Session {
                 connection.report();
                 (stage == Stage::Flushed, Some(trace::Summary::of(connection)))
             }
-            // It was taken apart, or there was no handler for it.
+            // The handler took the connection apart, or there was none.
             (None, Stage::Returned | Stage::Flushed) => (true, None),
             (None, Stage::Handling) => match self.returned.try_recv() {
-                // Its handler was dropped just now.
+                // The handler was dropped a moment ago.
                 Ok(mut connection) => {
                     connection.report();
                     (false, Some(trace::Summary::of(&connection)))
                 }
-                // The handler has it still, or somebody to whom it gave it.
+                // The handler, or a task that received the connection, still holds it.
                 Err(TryRecvError::Empty) => (false, None),
-                // The handler has taken it apart.
+                // The handler has taken the connection apart.
                 Err(TryRecvError::Closed) => (true, None),
             },
         };
         let outcome = match self.outcome.as_deref() {
             Some(outcome) if is_complete => outcome,
-            // Its stream, while the connection was ended.
+            // The stream panicked while the session ended the connection.
             _ if std::thread::panicking() => &Outcome::Panicked,
             _ => &Outcome::Aborted,
         };
-        let Place { shared, peer, .. } = &self.place;
+        let Slot { shared, peer, .. } = &self.slot;
         outcome.total().into_iter().for_each(|total| shared.totals().add(total, 1));
         trace::connection_ended(*peer, outcome, summary);
     }
@@ -220,7 +222,7 @@ async fn shake_hands(
 ) -> Result<Accepted, Outcome> {
     let mut is_draining = pin!(draining);
     let mut permitting = pin!(shared.handshake_permit());
-    // The drain gives all handshakes the same second, so none waits for another.
+    // A graceful shutdown gives all handshakes the same second, so queued ones start immediately.
     let _permit = poll_fn(|cx| match permitting.as_mut().poll(cx) {
         Poll::Ready(permit) => Poll::Ready(Some(permit)),
         Poll::Pending => is_draining.as_mut().poll(cx).map(|()| None),
@@ -244,7 +246,7 @@ async fn shake_hands(
         if deadline.as_mut().poll(cx).is_pending() {
             ready!(late_for_drain.as_mut().poll(cx));
         }
-        // Bytes that the system has already are in time.
+        // Data that the system has already received is in time.
         match with_system_io(|| shaking.as_mut().poll(cx)).0 {
             Poll::Ready(shaken) => Poll::Ready(shaken.map_err(Outcome::Failed)),
             Poll::Pending => Poll::Ready(Err(Outcome::TimedOut(TimeoutKind::Handshake))),
@@ -260,9 +262,9 @@ mod tests {
 
     use crate::{Accepted, AnyIo, Connection, Draining, Peer, Server, reply_into};
 
-    /// A task of Tokio's has 112 bytes of its own, and takes 256 or 384.
+    /// Tokio adds 112 bytes to a task, and the allocator rounds the sum up to 256 or 384 bytes.
     #[test]
-    fn a_session_fits_in_a_task_of_256_bytes_with_a_handler_of_one_pointer() {
+    fn small_session_fits_in_256_byte_task() {
         let server = Server::new();
         let state = Arc::new(*b"state");
         let handler = move |connection: Connection| {

@@ -21,13 +21,14 @@ pub(super) type Hook =
 
 pub(super) type OnError = dyn Fn(Peer, &io::Error) + Send + Sync;
 
-/// How a server is configured.
+/// The settings of a server.
 #[derive(Clone)]
 pub(super) struct Config {
     pub(super) codec: LineCodec,
     pub(super) max_connections: Option<usize>,
     pub(super) max_connections_per_ip: Option<usize>,
-    /// Bits of an IPv6 address that count as one address. Always at most 128.
+    /// Number of leading bits of an IPv6 address that `max_connections_per_ip` compares. Always at
+    /// most 128.
     pub(super) per_ip_prefix: u8,
     pub(super) max_handshakes: Option<usize>,
     pub(super) limits: Arc<Limits>,
@@ -40,13 +41,14 @@ pub(super) struct Config {
     pub(super) on_error: Option<Arc<OnError>>,
 }
 
-/// What all sessions of a server share.
+/// The state that all sessions of a server share.
 pub(super) struct Shared {
     config: Config,
     permits: Arc<Semaphore>,
     handshakes: Semaphore,
     totals: Arc<Totals>,
-    /// Connections of each address, IPv6 by prefix. Empty without `max_connections_per_ip`.
+    /// Numbers of connections by address, or by prefix for IPv6. Empty without
+    /// `max_connections_per_ip`.
     per_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -73,21 +75,22 @@ impl Shared {
         &self.totals
     }
 
-    /// Waits for a place under `max_connections`.
+    /// Waits until `max_connections` allows another connection.
     pub(super) async fn permit(&self) -> OwnedSemaphorePermit {
         if let Ok(permit) = self.permits.clone().try_acquire_owned() {
             return permit;
         }
-        // Another listener may hold the last permit for a moment.
+        // Another listener may hold the last permit only for a moment, so this checks the number of
+        // open connections.
         let max = self.config.max_connections.filter(|max| self.totals.get(Total::Open) >= *max as u64);
-        max.into_iter().for_each(trace::all_places_are_taken);
+        max.into_iter().for_each(trace::connection_limit_reached);
         match Arc::clone(&self.permits).acquire_owned().await {
             Ok(permit) => permit,
             Err(_) => unreachable!("the semaphore is never closed"),
         }
     }
 
-    /// Waits for a place under `max_handshakes`.
+    /// Waits until `max_handshakes` allows another handshake.
     pub(super) async fn handshake_permit(&self) -> SemaphorePermit<'_> {
         match self.handshakes.acquire().await {
             Ok(permit) => permit,
@@ -95,7 +98,8 @@ impl Shared {
         }
     }
 
-    /// What a peer counts as under `max_connections_per_ip`; `None` if it is not counted.
+    /// Returns the address under which `max_connections_per_ip` counts a peer, or `None` if the
+    /// peer is not counted.
     fn counted_ip(&self, peer: Peer) -> Option<IpAddr> {
         self.config.max_connections_per_ip?;
         Some(match peer.ip()?.to_canonical() {
@@ -113,19 +117,19 @@ impl Shared {
     }
 }
 
-/// What a connection takes of its server's limits. Dropping it gives that back.
-pub(super) struct Place {
+/// The share of a connection in the limits of its server. Dropping this value releases the share.
+pub(super) struct Slot {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     pub(super) is_from_trusted_proxy: bool,
-    /// Counted under the address of `peer`.
+    /// Whether the connection is counted under the address of `peer`.
     is_counted: bool,
-    /// Counted under `max_connections`.
+    /// Whether the connection is counted under `max_connections`.
     has_permit: bool,
 }
 
-impl Place {
-    /// Without a permit, [`wait`](Self::wait) for one.
+impl Slot {
+    /// Counts the connection as open. Without a permit, call [`wait`](Self::wait).
     pub(super) fn new(
         shared: Arc<Shared>,
         peer: Peer,
@@ -134,12 +138,12 @@ impl Place {
     ) -> Self {
         shared.totals.add(Total::Open, 1);
         let has_permit = permit.is_some();
-        // `Drop` returns it.
+        // `Drop` releases the permit.
         permit.into_iter().for_each(OwnedSemaphorePermit::forget);
         Self { shared, peer, is_from_trusted_proxy, is_counted: false, has_permit }
     }
 
-    /// Waits for a place under `max_connections`, unless it has one.
+    /// Waits until `max_connections` allows this connection, unless it has a permit.
     pub(super) async fn wait(&mut self) {
         if !self.has_permit {
             self.shared.permit().await.forget();
@@ -147,7 +151,7 @@ impl Place {
         }
     }
 
-    /// Counts the connection under its address.
+    /// Counts the connection under its address. Fails if the address has reached its limit.
     pub(super) fn count_ip(&mut self) -> Result<(), Outcome> {
         if self.is_counted {
             return Ok(());
@@ -167,7 +171,8 @@ impl Place {
         Ok(())
     }
 
-    /// The handshake has found out who the peer is. A count under another address ends.
+    /// Sets the peer that the handshake has returned. If its address differs, the connection no
+    /// longer counts under the old one.
     pub(super) fn set_peer(&mut self, peer: Peer) {
         if self.shared.counted_ip(peer) != self.shared.counted_ip(self.peer) {
             self.discount_ip();
@@ -190,7 +195,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.discount_ip();
         self.shared.totals.subtract(Total::Open, 1);

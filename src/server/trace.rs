@@ -1,7 +1,8 @@
-//! Spans and events for `tracing`: a span for each connection, events when it begins and ends, when
-//! accepting fails, and when a listener waits for a place. The field `reason` is a fixed word.
-//! Without the feature nothing is emitted. Events contain no byte that a peer sent, except in the
-//! errors of handlers, which are escaped.
+//! Spans and events for `tracing`. Without the feature `tracing`, this module emits none.
+//!
+//! Each connection has a span, and events at its start and its end. Other events report errors of
+//! `accept`, and a listener that has reached `max_connections`. The field `reason` is a fixed word.
+//! Events contain no byte from a peer, except in the errors of handlers, which are escaped.
 
 use std::io;
 
@@ -12,7 +13,7 @@ use crate::net::{AnyIo, Duplex, Peer};
 
 /// The span of a connection.
 pub(super) struct Span {
-    /// `None`: no subscriber is interested.
+    /// `None` if no subscriber is interested.
     #[cfg(feature = "tracing")]
     span: Option<std::boxed::Box<tracing::Span>>,
 }
@@ -35,7 +36,7 @@ impl Span {
     }
 }
 
-/// A connection was accepted, and its handshake has succeeded.
+/// Reports a connection whose handshake has succeeded.
 pub(super) fn connection_began(peer: Peer) {
     #[cfg(feature = "tracing")]
     tracing::info!(%peer, "connection began");
@@ -43,11 +44,11 @@ pub(super) fn connection_began(peer: Peer) {
     let _ = peer;
 }
 
-/// What the event at the end of a connection says of it.
+/// The contents of the event at the end of a connection.
 pub(super) struct Summary {
     #[cfg(feature = "tracing")]
     counters: crate::net::ConnectionCounters,
-    /// Bytes that were read and not handed out.
+    /// Number of bytes that were read and not returned to the handler.
     #[cfg(feature = "tracing")]
     pending: usize,
     #[cfg(feature = "tracing")]
@@ -67,14 +68,15 @@ impl Summary {
         }
     }
 
-    /// Whether no byte went either way.
+    /// Returns whether no byte was read or sent.
     #[cfg(feature = "tracing")]
     fn is_empty(&self) -> bool {
         self.counters.read.bytes() + self.pending as u64 + self.counters.bytes_sent == 0
     }
 }
 
-/// A connection has ended. `summary` is `None` if its handler took it apart, or it never had one.
+/// Reports the end of a connection. `summary` is `None` if the handler took the connection apart,
+/// or if there was no handler.
 #[cfg(feature = "tracing")]
 pub(super) fn connection_ended(peer: Peer, outcome: &Outcome, summary: Option<Summary>) {
     use std::format;
@@ -107,7 +109,7 @@ pub(super) fn connection_ended(peer: Peer, outcome: &Outcome, summary: Option<Su
         };
     }
     match outcome {
-        // A health check, for example.
+        // Such as a health check.
         _ if is_unused && (reason.is_none() || outcome.is_reset()) => emit!(debug),
         Outcome::Done => emit!(info),
         _ => emit!(warn),
@@ -117,15 +119,15 @@ pub(super) fn connection_ended(peer: Peer, outcome: &Outcome, summary: Option<Su
 #[cfg(not(feature = "tracing"))]
 pub(super) fn connection_ended(_: Peer, _: &Outcome, _: Option<Summary>) {}
 
-/// A listener waits until one of `max_connections` connections ends.
+/// Reports that a listener waits until one of `max_connections` connections ends.
 #[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
-pub(super) fn all_places_are_taken(max_connections: usize) {
+pub(super) fn connection_limit_reached(max_connections: usize) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(max_connections, reason = "max_connections", "new connections wait");
+    tracing::warn!(max_connections, reason = "max_connections", "connection limit reached, new connections wait");
 }
 
-/// Reports errors of `accept`, at most once a second. The others are held: the last of them is
-/// reported later, with how many there were before it.
+/// Reports errors of `accept`, at most one per second. An error within that second is held until
+/// the next report, which has the last error and the number of suppressed ones.
 #[derive(Default)]
 pub(super) struct AcceptErrors {
     reported_at: Option<Instant>,

@@ -1,4 +1,4 @@
-//! Unix sockets: their files, modes, and what dead servers leave behind.
+//! Listeners on Unix sockets, with the modes of their files and the replacement of stale files.
 
 use std::collections::hash_map::RandomState;
 use std::format;
@@ -15,19 +15,28 @@ use tokio::net::{UnixListener, UnixSocket, UnixStream};
 use super::{Accepted, Bind, Listener};
 
 impl Bind {
-    /// Listens on a Unix socket at `path`, which a client must be able to connect to: on Linux it
-    /// has at most 107 bytes.
+    /// Listens on a Unix socket at `path`. A client must be able to connect to the path, so on
+    /// Linux it may have at most 107 bytes.
     ///
-    /// The socket is created in a directory of its own beside `path`, with a random name that
-    /// begins with a dot. It gets its mode there, and is then linked to `path`. No other program
-    /// can reach it before. If two servers start at the same time, one of them fails. An existing
-    /// socket is replaced if it belongs to the same user and nobody listens on it: that is what a
-    /// killed server leaves behind.
+    /// The socket is created in a private directory next to `path`, with a random name that begins
+    /// with a dot. There it gets its mode, and is then linked to `path`. No other program can reach
+    /// the socket earlier. If two servers start at the same time, one of them fails.
+    ///
+    /// If a killed server has left a socket at `path`, the new socket replaces it. The old socket
+    /// must belong to the same user, and no server may listen on it.
     ///
     /// # Errors
     ///
-    /// Kind `InvalidInput` if `path` is too long. Kind `AddrInUse` if something else exists at
-    /// `path`. It is left unchanged.
+    /// - Kind `InvalidInput` if `path` is too long.
+    /// - Kind `AddrInUse` if something else exists at `path`. It is left unchanged.
+    ///
+    /// ```
+    /// # async fn run() -> std::io::Result<()> {
+    /// let listener = lineframe::Bind::new().mode(0o660).unix("/run/app.sock").await?;
+    /// println!("listening on {}", listener.path().display());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn unix(&self, path: impl AsRef<Path>) -> io::Result<BoundUnix> {
         let path = path.as_ref();
         check(path)?;
@@ -38,7 +47,7 @@ impl Bind {
         if let Some(mode) = self.mode {
             fs::set_permissions(&made, Permissions::from_mode(mode))?;
         }
-        // Before this, the system refuses connections.
+        // The system refuses connections before this call.
         let listener = socket.listen(self.backlog)?;
         let identity = Identity::of(&made)?;
         while let Err(error) = fs::hard_link(&made, path) {
@@ -46,7 +55,7 @@ impl Bind {
                 return Err(error);
             }
             match private.replace_stale(path).await {
-                // Another server has removed it.
+                // Another process has removed the old socket: link again.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 replaced => {
                     replaced?;
@@ -57,12 +66,19 @@ impl Bind {
         Ok(BoundUnix { listener, path: path.into(), identity })
     }
 
-    /// Listens on a name in Linux's abstract namespace. It is not a file, so it has no mode and
-    /// needs no removal.
+    /// Listens on a name in Linux's abstract namespace. An abstract name is not a file, so it has
+    /// no mode and needs no removal.
     ///
     /// # Errors
     ///
-    /// Those of the system. Kind `AddrInUse` if the name is taken.
+    /// Kind `AddrInUse` if the name is taken. Otherwise the error of the system.
+    ///
+    /// ```
+    /// # async fn run() -> std::io::Result<()> {
+    /// let listener = lineframe::Bind::new().unix_abstract("app")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(any(target_os = "linux", target_os = "android"))]
     pub fn unix_abstract(&self, name: impl AsRef<[u8]>) -> io::Result<UnixListener> {
         let listener = std::os::unix::net::UnixListener::bind_addr(&abstract_name(name)?)?;
@@ -92,30 +108,30 @@ fn check(path: &Path) -> io::Result<()> {
     let is_legal = |len: &usize| SocketAddr::from_pathname("x".repeat(*len)).is_ok();
     match (1..len).rev().find(is_legal) {
         Some(max) if !is_legal(&len) => {
-            invalid(format!("the path has {len} bytes, and that of a Unix socket at most {max}"))
+            invalid(format!("the path has {len} bytes, but a Unix socket path may have at most {max}"))
         }
         _ => Err(error),
     }
 }
 
-/// A directory that only this process's user can enter, with everything that [`Bind::unix`]
-/// creates or moves before it is known to be what it should be. Removed on drop.
+/// A directory that only the user of this process can enter. It holds all files that [`Bind::unix`]
+/// creates or moves, until their identity is known. Removed on drop.
 struct PrivateDir {
     path: PathBuf,
-    /// Where its files are: the same directory, by a name that is short enough for any socket.
+    /// The same directory, under a name that is short enough for any socket.
     files: PathBuf,
-    /// What `files` leads to.
+    /// The open directory that `files` refers to.
     _dir: File,
 }
 
 /// The files in a [`PrivateDir`].
 #[derive(Clone, Copy)]
 enum Name {
-    /// The socket that is to be linked.
+    /// The new socket.
     New,
-    /// Another name of the socket that was found.
+    /// A second link to the socket that was found at the path.
     Found,
-    /// What was moved away.
+    /// The old socket, after it was moved away.
     Moved,
 }
 
@@ -157,13 +173,13 @@ impl PrivateDir {
         let dir = File::open(path)?;
         let metadata = dir.metadata()?;
         if !metadata.is_dir() || Identity::of(path)? != Identity::from(&metadata) {
-            return Err(io::Error::other("another program has replaced the directory of the new socket"));
+            return Err(io::Error::other("another program has replaced the private directory of the new socket"));
         }
-        // The umask may have taken the right to enter it. A set-group-ID bit that it has from the
-        // directory of the socket gives the socket its group.
+        // The umask may have removed the right to enter the directory. A set-group-ID bit,
+        // inherited from the parent directory, is kept: it gives the socket its group.
         dir.set_permissions(Permissions::from_mode(metadata.mode() & 0o2000 | 0o700))?;
         let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        // Not on all systems, and not where /proc is not mounted. A long path is refused there.
+        // /proc does not exist on all systems and may not be mounted. A long path then fails.
         let is_same =
             fs::metadata(&short).is_ok_and(|found| Identity::from(&found) == Identity::from(&metadata));
         Ok((dir, if is_same { short } else { path.into() }))
@@ -177,18 +193,18 @@ impl PrivateDir {
         _ = fs::remove_file(self.file(name));
     }
 
-    /// Puts the new socket in the place of the one at `path`, if a process of the same user has
-    /// left that behind. Kind `NotFound` if it no longer exists.
+    /// Replaces the socket at `path` with the new one, if a process of the same user has left it
+    /// there. Returns kind `NotFound` if the old socket no longer exists.
     async fn replace_stale(&self, path: &Path) -> io::Result<()> {
         let in_use = |why| io::Error::new(io::ErrorKind::AddrInUse, why);
         let there = fs::symlink_metadata(path)?;
         if !there.file_type().is_socket() {
-            return Err(in_use("it exists and is not a socket"));
+            return Err(in_use("a file that is not a socket exists at this path"));
         }
         if there.uid() != fs::symlink_metadata(self.file(Name::New))?.uid() {
-            return Err(in_use("it is another user's socket"));
+            return Err(in_use("the socket at this path belongs to another user"));
         }
-        // A name of our own for it: from here on it is certain which file is meant.
+        // The private link identifies the file from here on.
         self.remove(Name::Found);
         fs::hard_link(path, self.file(Name::Found))?;
         let found = fs::symlink_metadata(self.file(Name::Found))?;
@@ -196,10 +212,10 @@ impl PrivateDir {
             return Err(io::ErrorKind::NotFound.into());
         }
         if !self.is_stale(&found).await? {
-            return Err(in_use("a server is listening on it"));
+            return Err(in_use("another server is listening on this socket"));
         }
         let _lock = Lock::of_directory(path).await;
-        // Another server may have replaced it by now, if there is no lock.
+        // Without a lock, another server may have replaced the socket by now.
         if Identity::of(path)? != Identity::from(&found) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -217,12 +233,12 @@ impl PrivateDir {
         }
     }
 
-    /// Connects to the socket that was found, to see whether a server listens.
+    /// Connects to the socket that was found, to check whether a server listens on it.
     async fn is_stale(&self, found: &Metadata) -> io::Result<bool> {
         let path = self.file(Name::Found);
         let mut connected = UnixStream::connect(&path).await;
         if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-            // Its mode keeps its own user out, who may change that.
+            // The mode of the socket excludes its owner, but the owner may change the mode.
             let mode = found.mode() & 0o7777;
             fs::set_permissions(&path, Permissions::from_mode(mode | 0o600))?;
             connected = UnixStream::connect(&path).await;
@@ -239,15 +255,17 @@ impl Drop for PrivateDir {
     }
 }
 
-/// Held while a stale socket is replaced, so that nobody moves away the socket of a server that has
-/// just replaced it: a name in Linux's abstract namespace, which the system frees whatever becomes
-/// of the process. Other systems, and other network namespaces, have no such lock.
+/// A lock that is held while a stale socket is replaced. Without it, a server could move away the
+/// socket of another server that has just replaced the stale one.
+///
+/// The lock is a name in Linux's abstract namespace, which the system frees even if the process
+/// dies. Other systems have no such lock, and other network namespaces do not share it.
 struct Lock(
     #[allow(dead_code, reason = "held until it is dropped")] Option<std::os::unix::net::UnixListener>,
 );
 
 impl Lock {
-    /// Waits for the lock, but not for ever: another user may hold its name.
+    /// Waits for the lock for at most 1 s, because another user may hold its name.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     async fn of_directory(path: &Path) -> Self {
         use std::time::{Duration, Instant};
@@ -276,7 +294,7 @@ impl Lock {
     }
 }
 
-/// Identifies a file whatever its name is.
+/// The identity of a file, independent of its name.
 #[derive(Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -295,8 +313,9 @@ impl From<&Metadata> for Identity {
     }
 }
 
-/// A listening Unix socket: [`Bind::unix`]. On drop it removes its file, if that is still the one
-/// it created.
+/// A listening Unix socket, returned by [`Bind::unix`]. Requires the feature `net`.
+///
+/// On drop, the listener removes its socket file, unless another file has replaced it.
 #[derive(Debug)]
 pub struct BoundUnix {
     listener: UnixListener,
@@ -305,7 +324,15 @@ pub struct BoundUnix {
 }
 
 impl BoundUnix {
-    /// Returns the path on which it listens.
+    /// Returns the path of the socket.
+    ///
+    /// ```
+    /// # async fn run() -> std::io::Result<()> {
+    /// let listener = lineframe::Bind::new().unix("/run/app.sock").await?;
+    /// println!("listening on {}", listener.path().display());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn path(&self) -> &Path {
         &self.path
     }
