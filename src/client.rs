@@ -63,7 +63,8 @@ pub struct Client {
 /// use std::time::Duration;
 ///
 /// let smtp = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(998).build();
-/// let client = Client::builder().codec(smtp).connect_timeout(Duration::from_secs(3)).retry(5).build();
+/// let timeout = Duration::from_secs(3);
+/// let client = Client::builder().codec(smtp).connect_timeout(timeout).retry(5).build();
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
@@ -279,7 +280,7 @@ struct Attempts {
     rounds_left: u32,
     /// Pause before the next round.
     pause: Duration,
-    /// Whether an error of this round may be temporary.
+    /// `true` if an error of this round may be temporary.
     is_temporary: bool,
     /// Failed attempts, the latest last. Attempts with the same address and outcome share one
     /// entry, so that many rounds need little memory.

@@ -148,7 +148,7 @@ where
     let ((), said) = tokio::join!(write, rest(&mut reader));
     drop((reader, writer));
     let refused = running.stopped().await.refused;
-    assert_eq!(refused, u64::from(said.contains("is not spoken here")), "{said}");
+    assert_eq!(refused, u64::from(said.contains("is not supported")), "{said}");
     said
 }
 
@@ -161,7 +161,7 @@ async fn nothing_of_a_request_in_http_is_run_however_it_is_cut() {
         let sent = format!("{request}{COMMANDS}");
         for at_once in (1..=sent.len() + 1).chain([1 << 16]) {
             let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), at_once).await;
-            assert_eq!((&said[..], seen), ("error: HTTP is not spoken here\n", 0), "{request:?} {at_once}");
+            assert_eq!((&said[..], seen), ("error: HTTP is not supported\n", 0), "{request:?} {at_once}");
         }
     }
 }
@@ -178,7 +178,7 @@ async fn requests_after_empty_lines_are_refused() {
                 let codec = LineCodec::builder().max_length(64).build();
                 let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
                 let empty = "\n".repeat(seen);
-                assert_eq!(said, format!("{empty}error: HTTP is not spoken here\n"), "{sent:?} {at_once}");
+                assert_eq!(said, format!("{empty}error: HTTP is not supported\n"), "{sent:?} {at_once}");
                 assert!(seen <= before.matches('\n').count(), "{sent:?} {at_once}");
             }
         }
@@ -197,7 +197,7 @@ async fn nothing_of_a_request_with_a_long_target_is_run() {
                 let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
                 assert_eq!(
                     (&said[..], seen),
-                    ("error: HTTP is not spoken here\n", 0),
+                    ("error: HTTP is not supported\n", 0),
                     "{length} bytes, {at_once} at once, lines of {max_length}"
                 );
             }
@@ -229,7 +229,7 @@ async fn nothing_of_a_tls_handshake_is_run_however_it_is_cut() {
     let sent = b"\x16\x03\x01\x00\x20\x01\nshutdown\nshutdown\n";
     for at_once in 1..=sent.len() {
         let (said, seen) = guarded(LineCodec::new(), sent, at_once).await;
-        assert_eq!((&said[..], seen), ("error: TLS is not spoken here\n", 0), "{at_once}");
+        assert_eq!((&said[..], seen), ("error: TLS is not supported\n", 0), "{at_once}");
     }
 }
 
@@ -264,7 +264,7 @@ async fn the_first_line_is_judged_whatever_comes_before_it() {
                 Ok(())
             };
             let said = said_under_guard(LineCodec::new(), sent.as_bytes(), at_once, skipping).await;
-            assert_eq!(said, if refused { "error: HTTP is not spoken here\n" } else { line }, "{at_once}");
+            assert_eq!(said, if refused { "error: HTTP is not supported\n" } else { line }, "{at_once}");
         }
     }
 }
@@ -279,7 +279,7 @@ async fn the_first_line_is_judged_although_it_was_waited_for_before() {
         TakesBody,
     }
     for (first, said) in [
-        (First::Skips, "error: HTTP is not spoken here\n"),
+        (First::Skips, "error: HTTP is not supported\n"),
         (First::TakesBytes, "GET / HTTP/1.1\n"),
         (First::TakesBody, "GET / HTTP/1.1\n"),
     ] {
@@ -333,8 +333,8 @@ async fn a_browser_at_a_line_port_is_told_and_closed_over_tcp() {
     let server =
         (address, Running::start(Server::builder().refuse_http_and_tls(true), listener, reply(upper)));
     let sent = format!("POST / HTTP/1.1{COMMANDS}").repeat(1000);
-    assert_eq!(said(&server, sent.as_bytes()).await, b"error: HTTP is not spoken here\n");
-    assert_eq!(said(&server, b"\x16\x03\x01 and more").await, b"error: TLS is not spoken here\n");
+    assert_eq!(said(&server, sent.as_bytes()).await, b"error: HTTP is not supported\n");
+    assert_eq!(said(&server, b"\x16\x03\x01 and more").await, b"error: TLS is not supported\n");
     assert_eq!(said(&server, b"a\n").await, b"A\n");
     let counters = soon(server.1.stopped()).await;
     assert_eq!((counters.refused, counters.failed, counters.lines), (2, 0, 1));

@@ -1,4 +1,4 @@
-//! Memory for what is read and written.
+//! Read and write buffers.
 
 use std::boxed::Box;
 use std::cell::Cell;
@@ -12,23 +12,23 @@ use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-/// The first allocation for output, in bytes: a few short replies.
+/// Size of the first allocation for output, in bytes: enough for a few short replies.
 const FIRST_SIZE: usize = 512;
 
-/// Bytes in memory of their own. An empty one holds no memory: an idle connection costs a null
-/// pointer.
+/// A growable buffer. An empty buffer holds no memory: an idle connection costs a null pointer.
 #[derive(Debug, Default)]
 pub(super) struct Buffer(Option<Box<Held>>);
 
 #[derive(Debug, Default)]
 struct Held {
     bytes: BytesMut,
-    /// The allocation has at least this size. `bytes` does not count what was cut off its front.
+    /// Lower bound of the size of the allocation. The capacity of `bytes` does not include the
+    /// bytes that were cut off at its front.
     allocated: usize,
 }
 
 impl Buffer {
-    /// For appending and cutting.
+    /// Returns the bytes for appending and cutting.
     #[inline]
     pub(super) fn bytes_mut(&mut self) -> &mut BytesMut {
         match &mut self.0 {
@@ -37,7 +37,7 @@ impl Buffer {
         }
     }
 
-    /// For cutting. `None`: it holds no memory.
+    /// Returns the bytes for cutting, or `None` if the buffer holds no memory.
     #[inline]
     pub(super) fn allocated_mut(&mut self) -> Option<&mut BytesMut> {
         self.0.as_mut().map(|held| &mut held.bytes)
@@ -58,7 +58,7 @@ impl Buffer {
         }
     }
 
-    /// Allocates exactly what is needed, if it has no memory that it can use.
+    /// Appends bytes. If the buffer has no space, allocates exactly as much as needed.
     pub(super) fn append(&mut self, more: &[u8]) {
         let Held { bytes, allocated } = &mut **self.0.get_or_insert_default();
         let has_space = bytes.capacity() - bytes.len() >= more.len();
@@ -74,12 +74,12 @@ impl Buffer {
         *allocated = bytes.capacity().max(*allocated);
     }
 
-    /// Drops the bytes and their memory.
+    /// Discards the bytes and frees their memory.
     pub(super) fn clear(&mut self) {
         self.0 = None;
     }
 
-    /// Gives memory back if it has more than about `times` the bytes that it holds.
+    /// Frees memory if the allocation is larger than about `times` the buffered bytes.
     pub(super) fn shrink(&mut self, times: usize) {
         let Some(held) = &mut self.0 else { return };
         if held.bytes.is_empty() {
@@ -120,37 +120,39 @@ impl From<&[u8]> for Buffer {
 /// A stream to read from.
 pub(super) type ReadIo<'a> = &'a mut (dyn AsyncRead + Unpin + 'a);
 
-/// The most bytes that one read takes: twice what many peers write at once, and one byte more,
-/// since Tokio asks the system again after a read that has filled its buffer.
+/// Maximum number of bytes of one read. 128 KiB is twice the size that many peers write in one
+/// call. One more byte avoids a second system call: Tokio asks the system again after a read that
+/// has filled its buffer.
 pub(super) const READ_SIZE: usize = 128 * 1024 + 1;
 
 /// Space before the bytes of a read, for an unfinished line of earlier reads.
 pub(super) const HEADROOM: usize = 4 * 1024;
 
 std::thread_local! {
-    /// Empty while a poll uses it, and before the first read. A thread-local, so that an idle
-    /// connection needs no buffer of its own.
+    /// The read buffer of this thread. Empty while a poll uses it, and before the first read. A
+    /// thread-local, so that an idle connection needs no buffer of its own.
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// The thread's read buffer, taken for one poll, and which bytes in it are not handed out yet.
-/// Dropping it gives the buffer back to the thread; take the bytes out before.
+/// The read buffer of the thread, borrowed for one poll, and the range of its unread bytes.
+/// Dropping it returns the buffer to the thread and discards the unread bytes.
 #[derive(Debug)]
 pub(crate) struct ReadBuffer {
-    /// Empty; or [`HEADROOM`] bytes, those of the last read, and capacity for a whole read.
+    /// Empty, or [`HEADROOM`] bytes followed by the bytes of the last read, with capacity for a
+    /// full read.
     memory: Vec<u8>,
-    /// Always within `memory`. Empty, or one piece of the stream.
+    /// Range of the unread bytes. Always within `memory`.
     unread: Range<usize>,
 }
 
 impl ReadBuffer {
-    /// Takes the thread's buffer. If a read leads through another connection, that one allocates a
-    /// buffer of its own.
+    /// Takes the buffer of the thread. A nested read through another connection allocates its own
+    /// buffer.
     pub(crate) fn take() -> Self {
         Self { memory: BUFFER.take(), unread: 0..0 }
     }
 
-    /// Bytes that were read and not handed out.
+    /// Returns the bytes that were read and not returned.
     #[inline]
     pub(crate) fn unread(&self) -> &[u8] {
         &self.memory[self.unread.clone()]
@@ -161,25 +163,25 @@ impl ReadBuffer {
         self.unread.is_empty()
     }
 
-    /// `count` more bytes are handed out.
+    /// Marks `count` bytes as returned.
     pub(super) fn advance(&mut self, count: usize) {
         self.unread.start += count;
     }
 
-    /// The unread bytes are in another place now.
+    /// Discards the unread bytes, after they were copied elsewhere.
     pub(super) fn clear(&mut self) {
         self.unread = 0..0;
     }
 
-    /// Puts at most [`HEADROOM`] bytes before those of the last read.
+    /// Inserts at most [`HEADROOM`] bytes before the unread bytes.
     pub(super) fn prepend(&mut self, bytes: &[u8]) {
         let start = self.unread.start - bytes.len();
         self.memory[start..self.unread.start].copy_from_slice(bytes);
         self.unread.start = start;
     }
 
-    /// Reads at most `most` bytes once, behind the unread bytes, of which there are at most
-    /// [`HEADROOM`]. Returns how many bytes the read brought; 0 at the end of the stream.
+    /// Reads at most `most` bytes once, after the unread bytes. There may be at most [`HEADROOM`]
+    /// unread bytes. Returns the number of bytes read, or 0 at the end of the stream.
     pub(super) fn poll_read(
         &mut self,
         most: usize,
@@ -193,8 +195,8 @@ impl ReadBuffer {
         let start = HEADROOM - self.unread.len();
         self.memory.copy_within(self.unread.clone(), start);
         self.unread = start..HEADROOM;
-        // The stream gets memory that counts as uninitialized. If it claims bytes that it has not
-        // written, these are zeros, not what another connection of this thread has read.
+        // The stream receives memory that is formally uninitialized. If it claims bytes that it has
+        // not written, these are zeros, and never bytes of another connection of this thread.
         self.memory.truncate(HEADROOM);
         let mut space = (&mut self.memory).limit(most.min(READ_SIZE));
         loop {

@@ -152,7 +152,8 @@ impl Connection {
     ///
     /// ```
     /// # use lineframe::{Connection, Error};
-    /// # async fn run(mut conn: Connection, acceptor: tokio_rustls::TlsAcceptor) -> Result<(), Error> {
+    /// # use tokio_rustls::TlsAcceptor;
+    /// # async fn run(mut conn: Connection, acceptor: TlsAcceptor) -> Result<(), Error> {
     /// use std::{io, time::Duration};
     ///
     /// // The client has sent STARTTLS.
@@ -414,8 +415,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     ///
     /// # Errors
     ///
-    /// - [`Error::Encode`] if the bytes [cannot be one line](crate::EncodeError). Nothing is
-    ///   queued, and the connection can still be used.
+    /// - [`Error::Encode`] if the bytes [cannot be one line](crate::EncodeError). The line
+    ///   is not queued, and the connection can still be used.
     /// - [`Error::Io`] or [`Error::Timeout`] if the connection has failed.
     ///
     /// # Cancel safety
@@ -632,7 +633,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Connection<Io> {
     ///
     /// ```
     /// # use lineframe::{Connection, Error};
-    /// # async fn run(mut conn: Connection, mut events: tokio::sync::mpsc::Receiver<String>) -> Result<(), Error> {
+    /// # use tokio::sync::mpsc::Receiver;
+    /// # async fn run(mut conn: Connection, mut events: Receiver<String>) -> Result<(), Error> {
     /// let mut draining = conn.draining();
     /// loop {
     ///     tokio::select! {

@@ -31,7 +31,7 @@ pub(crate) struct Duplex<Io> {
     pub(crate) writer: Writer,
     pub(crate) peer: Peer,
     pub(super) owner: Option<ReturnTo<Io>>,
-    /// Whether the `Stream` has yielded an error and has therefore ended.
+    /// `true` after the `Stream` has yielded an error and has therefore ended.
     stream_has_ended: bool,
     /// The tasks that use the connection as a `Stream` and as a `Sink`.
     tasks: Tasks,
@@ -165,7 +165,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Duplex<Io> {
             ready!(self.writer.poll_flush(&mut self.io, cx))?;
             return Poll::Ready(Err(Error::TooManyBadLines));
         }
-        if self.reader.state().must_look_again() {
+        if self.reader.state().must_retry() {
             ready!(self.reader.poll_drain_round(&mut self.io, cx));
         }
         if let Some(refusal) = self.reader.sniff() {

@@ -58,10 +58,10 @@ pub enum Error {
         /// as at least one byte.
         bytes: usize,
     },
-    /// The line to write was refused. Nothing was queued, and the connection can still be used.
+    /// The line to write was refused. It was not queued, and the connection can still be used.
     /// Converts into an [`io::Error`] of kind `InvalidInput`.
     Encode(EncodeError),
-    /// The requested byte count was refused. Nothing was read, and the connection can still be
+    /// The requested byte count was refused. No byte was read, and the connection can still be
     /// used. Converts into an [`io::Error`] of kind `InvalidInput`.
     Block(BlockError),
     /// The received line is bad, but the call promised a good one. The connection can still be

@@ -15,11 +15,12 @@ use tokio::net::UnixStream;
 
 use super::poll;
 
-/// A stream of any kind, as one type: the stream of a [`Connection`](crate::Connection), so that
-/// one handler serves TCP, Unix sockets, TLS over either, and a test's pipe.
+/// A stream of any type, as one type. Requires the feature `net`.
 ///
-/// TCP and Unix streams are held as they are. Any other stream is in one box, however often it goes
-/// through [`new`](Self::new).
+/// It is the default stream of a [`Connection`](crate::Connection), so that one handler serves TCP,
+/// Unix sockets, TLS over either of them, and the in-memory pipe of a test. TCP and Unix streams
+/// are stored directly. Any other stream is boxed once, no matter how often it goes through
+/// [`new`](Self::new).
 pub struct AnyIo(Kind);
 
 enum Kind {
@@ -30,36 +31,42 @@ enum Kind {
     Prefixed(Box<Prefixed>),
 }
 
-/// Bytes that were read already, and the stream that continues them.
+/// A stream with bytes that were already read from it.
 struct Prefixed {
-    /// Not read yet. Holds no memory once it is empty.
+    /// The bytes to read before the stream. Holds no memory when empty.
     first: Bytes,
     io: AnyIo,
 }
 
 impl AnyIo {
-    /// Erases the type of `io`. [`downcast`](Self::downcast) returns it.
+    /// Erases the type of `io`. [`downcast`](Self::downcast) returns the original stream.
+    ///
+    /// ```
+    /// # async fn run(stream: tokio::net::TcpStream) -> std::io::Result<()> {
+    /// let io = lineframe::AnyIo::new(stream);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(io: impl AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static) -> Self {
         cast(io).unwrap_or_else(|io| Self(Kind::new(io)))
     }
 
-    /// Puts `first` before what is read from `io`: bytes that were read already and belong to the
-    /// next reader of the stream. Their memory is given back once they have been read. Writes go to
-    /// `io`.
+    /// Puts `first` before the bytes that are read from `io`. Use it to pass on bytes that were
+    /// already read. Their memory is freed after they have been read. Writes go to `io`.
     ///
     /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
     /// use lineframe::AnyIo;
     /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> std::io::Result<()> {
     /// let (mut peer, io) = tokio::io::duplex(64);
-    /// peer.write_all(b"to come").await?;
+    /// peer.write_all(b"world").await?;
     /// drop(peer);
-    /// let mut io = AnyIo::with_prefix("what came and what is ", io);
+    /// let mut io = AnyIo::with_prefix("hello, ", io);
     /// let mut all = String::new();
     /// io.read_to_string(&mut all).await?;
-    /// assert_eq!(all, "what came and what is to come");
+    /// assert_eq!(all, "hello, world");
     /// # Ok(())
     /// # }
     /// ```
@@ -74,8 +81,18 @@ impl AnyIo {
         }
     }
 
-    /// Returns the stream if it is a `T`: a [`TcpStream`] for its options, a TLS stream for its
-    /// session. Do not read from it: it would skip the bytes of a [prefix](Self::with_prefix).
+    /// Returns a reference to the stream if it is a `T`, such as a [`TcpStream`] for its options or
+    /// a TLS stream for its session. Do not read through this reference: such a read skips the
+    /// bytes of a [prefix](Self::with_prefix).
+    ///
+    /// ```
+    /// # async fn run(io: lineframe::AnyIo) -> std::io::Result<()> {
+    /// if let Some(tcp) = io.downcast_ref::<tokio::net::TcpStream>() {
+    ///     println!("{:?}", tcp.local_addr()?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn downcast_ref<T: 'static>(&self) -> Option<&T> {
         let io: &dyn Any = match &self.0 {
             Kind::Tcp(io) => io,
@@ -91,8 +108,15 @@ impl AnyIo {
     ///
     /// # Errors
     ///
-    /// `self`, unchanged, if it is not a `T`, or if unread bytes of a [prefix](Self::with_prefix)
-    /// would be lost.
+    /// Returns `self`, unchanged, if the stream is not a `T`, or if unread bytes of a
+    /// [prefix](Self::with_prefix) would be lost.
+    ///
+    /// ```
+    /// use lineframe::AnyIo;
+    ///
+    /// let io = AnyIo::new(tokio::io::empty());
+    /// assert!(io.downcast::<tokio::io::Empty>().is_ok());
+    /// ```
     pub fn downcast<T: 'static>(self) -> Result<T, Self> {
         match self.0 {
             Kind::Tcp(io) => cast(io).map_err(|io| Self(Kind::Tcp(io))),
@@ -124,7 +148,7 @@ impl Kind {
     }
 }
 
-/// Returns `value` as a `T` if it is one, otherwise as it was.
+/// Returns `value` as a `T` if it is one, and otherwise unchanged.
 pub(super) fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
     let mut value = Some(value);
     match (&mut value as &mut dyn Any).downcast_mut().and_then(Option::take) {
@@ -133,9 +157,10 @@ pub(super) fn cast<S: 'static, T: 'static>(value: S) -> Result<T, S> {
     }
 }
 
-/// A stream in a box.
+/// A boxed stream.
 trait BoxedIo: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {
-    // Call these on the stream itself: the box implements the trait too.
+    // Call these methods on the stream, not on the box, because the box implements the trait as
+    // well.
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
     fn type_name(&self) -> &'static str;
@@ -155,7 +180,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> BoxedIo for S {
     }
 }
 
-/// Does the same for each kind of stream.
+/// Evaluates the same expression for each kind of stream.
 macro_rules! each {
     ($any:expr, $io:ident => $does:expr) => {
         match &mut $any.0 {
@@ -199,8 +224,9 @@ impl AsyncRead for AnyIo {
     }
 }
 
-/// Returns what a socket's read returned. If that has to wait, and the poll [asks the
-/// system](poll::with_system_io), returns what the system has. The task stays registered with Tokio.
+/// Returns the result of a socket's read. If the read is pending and the poll [asks the
+/// system](poll::with_system_io), reads from the system instead. The task stays registered with
+/// Tokio.
 fn or_from_system<'s, S>(
     read: Poll<io::Result<()>>,
     socket: &'s S,
@@ -225,7 +251,8 @@ where
     }
 }
 
-/// As [`or_from_system`], for a write of `bytes`. Counts what the socket takes.
+/// Returns the result of a write of `bytes`, like [`or_from_system`] does for reads. Counts the
+/// bytes that the socket accepts.
 fn or_to_system<'s, S>(
     written: Poll<io::Result<usize>>,
     socket: &'s S,
@@ -249,7 +276,7 @@ where
     written
 }
 
-/// `MSG_NOSIGNAL`, as the standard library sends: a reset must not raise SIGPIPE.
+/// `MSG_NOSIGNAL`, which the standard library also sets: a reset must not raise SIGPIPE.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const NO_SIGNAL: i32 = 0x4000;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -301,7 +328,7 @@ impl AsyncWrite for AnyIo {
 }
 
 impl fmt::Debug for AnyIo {
-    /// The kind of stream. Of a prefix, how much of it is unread, not its bytes.
+    /// Prints the kind of stream and the number of unread bytes of a prefix, but not the bytes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Tcp(io) => f.debug_tuple("AnyIo").field(io).finish(),
@@ -309,7 +336,7 @@ impl fmt::Debug for AnyIo {
             Kind::Unix(io) => f.debug_tuple("AnyIo").field(io).finish(),
             Kind::Boxed(io) => write!(f, "AnyIo({})", (**io).type_name()),
             Kind::Prefixed(prefixed) => {
-                write!(f, "{:?} after {} bytes", prefixed.io, prefixed.first.len())
+                write!(f, "{:?} with prefix length {}", prefixed.io, prefixed.first.len())
             }
         }
     }
@@ -360,9 +387,9 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Joined<R, W> {
     }
 }
 
-/// The other end of a connection, as far as the system knows it.
+/// The other end of a connection, as far as the system knows it. Requires the feature `net`.
 ///
-/// `Display` is short, for a log:
+/// `Display` prints a short form for logs:
 ///
 /// ```
 /// use lineframe::Peer;
@@ -377,25 +404,27 @@ impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for Joined<R, W> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Peer {
-    /// The address at the other end of a TCP connection, or the one that a proxy named.
+    /// The remote address of a TCP connection, or the client address that a proxy reported.
     Tcp(SocketAddr),
-    /// The process at the other end of a Unix socket, as it was when it connected or began to
-    /// listen. Another process may have the socket by now.
+    /// The process at the other end of a Unix socket when it connected or started to listen.
+    /// Another process may hold the socket by now.
     Unix {
-        /// Its process id, if the system knows it.
+        /// The process id, if the system knows it.
         pid: Option<i32>,
-        /// Its effective user id.
+        /// The effective user id.
         uid: u32,
-        /// Its effective group id.
+        /// The effective group id.
         gid: u32,
     },
-    /// Unknown: any other stream, or a peer that was gone before the system was asked.
+    /// Unknown, because the stream is of another kind or the peer had disconnected before the
+    /// system was asked.
     Other,
 }
 
 impl Peer {
-    /// Returns the IP address, if the peer has one. `::ffff:10.0.0.7`, as an IPv6 socket shows an
-    /// IPv4 address, is returned as `10.0.0.7`, so that it compares equal to an entry of a list.
+    /// Returns the IP address, if the peer has one. An IPv4-mapped IPv6 address such as
+    /// `::ffff:10.0.0.7` is returned as `10.0.0.7`, so that it compares equal to an entry of an
+    /// allow list.
     ///
     /// ```
     /// use lineframe::Peer;
@@ -411,7 +440,7 @@ impl Peer {
         }
     }
 
-    /// Asks the system about the stream.
+    /// Asks the system for the peer of the stream.
     pub(crate) fn of(io: &AnyIo) -> Self {
         if let Some(tcp) = io.downcast_ref::<TcpStream>() {
             return tcp.peer_addr().map_or(Self::Other, Self::Tcp);
@@ -433,7 +462,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Tcp(address) => match address.ip().to_canonical() {
                 IpAddr::V4(ip) => write!(f, "{ip}:{}", address.port()),
-                // With the scope of a link-local address.
+                // Includes the scope of a link-local address.
                 IpAddr::V6(_) => write!(f, "{address}"),
             },
             Self::Unix { pid: Some(pid), uid, .. } => write!(f, "unix pid {pid} uid {uid}"),

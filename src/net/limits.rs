@@ -2,23 +2,23 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-/// Deadlines and limits of a connection. Each side of a connection has an `Arc` of them, shared by
-/// the whole server until a setter of that side changes it.
+/// Deadlines and limits of a connection. Each side of a connection has an `Arc` of them. All
+/// connections of a server share one value until a setter changes a side's copy.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) line_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
-    /// The connection ends after more bad lines than this.
+    /// Maximum number of bad lines before the connection ends.
     pub(crate) max_bad_lines: Option<u64>,
-    /// Bytes. `usize::MAX`: no limit.
+    /// Maximum number of unsent bytes. `usize::MAX` means no limit.
     pub(crate) max_unsent: usize,
     pub(crate) refuse_http_and_tls: bool,
-    /// The server's.
+    /// The totals of the server, if the connection belongs to one.
     pub(crate) totals: Option<Arc<Totals>>,
 }
 
-/// What a server counts.
+/// The counters of a server.
 #[derive(Clone, Copy)]
 pub(crate) enum Total {
     Accepted,
@@ -37,16 +37,17 @@ pub(crate) enum Total {
     BytesRead,
     SkippedBytes,
     LinesWritten,
-    /// The last one: its number is the size of [`Totals`].
+    /// Must be the last variant, because it defines the size of [`Totals`].
     BytesSent,
 }
 
-/// Sums over all connections of a server. Each connection adds what is new at every read and write.
+/// Sums over all connections of a server. Each connection adds its new counts on every read and
+/// write.
 #[derive(Debug, Default)]
 pub(crate) struct Totals([AtomicU64; Total::BytesSent as usize + 1]);
 
 impl Limits {
-    /// Limits of a connection outside a server: 64 KiB unsent, nothing else.
+    /// Returns the limits of a connection outside a server: 64 KiB unsent, and no other limit.
     pub(crate) fn none() -> Arc<Self> {
         static NONE: LazyLock<Arc<Limits>> = LazyLock::new(|| {
             Arc::new(Limits {
@@ -76,12 +77,12 @@ impl Totals {
         self.0[total as usize].fetch_sub(count, Relaxed);
     }
 
-    /// Adds what one connection has counted since the last report. `reported` is the low half of
-    /// its count then; counts change by less than 2^31 between two reports.
+    /// Adds the count of one connection since its last report. `reported` is the low half of the
+    /// count at that report. A count changes by less than 2^31 between two reports.
     pub(super) fn report(&self, total: Total, reported: &mut u32, count: u64) {
         let count = count as u32;
         if *reported != count {
-            // Negative after lines were put back.
+            // The difference is negative after lines were put back.
             let difference = count.wrapping_sub(*reported) as i32;
             self.add(total, i64::from(difference) as u64);
             *reported = count;

@@ -1,4 +1,5 @@
-//! Lines over any Tokio stream: connections and their halves, with deadlines and limits.
+//! Connections that read and write lines over any Tokio stream, and their halves, with deadlines
+//! and limits.
 
 mod buffer;
 mod connection;

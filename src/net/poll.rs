@@ -1,5 +1,5 @@
-//! What depends on the poll of a task that is running: a clock that is read once for several lines,
-//! when to let other tasks run, and reads and writes that ask the system.
+//! State of the current poll of a task: a clock that is read once for several lines, the length of
+//! a turn, and reads and writes that ask the system.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Reading the clock costs as much as handling a short line (about 35 ns). As long as lines take
-/// less than this, a reading is used for several lines: at first 7, then 15, then 31.
+/// Reading the clock costs as much as handling a short line (about 35 ns). While each line takes
+/// less than this time, one clock reading serves several lines: at first 7, then 15, then 31.
 const QUICK: Duration = Duration::from_micros(100);
 const FIRST_REUSE: u8 = 7;
 const MAX_REUSE: u8 = 31;
 
-/// Replies to lines wait for each other no longer than this after the lines were read.
+/// Maximum time that a reply waits for other replies, from the read of its line.
 pub(crate) const MAX_REPLY_DELAY: Duration = Duration::from_millis(1);
 
-/// A poll that has read or answered lines for this time lets other tasks run.
+/// Maximum time that one poll reads or answers lines before it lets other tasks run.
 const MAX_TURN: Duration = Duration::from_millis(1);
 
 std::thread_local! {
@@ -32,15 +32,15 @@ std::thread_local! {
     };
 }
 
-/// State of the poll that runs on this thread. A thread-local, since the handler and the streams it
-/// wraps, TLS included, stand between the two ends that share it.
+/// State of the poll that runs on this thread. It is a thread-local because the code that sets it
+/// and the code that reads it are separated by the handler and by streams such as TLS.
 struct PollState {
     /// `None` outside [`within_poll`].
     clock: Cell<Option<PollClock>>,
-    /// When this poll, or its current turn, first read or answered something.
+    /// Time when this poll, or its current turn, first read or answered a line.
     began: Cell<Option<Instant>>,
     system_io: Cell<SystemIo>,
-    /// How many bytes the sockets of this thread have taken.
+    /// Number of bytes that the sockets of this thread have accepted.
     taken: Cell<u64>,
 }
 
@@ -48,13 +48,15 @@ struct PollState {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PollClock {
     now: Option<Instant>,
-    /// How many more calls of [`now`](Self::now) return the same reading. Always at most `reuse`.
+    /// Number of further calls of [`now`](Self::now) that return the same reading. Always at most
+    /// `reuse`.
     left: u8,
     reuse: u8,
 }
 
 impl PollClock {
-    /// The current time, or a reading that is at most 31 quick lines old. Call it once per line.
+    /// Returns the current time, or a reading that is at most 31 quick lines old. Call it once per
+    /// line.
     #[inline]
     pub(crate) fn now(&mut self) -> Instant {
         match (self.left.checked_sub(1), self.now) {
@@ -66,7 +68,7 @@ impl PollClock {
         }
     }
 
-    /// Reads the clock, or takes over `now`, before a line that may be slow.
+    /// Resets the clock to `now`, or to a new reading. Call it before a line that may be slow.
     pub(crate) fn restart(&mut self, now: Option<Instant>) -> Instant {
         let now = now.unwrap_or_else(Instant::now);
         *self = Self { now: Some(now), ..Self::default() };
@@ -85,8 +87,8 @@ impl PollClock {
     }
 }
 
-/// The current time for a caller that asks once per line. Within [`within_poll`] a reading may
-/// serve up to 31 quick lines; a line that was waited for always gets a new one.
+/// Returns the current time for a caller that asks once per line. Within [`within_poll`], one
+/// reading may serve up to 31 quick lines. A line that was waited for always gets a new reading.
 #[inline]
 pub(super) fn line_time() -> Instant {
     POLL.with(|poll| match poll.clock.get() {
@@ -102,9 +104,9 @@ pub(super) fn line_time() -> Instant {
     })
 }
 
-/// Runs one poll of a task, within which nothing is waited for.
+/// Runs one poll of a task. The closure never blocks or waits.
 pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
-    /// Resets the clock also if the poll panics.
+    /// Resets the clock even if the poll panics.
     struct Reset;
 
     impl Drop for Reset {
@@ -125,7 +127,7 @@ pub(crate) fn within_poll<T>(polled: impl FnOnce() -> T) -> T {
     polled()
 }
 
-/// Something was read, or is about to be answered, at this time: the turn begins, unless it has.
+/// Starts a turn at this time, unless one has started. Call it after a read or before an answer.
 pub(crate) fn begin_turn(at: Instant) {
     POLL.with(|poll| {
         if poll.clock.get().is_some() && poll.began.get().is_none() {
@@ -134,12 +136,12 @@ pub(crate) fn begin_turn(at: Instant) {
     });
 }
 
-/// Whether this poll, or its current turn, has gone on for [`MAX_TURN`] at this time.
+/// Returns whether this poll, or its current turn, has lasted for [`MAX_TURN`] at this time.
 pub(super) fn is_turn_over(at: Instant) -> bool {
     POLL.with(|poll| poll.began.get().is_some_and(|began| at.duration_since(began) >= MAX_TURN))
 }
 
-/// Pending, so that other tasks run, if the turn [is over](is_turn_over).
+/// Returns `Pending`, so that other tasks run, if the turn [is over](is_turn_over).
 pub(crate) fn poll_turn(at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
     if at.is_some_and(is_turn_over) {
         POLL.with(|poll| poll.began.set(None));
@@ -152,19 +154,20 @@ pub(crate) fn poll_turn(at: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
 enum SystemIo {
     Off,
     On,
-    /// The system has confirmed that nothing has arrived.
+    /// The system has confirmed that no bytes are available.
     FoundNothing,
 }
 
-/// Runs `step`, within which a socket that is not ready by what Tokio knows asks the system, however
-/// many streams wrap it. Also returns whether the system has confirmed that nothing has arrived.
+/// Runs `step`. Meanwhile, a socket that Tokio considers not ready asks the system, even if other
+/// streams wrap the socket. Also returns whether the system has confirmed that no bytes are
+/// available.
 ///
-/// Tokio learns of arrived data and of space only when it polls the system for all sockets. That may
-/// be too late to judge a deadline, or to tell what arrived before this moment from what arrives
-/// after it. Linux reports space only once a third of a TCP socket's send buffer is free, but takes
-/// bytes before.
+/// Tokio learns about received data and about space only when it polls the system for all sockets.
+/// That can be too late to check a deadline, or to separate data that arrived before this moment
+/// from later data. In addition, Linux reports space only when a third of a TCP socket's send
+/// buffer is free, but accepts bytes earlier.
 pub(crate) fn with_system_io<T>(step: impl FnOnce() -> T) -> (T, bool) {
-    /// Restores the state also if the stream panics.
+    /// Restores the state even if the stream panics.
     struct Restore(SystemIo);
 
     impl Drop for Restore {
@@ -180,47 +183,48 @@ pub(crate) fn with_system_io<T>(step: impl FnOnce() -> T) -> (T, bool) {
     })
 }
 
-/// Whether a socket is to [ask the system](with_system_io).
+/// Returns whether a socket must [ask the system](with_system_io).
 #[inline]
 pub(super) fn asks_system() -> bool {
     POLL.with(|poll| poll.system_io.get() != SystemIo::Off)
 }
 
-/// The system has nothing to read.
+/// Records that the system has no bytes to read.
 pub(super) fn system_found_nothing() {
     POLL.with(|poll| poll.system_io.set(SystemIo::FoundNothing));
 }
 
-/// A socket has taken `count` bytes.
+/// Records that a socket has accepted `count` bytes.
 #[inline]
 pub(super) fn has_taken(count: usize) {
     POLL.with(|poll| poll.taken.set(poll.taken.get().wrapping_add(count as u64)));
 }
 
-/// How many bytes the sockets of this thread have taken. If it changes during a write, the write
-/// has made progress, even if a stream in between, such as a TLS session, has taken nothing new.
+/// Returns the number of bytes that the sockets of this thread have accepted. If the number changes
+/// during a write, the write has made progress, even if a TLS session in between has accepted no
+/// new bytes.
 #[inline]
 pub(super) fn taken() -> u64 {
     POLL.with(|poll| poll.taken.get())
 }
 
-/// Pending if this task has used up [what Tokio lets it do in one poll](tokio::task::coop). Its
-/// task is polled again.
+/// Returns `Pending` if this task has used up its [budget](tokio::task::coop) for one poll. The
+/// task is woken again.
 pub(super) fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
     pin!(tokio::task::consume_budget()).poll(cx)
 }
 
-/// Always pending: lets other tasks run. This task is polled again after them.
+/// Always returns `Pending`, so that other tasks run. The task is woken again after them.
 pub(super) fn poll_yield<T>(cx: &mut Context<'_>) -> Poll<T> {
     _ = pin!(tokio::task::yield_now()).poll(cx);
     Poll::Pending
 }
 
-/// As [`poll_fn`](std::future::poll_fn), but compiled into the future that awaits it: its large
-/// result is not copied through a call.
+/// Like [`poll_fn`](std::future::poll_fn), but inlined into the future that awaits it, so that a
+/// large result is not copied through a call.
 pub(super) struct Inlined<F>(pub(super) F);
 
-// Nothing in it is pinned.
+// No field is pinned.
 impl<F> Unpin for Inlined<F> {}
 
 impl<T, F: FnMut(&mut Context<'_>) -> Poll<T>> Future for Inlined<F> {
@@ -242,7 +246,7 @@ mod tests {
         assert!(tokio::time::advance(Duration::from_micros(micros)).now_or_never().is_none());
     }
 
-    /// How often the clock was read for `lines` lines that take `micros` each.
+    /// Returns how often the clock was read for `lines` lines that take `micros` each.
     fn readings(lines: usize, micros: u64) -> usize {
         let is_exact = |_: &usize| {
             pass(micros);
@@ -252,10 +256,10 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn quick_lines_share_a_reading_of_the_clock() {
+    async fn quick_lines_share_a_clock_reading() {
         assert_eq!(readings(100, 1), 100, "outside of a poll");
         for _ in 0..2 {
-            // The first two, one of the next 8 and of 16, and then one of 32.
+            // Reads for the first two lines, then one each for 8, 16 and ten times 32 lines.
             within_poll(|| assert_eq!(readings(2 + 8 + 16 + 320, 1), 2 + 1 + 1 + 10));
             within_poll(|| assert_eq!(readings(100, 101), 100, "slow lines"));
         }
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_poll_that_reads_for_a_millisecond_yields() {
+    async fn polls_yield_after_one_millisecond() {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut read = || {
             let now = Instant::now();
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_restarted_clock_sees_the_first_slow_line() {
+    async fn restarted_clock_is_exact_after_slow_line() {
         let mut clock = PollClock { left: MAX_REUSE, reuse: MAX_REUSE, now: Some(Instant::now()) };
         let stale = clock.now();
         pass(5);

@@ -4,19 +4,20 @@ use std::io;
 use super::error::{Error, TimeoutKind};
 use super::shutdown::DrainProgress;
 
-/// How far the reading side of a connection has got.
+/// State of the reading side of a connection.
 ///
 /// ```text
 /// Open      -- read returns 0 ------------------------> Ended(Eof)
 /// Open      -- shutdown signal -----------------------> Draining
 /// Draining  -- read returns 0 ------------------------> Ended(Eof)
 /// Draining  -- nothing more arrived | 8 MiB | I/O error -> Ended(Drained)
-/// Drained   -- read_bytes meets the end of the stream -> Ended(Eof)
+/// Drained   -- read_bytes reaches the end of the stream -> Ended(Eof)
 /// any       -- I/O error | deadline ------------------> Ended(Failed)
 /// ```
 ///
-/// Bytes that are buffered are handed out in every state but `Failed`. `read_bytes`, `skip_bytes`
-/// and `body` read on in `Draining` and `Drained`: in `Drained` only their own bytes.
+/// Buffered bytes are returned in every state except `Failed`. `read_bytes`, `skip_bytes` and
+/// `body` continue to read in `Draining` and `Drained`, but in `Drained` only the bytes that they
+/// need.
 #[derive(Debug)]
 pub(super) enum ReadState {
     Open,
@@ -26,17 +27,17 @@ pub(super) enum ReadState {
 
 #[derive(Debug)]
 pub(super) enum End {
-    /// The peer has sent everything.
+    /// The peer has closed its side.
     Eof,
-    /// Everything that arrived before the shutdown signal has been read. An error that ended it is
-    /// reported once.
+    /// All bytes that arrived before the shutdown signal were read. An error that ended the drain
+    /// is reported once.
     Drained(Option<io::Error>),
-    /// The stream failed, on either side, or this deadline has passed.
+    /// The stream failed, on either side, because of this deadline if it is `Some`.
     Failed(Option<TimeoutKind>),
 }
 
 impl ReadState {
-    /// Whether items end here.
+    /// Returns whether no more bytes are read for items.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self, Self::Ended(_))
     }
@@ -51,7 +52,7 @@ impl ReadState {
         matches!(self, Self::Ended(End::Failed(_)))
     }
 
-    /// The deadline that has passed, if one has.
+    /// Returns the deadline that has passed, if any.
     pub(super) fn timed_out(&self) -> Option<TimeoutKind> {
         match self {
             Self::Ended(End::Failed(timeout)) => *timeout,
@@ -59,13 +60,13 @@ impl ReadState {
         }
     }
 
-    /// Whether the last look for bytes that arrived before the shutdown signal found none and has
-    /// to be repeated, before a line is answered.
-    pub(super) fn must_look_again(&self) -> bool {
-        matches!(self, Self::Draining(progress) if progress.must_look_again())
+    /// Returns whether a drain found no bytes on its last attempt and must try again before the
+    /// next line is answered.
+    pub(super) fn must_retry(&self) -> bool {
+        matches!(self, Self::Draining(progress) if progress.must_retry())
     }
 
-    /// What ended the stream. An error is returned once.
+    /// Returns the error that ended the stream, if any. Returns it only once.
     pub(super) fn take_end(&mut self) -> Result<(), Error> {
         match self {
             Self::Ended(End::Drained(error)) => error.take().map_or(Ok(()), |error| Err(error.into())),

@@ -34,7 +34,7 @@ pub(crate) struct Reader {
     /// The shutdown signal of the server.
     draining: Draining,
     sniff: Sniff,
-    /// Whether the decoder was skipping bytes at the last call of `items_returned` or `skip_bytes`.
+    /// `true` if the decoder was skipping bytes at the last `items_returned` or `skip_bytes`.
     was_skipping: bool,
     /// Size limit of the next read in bytes: about the number that can be answered in one turn.
     /// Always within `MIN_READ..=READ_SIZE`.

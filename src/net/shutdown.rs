@@ -8,9 +8,9 @@ use std::vec::Vec;
 
 use super::buffer::READ_SIZE;
 
-/// Tells all connections of a server that it has been asked to stop.
+/// Notifies all connections of a server that it is shutting down.
 ///
-/// Every read checks it, hence the flag: a check takes no lock.
+/// Every read checks the signal. The flag makes the check lock-free.
 #[derive(Default)]
 pub(crate) struct ShutdownSignal {
     is_on: AtomicBool,
@@ -20,14 +20,14 @@ pub(crate) struct ShutdownSignal {
 #[derive(Default)]
 struct Waiting {
     wakers: Vec<Option<Waker>>,
-    /// Places in `wakers` that are unused.
+    /// Indices of unused entries in `wakers`.
     free: Vec<usize>,
 }
 
 impl ShutdownSignal {
     pub(crate) fn send(&self) {
         self.is_on.store(true, SeqCst);
-        // A task that registers later sees the flag.
+        // A task that registers after this line sees the flag.
         let Waiting { wakers, .. } = std::mem::take(&mut *self.waiting());
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
@@ -37,15 +37,15 @@ impl ShutdownSignal {
     }
 }
 
-/// Completes when the connection's server is asked to stop:
-/// [`Connection::draining`](crate::Connection::draining). Outside a server it never completes.
+/// A future that completes when the server of a connection starts to shut down, returned by
+/// [`Connection::draining`](crate::Connection::draining). Requires the feature `net`.
 ///
-/// It does not borrow the connection.
+/// It does not borrow the connection. Outside a server, it never completes.
 #[must_use = "futures do nothing unless polled"]
 #[derive(Default)]
 pub struct Draining {
     signal: Option<Arc<ShutdownSignal>>,
-    /// Its place among the waiting tasks, and the waker that is there.
+    /// The index of this future in `wakers`, and the waker stored there.
     place: Option<(usize, Waker)>,
 }
 
@@ -72,7 +72,7 @@ impl Future for Draining {
         }
         let waker = cx.waker().clone();
         let mut waiting = signal.waiting();
-        // It may have been sent before the lock was taken, and woken everybody already.
+        // The signal may have been sent, and all tasks woken, before this lock was taken.
         if signal.is_on.load(SeqCst) {
             return Poll::Ready(());
         }
@@ -83,7 +83,8 @@ impl Future for Draining {
         });
         let former = wakers[at].replace(waker.clone());
         drop(waiting);
-        // Dropping a waker may drop its task, and with that another of these: not under the lock.
+        // Dropped without the lock: dropping a waker may drop its task, and with it another
+        // `Draining`.
         drop(former);
         *place = Some((at, waker));
         Poll::Pending
@@ -94,7 +95,7 @@ impl Drop for Draining {
     fn drop(&mut self) {
         let (Some(signal), Some((at, _own))) = (&self.signal, self.place.take()) else { return };
         let mut waiting = signal.waiting();
-        // After the signal there are no places any more.
+        // The signal has emptied `wakers`.
         let waker = waiting.wakers.get_mut(at).map(Option::take);
         if waker.is_some() {
             waiting.free.push(at);
@@ -116,67 +117,67 @@ impl fmt::Debug for Draining {
     }
 }
 
-/// At most this many bytes are read after the shutdown signal: far more than a system buffers, so
-/// everything that had arrived is read, and a peer that never stops sending cannot delay the end.
+/// Maximum number of bytes read after the shutdown signal. A system buffers far less, so all bytes
+/// that had arrived are read. A peer that never stops sending cannot delay the end of the drain.
 const MAX_DRAINED: u64 = 8 * 1024 * 1024;
 
-/// A round ends after this many looks at a stream that cannot ask the system have found nothing, if
-/// bytes arrived between them. Two such looks in a row end the drain.
-const MAX_LOOKS: u8 = 8;
+/// A round ends after this many empty reads, if bytes arrived between them and the stream cannot
+/// ask the system. Two empty reads in a row end the drain.
+const MAX_EMPTY_READS: u8 = 8;
 
-/// How far the reading of what arrived before a shutdown has come. It goes in rounds, each of at
-/// most one full read, and what a round has found is answered before the next.
+/// Progress of reading the bytes that arrived before a shutdown. A drain consists of rounds of at
+/// most one full read. The lines of a round are answered before the next round.
 #[derive(Debug)]
 pub(super) struct DrainProgress {
-    /// Position in the stream up to which it reads at most.
+    /// Maximum position in the stream, in bytes.
     end: u64,
     bytes_this_round: usize,
-    /// How often this round has looked for bytes and found none.
-    looks: u8,
-    /// A second one in a row ends the drain.
-    last_look_was_empty: bool,
+    /// Number of reads in this round that returned no bytes.
+    empty_reads: u8,
+    /// `true` if the last read returned no bytes. A second empty read in a row ends the drain.
+    last_read_was_empty: bool,
 }
 
 impl DrainProgress {
-    /// `position`: bytes of the stream read so far.
+    /// Starts a drain at `position`, the number of bytes read from the stream so far.
     pub(super) fn new(position: u64) -> Self {
-        Self { end: position + MAX_DRAINED, bytes_this_round: 0, looks: 0, last_look_was_empty: false }
+        Self { end: position + MAX_DRAINED, bytes_this_round: 0, empty_reads: 0, last_read_was_empty: false }
     }
 
-    /// Whether it may read on at this position of the stream.
+    /// Returns whether the drain may continue at this position of the stream.
     pub(super) fn goes_on(&self, position: u64) -> bool {
         position < self.end
     }
 
-    /// Whether the round is over and its bytes are to be answered. Starts the next round.
+    /// Returns whether the round is over, so that its lines are answered. Starts the next round.
     pub(super) fn ends_round(&mut self) -> bool {
-        let is_over = self.bytes_this_round >= READ_SIZE || self.looks >= MAX_LOOKS;
+        let is_over = self.bytes_this_round >= READ_SIZE || self.empty_reads >= MAX_EMPTY_READS;
         if is_over {
-            (self.bytes_this_round, self.looks, self.last_look_was_empty) = (0, 0, false);
+            (self.bytes_this_round, self.empty_reads, self.last_read_was_empty) = (0, 0, false);
         }
         is_over
     }
 
-    /// Whether the last look was empty and has to be repeated. No line is answered before: bytes
-    /// that arrive meanwhile would be too late.
-    pub(super) fn must_look_again(&self) -> bool {
-        self.last_look_was_empty
+    /// Returns whether the last read was empty and must be repeated. Until then no line is
+    /// answered, because bytes that arrive meanwhile would be too late.
+    pub(super) fn must_retry(&self) -> bool {
+        self.last_read_was_empty
     }
 
-    /// A look has found bytes.
+    /// Records a read that returned bytes.
     pub(super) fn add(&mut self, bytes: usize) {
         self.bytes_this_round += bytes;
-        self.last_look_was_empty = false;
+        self.last_read_was_empty = false;
     }
 
-    /// A look has found nothing. `is_certain`: the system has confirmed it. Returns whether nothing
-    /// more had arrived. If not, let other tasks run and look again: it may only not have been this
-    /// task's turn.
-    pub(super) fn look_was_empty(&mut self, is_certain: bool) -> bool {
-        let is_done = is_certain || self.last_look_was_empty;
+    /// Records a read that returned no bytes. `is_certain` means that the system has confirmed it.
+    /// Returns whether the drain is complete. If not, let other tasks run and read again: Tokio may
+    /// not have polled the socket yet.
+    pub(super) fn read_was_empty(&mut self, is_certain: bool) -> bool {
+        let is_done = is_certain || self.last_read_was_empty;
         if !is_done {
-            self.last_look_was_empty = true;
-            self.looks += 1;
+            self.last_read_was_empty = true;
+            self.empty_reads += 1;
         }
         is_done
     }

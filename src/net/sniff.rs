@@ -1,7 +1,7 @@
 use memchr::memchr2;
 
-/// Looks at the first bytes of a connection: a peer that speaks HTTP or TLS must not have its
-/// headers or its handshake taken for lines.
+/// Checks the first bytes of a connection, so that the headers of an HTTP peer or the handshake of
+/// a TLS peer are never read as lines.
 ///
 /// ```text
 /// Watching  -- a line that is no request line | the first item with content --> Off
@@ -9,10 +9,10 @@ use memchr::memchr2;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sniff {
-    /// Not asked for, or the peer has passed.
+    /// The check is disabled, or the peer has passed it.
     Off,
-    /// No content was handed out yet. Of the buffered bytes, the first `blank` are CR and LF, and
-    /// those from there to `searched` hold no line end. Always `blank <= searched`.
+    /// No line with content was returned yet. The first `blank` buffered bytes are CR and LF. The
+    /// bytes from `blank` to `searched` contain no line end. Always `blank <= searched`.
     Watching {
         blank: u32,
         searched: u32,
@@ -20,17 +20,20 @@ pub(super) enum Sniff {
     Refused,
 }
 
-const HTTP: &str = "error: HTTP is not spoken here";
-const TLS: &str = "error: TLS is not spoken here";
+const HTTP: &str = "error: HTTP is not supported";
+const TLS: &str = "error: TLS is not supported";
 
 impl Sniff {
     pub(super) const START: Self = Self::Watching { blank: 0, searched: 0 };
 
-    /// Judges all bytes received so far. `is_too_long`: whether the codec will report the first line
-    /// that ends after so many bytes as too long, before its end arrives. Returns what the peer is told if it is refused, once.
+    /// Checks all bytes received so far. Returns the error line for the peer when the peer is
+    /// refused, once.
     ///
-    /// CR and LF both end the request line, whatever the codec's delimiter is. Servers ignore empty
-    /// lines before it (RFC 9112, section 2.2).
+    /// `is_too_long` takes the number of blank bytes. It returns whether the codec will report the
+    /// first line after them as too long before that line ends.
+    ///
+    /// CR and LF both end the request line, for every delimiter of the codec. HTTP servers ignore
+    /// empty lines before the request line (RFC 9112, section 2.2).
     pub(super) fn judge(
         &mut self,
         bytes: &[u8],
@@ -46,14 +49,15 @@ impl Sniff {
         let (bytes, start) = (&bytes[*blank as usize..], (*searched - *blank) as usize);
         let refusal = match bytes {
             [] | [0x16] => return None,
-            // A TLS record: handshake, version 3.x (RFC 8446, section 5.1).
+            // A TLS handshake record, version 3.x (RFC 8446, section 5.1).
             [0x16, 0x03, ..] => Some(TLS),
             _ => match memchr2(b'\r', b'\n', &bytes[start..]) {
                 Some(end) => is_request_line(&bytes[..start + end]).then_some(HTTP),
-                // A request's target has no limit: what may become a request is refused.
+                // The target of a request may have any length, so the start of a request line is
+                // refused.
                 None if is_too_long(*blank as usize) => begins_request_line(bytes).then_some(HTTP),
                 None => {
-                    // Longer input is searched again.
+                    // Saturates at 4 GiB: later bytes are searched again.
                     *searched = blank.saturating_add(bytes.len().try_into().unwrap_or(u32::MAX));
                     return None;
                 }
@@ -63,7 +67,7 @@ impl Sniff {
         refusal
     }
 
-    /// An item has been handed out. `left`: how many bytes are still buffered.
+    /// Records that an item was returned and that `left` bytes are still buffered.
     #[inline]
     pub(super) fn pass(&mut self, left: usize) {
         if let Self::Watching { blank, searched } = self {
@@ -76,7 +80,7 @@ impl Sniff {
         }
     }
 
-    /// Bytes that were searched are skipped.
+    /// Starts over, because the codec skips bytes that were searched.
     pub(super) fn restart(&mut self) {
         if let Self::Watching { .. } = self {
             *self = Self::START;
@@ -84,7 +88,7 @@ impl Sniff {
     }
 }
 
-/// `method SP request-target SP HTTP-version` (RFC 9112, section 3).
+/// Returns whether the line is `method SP request-target SP HTTP-version` (RFC 9112, section 3).
 fn is_request_line(line: &[u8]) -> bool {
     let mut words = line.split(|byte| *byte == b' ');
     begins_request_line(line)
@@ -94,7 +98,8 @@ fn is_request_line(line: &[u8]) -> bool {
             .is_some_and(|version| version.first().is_some_and(u8::is_ascii_digit))
 }
 
-/// Whether a request line may start with `bytes`, which must reach into its target.
+/// Returns whether a request line may start with `bytes`. They must include the start of the
+/// target.
 fn begins_request_line(bytes: &[u8]) -> bool {
     let mut words = bytes.split(|byte| *byte == b' ');
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return false };
@@ -147,7 +152,7 @@ mod tests {
         }
     }
     #[test]
-    fn the_beginning_of_a_request_is_recognised() {
+    fn start_of_http_request_is_refused() {
         for (bytes, expected) in [
             (&b"GET /"[..], true),
             (b"GET /path H", true),

@@ -3,9 +3,11 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// When a TCP connection is silent, the system asks the peer whether it is still there. Without
-/// that, a peer that vanished without a word (a lost network, a power failure) is not noticed until
-/// something is sent to it.
+/// Settings of TCP keepalive. Requires the feature `net`.
+///
+/// When a TCP connection is idle, the system probes whether the peer is still reachable. Without
+/// keepalive, a peer that vanishes silently (network loss, power failure) is noticed only when
+/// something is sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,23 +26,41 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// 60 s, 10 s and 3 probes: a vanished peer is noticed after 90 s.
+    /// Returns the defaults: 60 s idle, 10 s between probes, 3 probes. A vanished peer is detected
+    /// after 90 s.
+    ///
+    /// ```
+    /// let keepalive = lineframe::Keepalive::new();
+    /// ```
     pub fn new() -> Self {
         Self { idle: Duration::from_secs(60), interval: Duration::from_secs(10), probes: 3 }
     }
 
-    /// Sets how long a connection is silent before the first probe. Rounded up to whole seconds, of
-    /// which there are 1 to 32,767.
+    /// Sets how long a connection is idle before the first probe. Rounded up to whole seconds, from
+    /// 1 to 32,767. Default: 60 s.
+    ///
+    /// ```
+    /// let keepalive = lineframe::Keepalive::new().idle(std::time::Duration::from_secs(30));
+    /// ```
     pub fn idle(self, idle: Duration) -> Self {
         Self { idle, ..self }
     }
 
-    /// Sets the time between two probes. Rounded as [`idle`](Self::idle) is.
+    /// Sets the time between two probes. Rounded up to whole seconds, from 1 to 32,767. Default: 10
+    /// s.
+    ///
+    /// ```
+    /// let keepalive = lineframe::Keepalive::new().interval(std::time::Duration::from_secs(5));
+    /// ```
     pub fn interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
     }
 
-    /// Sets how many probes remain unanswered before the connection is closed, 1 to 127.
+    /// Sets how many unanswered probes close the connection, from 1 to 127. Default: 3.
+    ///
+    /// ```
+    /// let keepalive = lineframe::Keepalive::new().probes(5);
+    /// ```
     pub fn probes(self, probes: u32) -> Self {
         Self { probes, ..self }
     }
@@ -55,7 +75,7 @@ impl Default for Keepalive {
 impl From<Keepalive> for TcpKeepalive {
     fn from(Keepalive { idle, interval, probes }: Keepalive) -> Self {
         let keepalive = Self::new().with_time(whole_seconds(idle));
-        // Other systems have values of their own.
+        // Other systems use their own values.
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows))]
         return keepalive.with_interval(whole_seconds(interval)).with_retries(probes.clamp(1, 127));
         #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple", windows)))]
@@ -66,18 +86,19 @@ impl From<Keepalive> for TcpKeepalive {
     }
 }
 
-/// Linux refuses 0 and more than 32,767.
+/// Rounds up to whole seconds. Linux rejects 0 and values above 32,767.
 fn whole_seconds(time: Duration) -> Duration {
     let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
     Duration::from_secs(seconds.clamp(1, 32_767))
 }
 
-/// The least `TCP_USER_TIMEOUT`: as long as the default [`Keepalive`] takes. On Linux it replaces
-/// the number of probes.
+/// Minimum `TCP_USER_TIMEOUT`: the time that the default [`Keepalive`] takes. On Linux, the option
+/// replaces the number of probes.
 const MIN_USER_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Sets the options of a TCP connection. They fail if the peer is gone, which the first read
-/// reports. Without `nodelay`, a line can wait 40 ms for the acknowledgement of the one before.
+/// Sets the options of a TCP connection. Ignores errors, which occur if the peer has disconnected;
+/// the first read reports that. Without `nodelay`, a line can wait 40 ms for the acknowledgement of
+/// the previous one.
 pub(crate) fn configure(
     tcp: &TcpStream,
     nodelay: bool,
@@ -90,14 +111,14 @@ pub(crate) fn configure(
         Some(keepalive) => socket.set_tcp_keepalive(&keepalive.into()),
         None => socket.set_keepalive(false),
     };
-    // Bytes that were sent and not acknowledged are what keepalive does not look at.
+    // Keepalive does not apply while sent bytes are unacknowledged.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(timeout) = write_timeout {
         _ = socket.set_tcp_user_timeout(Some(timeout.max(MIN_USER_TIMEOUT)));
     }
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     let _ = (write_timeout, MIN_USER_TIMEOUT);
-    // Otherwise a byte of urgent data is left out of the stream, or not: that depends on when it is
-    // read (RFC 6093).
+    // Without this option, the time of the read decides whether a byte of urgent data is part of
+    // the stream (RFC 6093).
     _ = socket.set_out_of_band_inline(true);
 }

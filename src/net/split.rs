@@ -16,22 +16,24 @@ use super::reader::Reader;
 use super::writer::Writer;
 use crate::codec::LineCodec;
 
-/// The stream of a borrowed reading half: [`Connection::split`](crate::Connection::split).
+/// The stream of a borrowed reading half, as returned by
+/// [`Connection::split`](crate::Connection::split). Requires the feature `net`.
 pub struct BorrowedRead<'a, Io> {
     io: ReadHalf<&'a mut Io>,
     /// Where the side goes back to.
-    home: &'a mut Reader,
+    origin: &'a mut Reader,
 }
 
-/// The stream of a borrowed writing half: [`Connection::split`](crate::Connection::split).
+/// The stream of a borrowed writing half, as returned by
+/// [`Connection::split`](crate::Connection::split). Requires the feature `net`.
 pub struct BorrowedWrite<'a, Io> {
     io: WriteHalf<&'a mut Io>,
     /// Where the side goes back to.
-    home: &'a mut Writer,
+    origin: &'a mut Writer,
 }
 
-/// Two halves that do not belong together: [`Connection::reunite`](crate::Connection::reunite)
-/// returns them.
+/// The error of [`Connection::reunite`](crate::Connection::reunite): two halves of different
+/// connections. Requires the feature `net`.
 pub struct ReuniteError<Io: AsyncRead + AsyncWrite + Unpin>(
     /// The reading half.
     pub LineReader<ReadHalf<Io>>,
@@ -39,7 +41,7 @@ pub struct ReuniteError<Io: AsyncRead + AsyncWrite + Unpin>(
     pub LineWriter<WriteHalf<Io>>,
 );
 
-/// The sides that were left, of the two halves of a connection.
+/// The sides of the halves that were dropped so far.
 struct Halves<Io> {
     reader: Option<(ReadHalf<Io>, Reader)>,
     writer: Option<(WriteHalf<Io>, Writer)>,
@@ -48,14 +50,16 @@ struct Halves<Io> {
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Halves<Io> {
-    /// The connection, if both sides are here. It is dropped if its stream has panicked.
+    /// Returns the connection if both halves were dropped. Drops the connection if its stream has
+    /// panicked.
     fn take_whole(&mut self) -> Option<Box<Duplex<Io>>> {
         if self.reader.is_none() || self.writer.is_none() {
             return None;
         }
         let ((read_half, mut reader), (write_half, mut writer)) =
             self.reader.take().zip(self.writer.take())?;
-        // Panics if the stream has panicked. This runs in a `Drop`, where that would end the process.
+        // `unsplit` panics if the stream has panicked. In a `Drop`, a second panic would abort the
+        // process.
         let Ok(io) = catch_unwind(AssertUnwindSafe(|| read_half.unsplit(write_half))) else {
             reader.report();
             writer.report();
@@ -82,7 +86,8 @@ impl<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static> Joint<WriteHalf<Io>, W
     }
 }
 
-/// Leaves one side. The second one completes the connection, which returns to its server.
+/// Stores the side of a dropped half. The second side completes the connection, which returns to
+/// its server.
 fn leave<Io: AsyncRead + AsyncWrite + Unpin>(shared: &Mutex<Halves<Io>>, side: impl FnOnce(&mut Halves<Io>)) {
     let mut halves = shared.lock().unwrap_or_else(PoisonError::into_inner);
     side(&mut halves);
@@ -93,7 +98,7 @@ fn leave<Io: AsyncRead + AsyncWrite + Unpin>(shared: &Mutex<Halves<Io>>, side: i
     }
 }
 
-/// Splits a connection for good.
+/// Splits a connection into two owned halves.
 pub(super) fn into_halves<Io>(duplex: Duplex<Io>) -> (LineReader<ReadHalf<Io>>, LineWriter<WriteHalf<Io>>)
 where
     Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -105,20 +110,20 @@ where
     (reader, LineWriter::from_side(write_half, writer, Some(shared)))
 }
 
-/// A borrowed half puts its side back by itself.
+/// A borrowed half returns its side itself.
 impl<Io> Joint<BorrowedRead<'_, Io>, Reader> for () {
     fn leave(&self, half: BorrowedRead<'_, Io>, side: Reader) {
-        *half.home = side;
+        *half.origin = side;
     }
 }
 
 impl<Io> Joint<BorrowedWrite<'_, Io>, Writer> for () {
     fn leave(&self, half: BorrowedWrite<'_, Io>, side: Writer) {
-        *half.home = side;
+        *half.origin = side;
     }
 }
 
-/// Splits a connection for a while.
+/// Splits a connection into two borrowed halves.
 pub(super) fn borrow_halves<Io>(
     duplex: &mut Duplex<Io>,
 ) -> (LineReader<BorrowedRead<'_, Io>>, LineWriter<BorrowedWrite<'_, Io>>)
@@ -127,7 +132,8 @@ where
 {
     let Duplex { io, reader, writer, .. } = duplex;
     let (read_half, write_half) = tokio::io::split(io);
-    // A half that is leaked takes its side with it. What stays here has failed.
+    // If a half is leaked, its side is lost. The connection then keeps these sides, which have
+    // failed.
     let (decoder, encoder) = LineCodec::new().into_sides();
     let (mut no_reader, mut no_writer) = (Reader::new(decoder), Writer::new(encoder));
     no_reader.fail(None);
@@ -135,7 +141,7 @@ where
     let reader_side = core::mem::replace(reader, no_reader);
     let writer_side = core::mem::replace(writer, no_writer);
     let (reader, writer) =
-        (BorrowedRead { io: read_half, home: reader }, BorrowedWrite { io: write_half, home: writer });
+        (BorrowedRead { io: read_half, origin: reader }, BorrowedWrite { io: write_half, origin: writer });
     (
         LineReader::from_side(reader, reader_side, Some(Arc::new(()))),
         LineWriter::from_side(writer, writer_side, Some(Arc::new(()))),
@@ -178,7 +184,7 @@ impl<Io> fmt::Debug for BorrowedWrite<'_, Io> {
     }
 }
 
-/// Makes a connection of its two halves again.
+/// Reunites two halves into a connection.
 pub(super) fn reunite<Io: AsyncRead + AsyncWrite + Unpin + 'static>(
     mut reader: LineReader<ReadHalf<Io>>,
     mut writer: LineWriter<WriteHalf<Io>>,
@@ -200,7 +206,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Debug for ReuniteError<Io> {
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> fmt::Display for ReuniteError<Io> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the two halves are not of the same connection")
+        f.write_str("the two halves belong to different connections")
     }
 }
 

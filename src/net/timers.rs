@@ -2,8 +2,8 @@
 //!
 //! | deadline | checked in | starts |
 //! |---|---|---|
-//! | `idle_timeout` | `Reader::poll_fill` | when a read first waits for the next line; each read of a body |
-//! | `line_timeout` | `Reader::poll_fill` | at the first byte of a line; for a block, also at the call |
+//! | `idle_timeout` | `Reader::poll_fill` | when a read first waits for a line; at each read of a body |
+//! | `line_timeout` | `Reader::poll_fill` | at the first byte of a line or block, or at the call |
 //! | `write_timeout` | `Writer::poll_in_time` | when output first waits; at each accepted byte |
 //! | `connect_timeout` | `client::in_time` | at each round of attempts |
 //! | `handshake_timeout` | `session::shake_hands` | when the handshake starts |

@@ -54,7 +54,7 @@ pub(crate) struct Writer {
     /// Starts when output first waits for the peer, and restarts with each byte that the stream
     /// accepts. `None` if no output has waited since everything was last sent.
     deadline: Option<Box<Deadline>>,
-    /// Whether a request has no reply yet. Stays `true` if the request's future is dropped. Stored
+    /// `true` while a request has no reply. Stays `true` if the request's future is dropped. Stored
     /// here rather than in `Duplex`, so that it survives a split.
     request_unanswered: bool,
     lines: u64,

@@ -111,7 +111,9 @@ impl ServerBuilder {
     /// 128. Larger values mean 128. A subscriber usually has a whole /64. Default: 64.
     ///
     /// ```
-    /// let server = lineframe::Server::builder().max_connections_per_ip(10).per_ip_prefix(48).build();
+    /// use lineframe::Server;
+    ///
+    /// let server = Server::builder().max_connections_per_ip(10).per_ip_prefix(48).build();
     /// ```
     pub fn per_ip_prefix(mut self, bits: u8) -> Self {
         self.0.per_ip_prefix = bits.min(128);

@@ -13,7 +13,7 @@ use tokio::time::{Duration, sleep};
 
 use super::counters::Outcome;
 use super::listener::Accepted;
-use super::shared::{Hook, Slot, Shared};
+use super::shared::{Hook, Shared, Slot};
 use super::trace;
 use crate::net::{AnyIo, Connection, Draining, Duplex, TimeoutKind, configure, with_system_io, within_poll};
 

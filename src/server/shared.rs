@@ -122,9 +122,9 @@ pub(super) struct Slot {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     pub(super) is_from_trusted_proxy: bool,
-    /// Whether the connection is counted under the address of `peer`.
+    /// `true` if the connection is counted under the address of `peer`.
     is_counted: bool,
-    /// Whether the connection is counted under `max_connections`.
+    /// `true` if the connection is counted under `max_connections`.
     has_permit: bool,
 }
 

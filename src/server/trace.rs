@@ -123,7 +123,11 @@ pub(super) fn connection_ended(_: Peer, _: &Outcome, _: Option<Summary>) {}
 #[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
 pub(super) fn connection_limit_reached(max_connections: usize) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(max_connections, reason = "max_connections", "connection limit reached, new connections wait");
+    tracing::warn!(
+        max_connections,
+        reason = "max_connections",
+        "connection limit reached, new connections wait"
+    );
 }
 
 /// Reports errors of `accept`, at most one per second. An error within that second is held until

@@ -331,7 +331,7 @@ pub(crate) async fn tcp_nodelay() {
 
 #[tokio::test]
 pub(crate) async fn refuse_http_and_tls() {
-    for (yes, answered) in [(true, "error: HTTP is not spoken here\n"), (false, "GET / HTTP/1.1\nA\n")] {
+    for (yes, answered) in [(true, "error: HTTP is not supported\n"), (false, "GET / HTTP/1.1\nA\n")] {
         let (address, _running) = uppers(Server::builder().refuse_http_and_tls(yes));
         assert_eq!(answer(&address, b"GET / HTTP/1.1\r\na\n").await, answered);
     }

@@ -16,11 +16,11 @@ use crate::net::read_state::{End, ReadState};
 use crate::net::shutdown::DrainProgress;
 use crate::net::timers::WaitFor;
 
-/// Reading from the stream: within the deadlines, after a shutdown signal, and to its end.
+/// Reads from the stream within the deadlines, after a shutdown signal, and up to its end.
 impl Reader {
-    /// Reads once, into `unread` if lines can be handed out from there, otherwise into the
-    /// connection's buffer. Pending while nothing arrives and no deadline has passed. `counted`:
-    /// what is waited for, and how many bytes, if not for a line.
+    /// Reads once, into `unread` if lines can be returned from there, and otherwise into the
+    /// connection's buffer. Returns `Pending` until bytes arrive or a deadline passes. `counted` is
+    /// the kind and number of the counted bytes that are awaited, or `None` for a line.
     pub(in crate::net) fn poll_fill(
         &mut self,
         unread: &mut ReadBuffer,
@@ -43,7 +43,7 @@ impl Reader {
         let mut read = self.poll_read(unread, most, io, cx);
         if read.is_pending() {
             let timeout = ready!(self.poll_deadline(wait, has_begun, cx));
-            // Bytes that the system has already are in time.
+            // Data that the system has already received is in time.
             read = poll::with_system_io(|| self.poll_read(unread, most, io, cx)).0;
             if read.is_pending() {
                 return Poll::Ready(Err(self.time_out(timeout)));
@@ -53,9 +53,9 @@ impl Reader {
         read.map_err(Error::from)
     }
 
-    /// Ready when the deadline of a read that waits has passed.
+    /// Returns `Ready` when the deadline of a waiting read has passed.
     fn poll_deadline(&mut self, wait: WaitFor, has_begun: bool, cx: &mut Context<'_>) -> Poll<TimeoutKind> {
-        // While it waits it holds an unfinished line at most.
+        // A waiting connection buffers at most an unfinished line.
         self.buffer.shrink(2);
         self.batch.take_if(|token| Arc::strong_count(token) == 1);
         self.timer.poll(wait, has_begun, &self.limits, cx)
@@ -101,13 +101,13 @@ impl Reader {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the server has been asked to stop. Registers the task for that otherwise.
+    /// Returns whether the server is shutting down. If not, registers the task to be woken then.
     pub(in crate::net) fn poll_shutdown_signal(&mut self, cx: &mut Context<'_>) -> bool {
         Pin::new(&mut self.draining).poll(cx).is_ready()
     }
 
-    /// Reads what arrived before the shutdown signal: one round, at most one full read in as many
-    /// pieces as the stream has it, or up to the end.
+    /// Runs one round of reading the bytes that arrived before the shutdown signal. A round reads
+    /// the bytes of at most one full read, in any number of pieces.
     pub(in crate::net) fn poll_drain_round(&mut self, io: ReadIo<'_>, cx: &mut Context<'_>) -> Poll<()> {
         let mut progress = match core::mem::replace(&mut self.state, ReadState::Open) {
             ReadState::Draining(progress) => progress,
@@ -126,12 +126,12 @@ impl Reader {
             match read {
                 Poll::Ready(Ok(())) if self.state.is_eof() => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => progress.add(self.buffer.len() - before),
-                // Lines that arrived before the error are handed out first.
+                // Lines that arrived before the error are returned first.
                 Poll::Ready(Err(error)) => {
                     failed = Some(error);
                     break;
                 }
-                Poll::Pending if progress.look_was_empty(is_certain) => break,
+                Poll::Pending if progress.read_was_empty(is_certain) => break,
                 Poll::Pending => {
                     self.state = ReadState::Draining(progress);
                     return poll::poll_yield(cx);
@@ -142,7 +142,7 @@ impl Reader {
         Poll::Ready(())
     }
 
-    /// Reads and drops everything up to the end of the stream.
+    /// Reads and discards all bytes up to the end of the stream.
     pub(in crate::net) fn poll_drop_rest(
         &mut self,
         io: ReadIo<'_>,
@@ -157,9 +157,10 @@ impl Reader {
         Poll::Ready(Ok(()))
     }
 
-    /// The most bytes to read for `count` counted bytes. After a shutdown signal only those that are
-    /// missing: what follows them may have been sent too late. The rest of a long line ends where it
-    /// ends.
+    /// Returns the maximum size of the next read for `count` counted bytes.
+    ///
+    /// After a shutdown signal, the read is limited to the missing bytes, because later bytes may
+    /// have been sent too late. The rest of a long line has no known length, so it is not limited.
     fn most_of_counted(&self, count: u64) -> usize {
         let is_exact =
             matches!(self.state, ReadState::Ended(End::Drained(_))) && !self.decoder.is_within_long_line();

@@ -173,7 +173,9 @@ impl PrivateDir {
         let dir = File::open(path)?;
         let metadata = dir.metadata()?;
         if !metadata.is_dir() || Identity::of(path)? != Identity::from(&metadata) {
-            return Err(io::Error::other("another program has replaced the private directory of the new socket"));
+            return Err(io::Error::other(
+                "another program has replaced the private directory of the new socket",
+            ));
         }
         // The umask may have removed the right to enter the directory. A set-group-ID bit,
         // inherited from the parent directory, is kept: it gives the socket its group.
