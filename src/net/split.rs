@@ -20,7 +20,7 @@ use crate::codec::LineCodec;
 /// [`Connection::split`](crate::Connection::split). Requires the feature `net`.
 pub struct BorrowedRead<'a, Io> {
     io: ReadHalf<&'a mut Io>,
-    /// Where the side goes back to.
+    /// The connection's field that receives the side when the half is dropped.
     origin: &'a mut Reader,
 }
 
@@ -28,7 +28,7 @@ pub struct BorrowedRead<'a, Io> {
 /// [`Connection::split`](crate::Connection::split). Requires the feature `net`.
 pub struct BorrowedWrite<'a, Io> {
     io: WriteHalf<&'a mut Io>,
-    /// Where the side goes back to.
+    /// The connection's field that receives the side when the half is dropped.
     origin: &'a mut Writer,
 }
 

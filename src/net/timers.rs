@@ -2,7 +2,7 @@
 //!
 //! | deadline | checked in | starts |
 //! |---|---|---|
-//! | `idle_timeout` | `Reader::poll_fill` | when a read first waits for a line; at each read of a body |
+//! | `idle_timeout` | `Reader::poll_fill` | when a read first waits; at each read of a body |
 //! | `line_timeout` | `Reader::poll_fill` | at the first byte of a line or block, or at the call |
 //! | `write_timeout` | `Writer::poll_in_time` | when output first waits; at each accepted byte |
 //! | `connect_timeout` | `client::in_time` | at each round of attempts |

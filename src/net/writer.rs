@@ -364,7 +364,7 @@ impl Writer {
         matches!(self.state, State::Failed(_))
     }
 
-    /// Returns the deadline that failed the writer, if any.
+    /// Returns the deadline that made the writer fail, if any.
     pub(super) fn timed_out(&self) -> Option<TimeoutKind> {
         match self.state {
             State::Failed(timeout) => timeout,

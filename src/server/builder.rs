@@ -190,8 +190,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Sets how long the [handshake](Self::handshake) may take. A graceful shutdown gives a running
-    /// handshake at most 1 s. Default: 10 s.
+    /// Sets how long the [handshake](Self::handshake) may take. After a graceful shutdown has
+    /// started, the handshake may take at most 1 s more. Default: 10 s.
     ///
     /// ```
     /// use std::time::Duration;

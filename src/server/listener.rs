@@ -20,6 +20,26 @@ pub use self::unix::BoundUnix;
 
 /// A source of connections: Tokio's `TcpListener` and `UnixListener`, or your own type. Requires
 /// the feature `net`.
+///
+/// ```
+/// use std::io;
+///
+/// use lineframe::{Accepted, AnyIo, Listener, Peer};
+/// use tokio::io::DuplexStream;
+/// use tokio::sync::mpsc::Receiver;
+///
+/// /// Accepts in-memory connections, for tests.
+/// struct InMemory(Receiver<DuplexStream>);
+///
+/// impl Listener for InMemory {
+///     async fn accept(&mut self) -> io::Result<Accepted> {
+///         match self.0.recv().await {
+///             Some(stream) => Ok(Accepted::new(AnyIo::new(stream), Peer::Other)),
+///             None => std::future::pending().await,
+///         }
+///     }
+/// }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a listener",
     note = "bind one first: `tokio::net::TcpListener::bind(\"127.0.0.1:8083\").await?`"

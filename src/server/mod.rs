@@ -112,7 +112,7 @@ const MAX_QUEUED: usize = 4096;
 ///
 /// # Limits
 ///
-/// All limits are finite by default: see [`ServerBuilder`].
+/// All limits except `max_connections_per_ip` have finite defaults: see [`ServerBuilder`].
 #[derive(Clone)]
 pub struct Server(Arc<Shared>);
 
