@@ -40,7 +40,9 @@ fn items(configuration: &str, stream: &str) -> String {
         match word {
             "max_length 5" => codec = codec.max_length(5),
             "Deliver" => codec = codec.unterminated(Unterminated::Deliver),
-            "expect_bytes(4) after the first item" => expected = Some(4),
+            "expect_bytes(4) behind the first item" | "expect_bytes(4) after the first item" => {
+                expected = Some(4)
+            }
             other => panic!("{other}"),
         }
     }
