@@ -1,11 +1,11 @@
-//! What `recv(1024)` makes of messages, and what [`LineCodec`] makes of the very same reads.
+//! Compares `recv(1024)` with [`LineCodec`] on the same reads of a real TCP connection.
 //!
-//! The server of the socket tutorial that nearly everyone has typed calls `recv(1024)` and takes what it returns for a
-//! message. On a real TCP connection, this shows message for message when that holds.
+//! Many socket tutorials call `recv(1024)` and treat its result as one message. This example sends
+//! eight messages and shows, for each read, which parts of which messages it returned.
 //!
 //! ```sh
-//! cargo run --example recv_1024            # coloured on a terminal, unless NO_COLOR is set
-//! cargo run --example recv_1024 -- --json  # the same as data
+//! cargo run --example recv_1024            # in colour on a terminal, unless NO_COLOR is set
+//! cargo run --example recv_1024 -- --json  # as JSON
 //! ```
 
 use std::fmt::Write as _;
@@ -18,21 +18,21 @@ use lineframe::LineCodec;
 use serde_json::json;
 use tokio_util::codec::Decoder;
 
-/// What the tutorial says.
+/// Size passed to `recv`, in bytes.
 const RECV: usize = 1024;
 
 fn main() -> io::Result<()> {
     let json = match std::env::args().nth(1).as_deref() {
         None => false,
         Some("--json") => true,
-        Some(_) => return Err(io::Error::other("the only option is --json")),
+        Some(_) => return Err(io::Error::other("unknown argument; the only option is --json")),
     };
     let sends = sends();
     let sent = sends.concat();
     let reads = send_and_recv(&sends)?;
     let frames = decode(&reads)?;
     if !frames.iter().map(|frame| &frame.line).eq(&sent) {
-        return Err(io::Error::other("the frames are not what was sent"));
+        return Err(io::Error::other("the decoded lines differ from the sent lines"));
     }
 
     let pieces = pieces(&sent, &reads);
@@ -42,7 +42,7 @@ fn main() -> io::Result<()> {
     io::stdout().write_all(shown.as_bytes())
 }
 
-/// Eight messages of a chat client, in the five goes in which it sends them.
+/// Returns eight messages of a chat client, grouped into five writes.
 fn sends() -> Vec<Vec<Bytes>> {
     let long = |length: usize, text: &str| text.bytes().cycle().take(length).collect();
     vec![
@@ -57,7 +57,7 @@ fn sends() -> Vec<Vec<Bytes>> {
     ]
 }
 
-/// Sends over TCP what one go after the other holds, and gives what each `recv(1024)` at the other end returned.
+/// Sends each group with one write over TCP. Returns the result of each `recv(1024)` of the server.
 fn send_and_recv(sends: &[Vec<Bytes>]) -> io::Result<Vec<Vec<u8>>> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let mut client = TcpStream::connect(listener.local_addr()?)?;
@@ -88,7 +88,7 @@ fn send_and_recv(sends: &[Vec<Bytes>]) -> io::Result<Vec<Vec<u8>>> {
     }
 }
 
-/// The tutorial's `conn.recv(1024)`.
+/// Does the same as Python's `conn.recv(1024)`, except that the end of the stream is an error.
 fn recv(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut buffer = [0; RECV];
     match stream.read(&mut buffer)? {
@@ -97,7 +97,7 @@ fn recv(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Until so many bytes have arrived: a server that is slower than its client, so that every run shows the same.
+/// Waits until `count` bytes have arrived. This simulates a slow server, so every run prints the same.
 fn wait_for(stream: &TcpStream, count: usize) -> io::Result<()> {
     let mut arrived = vec![0; count];
     loop {
@@ -109,14 +109,14 @@ fn wait_for(stream: &TcpStream, count: usize) -> io::Result<()> {
     }
 }
 
-/// A line that the codec has handed over, and the numbers of the reads that it lay in.
+/// A decoded line and the reads that contained its bytes, counted from 1.
 struct Frame {
     line: Bytes,
     first_read: usize,
     last_read: usize,
 }
 
-/// The same reads through the codec, one after the other.
+/// Feeds the reads to the codec in order and returns all lines.
 fn decode(reads: &[Vec<u8>]) -> io::Result<Vec<Frame>> {
     let mut codec = LineCodec::new();
     let mut buffer = BytesMut::new();
@@ -134,17 +134,17 @@ fn decode(reads: &[Vec<u8>]) -> io::Result<Vec<Frame>> {
     }
     match codec.decode_eof(&mut buffer)? {
         None => Ok(frames),
-        Some(rest) => Err(io::Error::other(format!("left over: {rest:?}"))),
+        Some(rest) => Err(io::Error::other(format!("data after the last line: {rest:?}"))),
     }
 }
 
-/// What a read holds of one message.
+/// The part of one message that one read returned.
 struct Piece {
-    /// Counted from 1.
+    /// Message number, counted from 1.
     message: usize,
-    /// How many bytes the message has, its newline not counted.
+    /// Length of the message in bytes, without its newline.
     length: usize,
-    /// Of the message's bytes, its newline being the last one.
+    /// Byte range within the message. The newline is at index `length`.
     range: Range<usize>,
 }
 
@@ -162,9 +162,9 @@ impl Piece {
     }
 }
 
-/// For each read, what it holds of which messages.
+/// Returns the pieces of messages in each read.
 fn pieces(sent: &[Bytes], reads: &[Vec<u8>]) -> Vec<Vec<Piece>> {
-    let messages = in_stream(sent.iter().map(|line| line.len() + 1));
+    let messages = stream_ranges(sent.iter().map(|line| line.len() + 1));
     let pieces_in = |read: Range<usize>| {
         let overlapping = (1..).zip(&messages).filter(|(_, at)| at.start < read.end && read.start < at.end);
         overlapping
@@ -175,16 +175,16 @@ fn pieces(sent: &[Bytes], reads: &[Vec<u8>]) -> Vec<Vec<Piece>> {
             })
             .collect()
     };
-    in_stream(reads.iter().map(Vec::len)).into_iter().map(pieces_in).collect()
+    stream_ranges(reads.iter().map(Vec::len)).into_iter().map(pieces_in).collect()
 }
 
-/// Where things of these lengths lie in a stream of nothing else.
-fn in_stream(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
+/// Returns the ranges in the stream of consecutive parts with the given lengths.
+fn stream_ranges(lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
     let starts_at = |end: &mut usize, length| Some(std::mem::replace(end, *end + length)..*end);
     lengths.scan(0, starts_at).collect()
 }
 
-/// What a read is, for who takes it for a message.
+/// Describes how a read differs from one whole message.
 fn verdict(pieces: &[Piece]) -> String {
     let part = |piece: &Piece, of: &str| match (piece.is_cut_before(), piece.is_cut_after()) {
         (false, false) => format!("{of}{}", piece.message),
@@ -211,7 +211,7 @@ fn is_right(pieces: &[Piece]) -> bool {
     matches!(pieces, [one] if one.is_whole())
 }
 
-/// Draws with one colour, and one digit, per message.
+/// Draws each message in its own colour, or with its own digit if `color` is false.
 struct Picture {
     color: bool,
     out: String,
@@ -219,23 +219,23 @@ struct Picture {
 
 impl Picture {
     const WIDTH: usize = 80;
-    /// What stands before a bar.
+    /// Columns before each bar.
     const MARGIN: usize = 18;
-    /// The length of a full read's bar. All bars have this scale.
+    /// Columns of a bar of 1024 bytes. All bars have this scale.
     const CELLS: usize = 20;
-    /// Of the 256-colour palette, light enough for black digits.
+    /// Indices into the 256-colour palette, light enough for black digits.
     const COLORS: [u8; 8] = [75, 215, 114, 212, 80, 221, 209, 147];
 
     fn draw(mut self, sends: &[Vec<Bytes>], reads: &[Vec<Piece>], frames: &[Frame]) -> String {
-        self.title("Sent", "a line each, newline not counted; joined: sent in one go");
+        self.title("Sent", "one line each, without newline; joined: one write");
         let mut message = 0;
-        for go in sends {
-            for (place, line) in go.iter().enumerate() {
+        for group in sends {
+            for (index, line) in group.iter().enumerate() {
                 message += 1;
-                let joined = match place {
-                    _ if go.len() == 1 => ' ',
+                let joined = match index {
+                    _ if group.len() == 1 => ' ',
                     0 => '┌',
-                    last if last + 1 == go.len() => '└',
+                    last if last + 1 == group.len() => '└',
                     _ => '│',
                 };
                 self.margin(joined, "message", message, line.len());
@@ -243,7 +243,7 @@ impl Picture {
             }
         }
 
-        self.title("recv(1024)", "what each call returned, newlines included");
+        self.title("recv(1024)", "bytes that each call returned, including newlines");
         for (number, pieces) in (1..).zip(reads) {
             self.margin(' ', "read", number, pieces.iter().map(|piece| piece.range.len()).sum());
             self.pieces(pieces);
@@ -251,7 +251,7 @@ impl Picture {
             self.out.push('\n');
         }
 
-        self.title("LineCodec", "what it made of the same reads");
+        self.title("LineCodec", "lines decoded from the same reads");
         for (number, frame) in (1..).zip(frames) {
             let Frame { line, first_read, last_read } = frame;
             let from = if first_read == last_read {
@@ -265,28 +265,28 @@ impl Picture {
 
         let sent = sends.iter().flatten().count();
         let right = reads.iter().filter(|pieces| is_right(pieces)).count();
-        let (made, framed) = (reads.len(), frames.len());
+        let (pieces, lines) = (reads.len(), frames.len());
         self.out.push('\n');
-        let of_recv = format!("{sent} messages sent; recv({RECV}) made {made}, {right} right by luck;");
-        self.styled("1", &format!("{of_recv} LineCodec {framed}, all right"));
+        let recv = format!("{sent} messages sent; recv({RECV}): {pieces} pieces, {right} right by luck;");
+        self.styled("1", &format!("{recv} LineCodec: {lines}, all right"));
         self.out.push('\n');
         self.out
     }
 
-    fn title(&mut self, title: &str, what: &str) {
+    fn title(&mut self, title: &str, description: &str) {
         if !self.out.is_empty() {
             self.out.push('\n');
         }
         self.styled("1", &format!("{title:10}"));
-        self.styled("2", &format!(" bytes  {what}"));
+        self.styled("2", &format!(" bytes  {description}"));
         self.out.push('\n');
     }
 
-    fn margin(&mut self, joined: char, what: &str, number: usize, bytes: usize) {
-        _ = write!(self.out, "{joined} {:9} {bytes:4} ", format!("{what} {number}"));
+    fn margin(&mut self, joined: char, kind: &str, number: usize, bytes: usize) {
+        _ = write!(self.out, "{joined} {:9} {bytes:4} ", format!("{kind} {number}"));
     }
 
-    /// A message in one piece, with as much of its text as there is room for, in its bar or behind it.
+    /// Draws a whole message. Its text is clipped to fit inside the bar, or after a short bar.
     fn whole(&mut self, message: usize, line: &[u8], note: &str) {
         let cells = cells(line.len()).clamp(1, Self::WIDTH - Self::MARGIN - 14);
         let mut room = Self::WIDTH - Self::MARGIN - cells - 2;
@@ -296,9 +296,9 @@ impl Picture {
         self.bar(message, cells, &if is_inside { clipped(&text, cells - 5) } else { String::new() });
         self.edge(None);
         if !is_inside {
-            let behind = clipped(&text, room - 12);
-            room -= behind.chars().count() + 1;
-            _ = write!(self.out, " {behind}");
+            let after = clipped(&text, room - 12);
+            room -= after.chars().count() + 1;
+            _ = write!(self.out, " {after}");
         }
         if !note.is_empty() {
             self.styled("2", &format!("{note:>room$}"));
@@ -319,7 +319,7 @@ impl Picture {
         _ = write!(self.out, "{:1$}", "", Self::CELLS - drawn.min(Self::CELLS));
     }
 
-    /// The digit of the message, its text, and the message's colour (without colours: its digit) all along.
+    /// Draws a bar: the number of the message, its text, then fill up to `cells` columns.
     fn bar(&mut self, message: usize, cells: usize, text: &str) {
         let filler = if self.color { ' ' } else { char::from_digit(message as u32 % 10, 10).unwrap_or('#') };
         let mut bar = message.to_string();
@@ -332,7 +332,7 @@ impl Picture {
         self.styled(&format!("38;5;16;48;5;{color}"), &bar);
     }
 
-    /// An end of a bar, marked where a message is cut there.
+    /// Draws an end of a bar, with a mark if the message is cut there.
     fn edge(&mut self, cut: Option<&str>) {
         match cut {
             Some(mark) => self.styled("1;31", mark),
@@ -348,7 +348,7 @@ impl Picture {
     }
 }
 
-/// The length of a bar for so many bytes, rounded.
+/// Returns the columns of a bar for `bytes`, rounded to the nearest.
 fn cells(bytes: usize) -> usize {
     (bytes * Picture::CELLS + RECV / 2) / RECV
 }
@@ -362,7 +362,7 @@ fn clipped(text: &str, width: usize) -> String {
 
 fn as_json(sends: &[Vec<Bytes>], reads: &[Vec<Piece>], frames: &[Frame]) -> String {
     let text = String::from_utf8_lossy;
-    let sends = sends.iter().map(|go| go.iter().map(|line| text(line)).collect::<Vec<_>>());
+    let sends = sends.iter().map(|group| group.iter().map(|line| text(line)).collect::<Vec<_>>());
     let reads = reads.iter().map(|pieces| {
         let held = pieces.iter().map(|piece| {
             let Piece { message, length, range } = piece;

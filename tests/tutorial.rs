@@ -1,15 +1,15 @@
-//! The pages show programs as they are (see `included`), and what they really print.
+//! Checks that pages show the code of real files (see `included`) and the real output of commands.
 //!
-//! ```text
-//! <!-- run -->          the block behind it is what was typed, `$ ..`, and what was printed
-//! ```
+//! A `<!-- run -->` comment marks a `console` block with commands (`$ ...`) and their output. This test
+//! runs the commands of each block in order, in an empty directory:
 //!
-//! A program that prints `listening ..` first is a server: it stays there for what is typed behind it, and all that it prints
-//! stands below its command; `^C` is where it is interrupted, and without one it has to end by itself. Each is given a free
-//! port or an empty directory, and where the pages have 127.0.0.1:8083, that was the port; 50001 and so on are those that
-//! clients got.
+//! - A program whose first output line starts with `listening` is a server. It keeps running during
+//!   the commands after it. The block shows all its output below its command.
+//! - `^C` marks the point at which a server receives SIGINT. A server without `^C` must exit by itself.
+//! - The server listens on a free port. The block shows this port as 8083 and the ports of clients as
+//!   50001, 50002 and so on.
 //!
-//! `UPDATE_PAGES=1 cargo test --test tutorial` writes what is the case into the pages.
+//! `UPDATE_PAGES=1 cargo test --test tutorial` rewrites code and output in the pages.
 
 mod example;
 mod included;
@@ -17,15 +17,14 @@ mod included;
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 const TUTORIAL: [&str; 2] = ["docs/tutorial.md", "docs/tutorial.zh.md"];
 
 #[test]
-fn the_pages_have_the_programs_and_what_they_print() {
-    // Code on any page is that of a file which is compiled or run.
+fn pages_show_real_programs_and_output() {
     for entry in fs::read_dir(root().join("docs")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if name.ends_with(".md") {
@@ -34,18 +33,18 @@ fn the_pages_have_the_programs_and_what_they_print() {
     }
     included::check("README.md");
 
-    let mut printed: HashMap<Vec<String>, Option<String>> = HashMap::new();
-    // Other systems have other words.
+    let mut runs: HashMap<Vec<String>, Option<String>> = HashMap::new();
+    // System error messages differ on other systems.
     for page in ["README.md"].iter().chain(&TUTORIAL).filter(|_| cfg!(target_os = "linux")) {
         Page::read(page).compare(|block| {
             let typed = typed(block);
-            printed.entry(commands(&typed)).or_insert_with(|| run(&typed)).clone()
+            runs.entry(commands(&typed)).or_insert_with(|| run(&typed)).clone()
         });
     }
 }
 
 #[test]
-fn the_tutorial_is_the_same_in_both_languages_and_has_every_program() {
+fn translations_share_code_and_show_every_program() {
     let programs = |page| {
         let text = fs::read_to_string(root().join(page)).unwrap();
         let marked = text.lines().filter_map(|line| line.strip_prefix("<!-- code: ")?.strip_suffix(" -->"));
@@ -68,9 +67,9 @@ fn root() -> &'static Path {
 
 struct Page {
     path: PathBuf,
-    /// What stands before each block, and behind the last.
+    /// Text before each block and after the last block.
     between: Vec<String>,
-    /// What was typed and printed.
+    /// Commands and output of each `run` block, without the fences.
     blocks: Vec<String>,
 }
 
@@ -95,13 +94,14 @@ impl Page {
         page
     }
 
-    /// Each block with what it has to be, or with itself.
-    fn compare(mut self, mut has_to_be: impl FnMut(&str) -> Option<String>) {
+    /// Compares each block with the block that `expect` returns, or rewrites the page if
+    /// `UPDATE_PAGES` is set. A block stays unchecked if `expect` returns `None`.
+    fn compare(mut self, mut expect: impl FnMut(&str) -> Option<String>) {
         let update = std::env::var_os("UPDATE_PAGES").is_some();
         for block in &mut self.blocks {
-            let Some(expected) = has_to_be(block) else { continue };
+            let Some(expected) = expect(block) else { continue };
             let path = self.path.display();
-            assert!(update || *block == expected, "{path} has\n{block}\nand it is\n{expected}");
+            assert!(update || *block == expected, "{path} shows\n{block}\nexpected\n{expected}");
             *block = expected;
         }
         if update {
@@ -116,7 +116,7 @@ impl Page {
 
 struct Typed {
     command: String,
-    /// It is interrupted, and then prints so many lines.
+    /// Number of output lines after `^C`; `None` if the block has no `^C`.
     after_interrupt: Option<usize>,
 }
 
@@ -127,7 +127,7 @@ fn typed(block: &str) -> Vec<Typed> {
             (Some(command), _) => typed.push(Typed { command: command.into(), after_interrupt: None }),
             (None, Some(last)) if line == "^C" => last.after_interrupt = Some(0),
             (None, Some(last)) => last.after_interrupt = last.after_interrupt.map(|lines| lines + 1),
-            (None, None) => panic!("a block has to begin with a command:\n{block}"),
+            (None, None) => panic!("a block must start with a command:\n{block}"),
         }
     }
     typed
@@ -137,79 +137,89 @@ fn commands(typed: &[Typed]) -> Vec<String> {
     typed.iter().map(|typed| typed.command.clone()).collect()
 }
 
-/// The block as it has to be. `None` where something that it needs is not installed.
+/// Runs the commands and returns the block with their output, or `None` if a program is not installed.
 fn run(typed: &[Typed]) -> Option<String> {
     let directory = tempfile::tempdir().unwrap();
     let mut address = String::from("127.0.0.1:0");
     let mut printed = Vec::new();
     let mut servers = Vec::new();
-    for (place, Typed { command, after_interrupt }) in typed.iter().enumerate() {
+    for (position, Typed { command, after_interrupt }) in typed.iter().enumerate() {
         let mut program = Running::start(&executable(command, &address)?, directory.path());
         match program.printed.strip_prefix("listening ") {
-            Some(at) => {
-                // With a Unix socket it stays what it is.
-                if let Some(at) = at.split([' ', '\n']).find(|word| word.starts_with("127.0.0.1:")) {
-                    address = at.into();
+            Some(listening) => {
+                let tcp = listening.split([' ', '\n']).find(|word| word.starts_with("127.0.0.1:"));
+                if let Some(tcp) = tcp {
+                    address = tcp.into();
                 }
                 printed.push(String::new());
-                servers.push((place, program, *after_interrupt));
+                servers.push((position, program, *after_interrupt));
             }
             None => printed.push(program.end()),
         }
     }
-    for (place, mut server, after_interrupt) in servers {
+    for (position, mut server, after_interrupt) in servers {
         if after_interrupt.is_some() {
             let status =
                 Command::new("kill").args(["-INT", &server.child.id().to_string()]).status().unwrap();
             assert!(status.success());
         }
-        printed[place] = server.end();
-        if let Some(lines_behind) = after_interrupt {
-            let mut lines: Vec<_> = printed[place].lines().collect();
-            let lines_before = lines.len().saturating_sub(lines_behind);
+        printed[position] = server.end();
+        if let Some(lines_after) = after_interrupt {
+            let mut lines: Vec<_> = printed[position].lines().collect();
+            let lines_before = lines.len().saturating_sub(lines_after);
             lines.insert(lines_before, "^C");
-            printed[place] = lines.join("\n") + "\n";
+            printed[position] = lines.join("\n") + "\n";
         }
     }
     let block: String =
-        typed.iter().zip(printed).map(|(typed, it)| format!("$ {}\n{it}", typed.command)).collect();
-    Some(with_pages_ports(&with_pages_time(&block), address.strip_prefix("127.0.0.1:").unwrap()))
+        typed.iter().zip(printed).map(|(typed, output)| format!("$ {}\n{output}", typed.command)).collect();
+    Some(with_fixed_ports(&with_fixed_time(&block), address.strip_prefix("127.0.0.1:").unwrap()))
 }
 
-/// What is typed, with the programs where they are and the address of this run.
+/// Returns the shell command with full program paths and the address of this run, or `None` if the
+/// program is not installed.
 fn executable(command: &str, address: &str) -> Option<String> {
     let address_of = |program: &str| if program.contains("unix") { "" } else { address };
     let words = command.split(' ').collect::<Vec<_>>();
-    let at = words.iter().position(|word| *word == "|").map_or(0, |pipe| pipe + 1);
-    let before = words[..at].join(" ");
-    let (program, rest) = match words[at..] {
+    let start = words.iter().position(|word| *word == "|").map_or(0, |pipe| pipe + 1);
+    let input = words[..start].join(" ");
+    let (program, rest) = match words[start..] {
         ["python3", program, ..] => {
-            if Command::new("python3").arg("--version").output().is_err() {
-                eprintln!("skipped: no python3 for `{command}`");
+            if !has_python() {
+                skip(command, "`python3 --version` fails; install Python 3.8 or later");
                 return None;
             }
             let path = root().join("examples/tutorial").join(program);
-            (format!("python3 -u '{}' {}", path.display(), address_of(program)), &words[at + 2..])
+            (format!("python3 -u '{}' {}", path.display(), address_of(program)), &words[start + 2..])
         }
         ["cargo", "run", "-q", "--example", example, ..] => {
             let path = example::path(example);
-            (format!("'{}' {}", path.display(), address_of(example)), &words[at + 5..])
+            (format!("'{}' {}", path.display(), address_of(example)), &words[start + 5..])
         }
-        ["lineframe", ..] => (cli(command)?, &words[at + 1..]),
-        ["cargo", "run", "-q", "--", ..] => (cli(command)?, &words[at + 4..]),
-        _ => panic!("{command:?} is nothing that can be run here"),
+        ["lineframe", ..] => (cli(command)?, &words[start + 1..]),
+        ["cargo", "run", "-q", "--", ..] => (cli(command)?, &words[start + 4..]),
+        _ => panic!("{command:?} is not a command that this test can run"),
     };
     let exec = if command.contains(" | ") { "" } else { "exec " };
     let rest = rest.join(" ").replace("127.0.0.1:8083", address);
-    // In the foreground: otherwise it hands on a signal to its group as well, so that the program may get it twice.
-    Some(format!("{before} {exec}timeout --foreground 60 {program} {rest}"))
+    // Without --foreground, `timeout` also signals its process group, and the program gets SIGINT twice.
+    Some(format!("{input} {exec}timeout --foreground 60 {program} {rest}"))
 }
 
-/// The command line's program: cargo builds it along with the examples where it builds all of the workspace.
+fn has_python() -> bool {
+    Command::new("python3").arg("--version").output().is_ok_and(|version| version.status.success())
+}
+
+/// Reports a skipped command. `eprintln!` would be hidden, because the test passes.
+fn skip(command: &str, why: &str) {
+    _ = writeln!(io::stderr(), "skipped `{command}`: {why}");
+}
+
+/// Returns the path of `lineframe`, which cargo builds only together with the whole workspace.
 fn cli(command: &str) -> Option<String> {
     let path = example::path("recv_1024").with_file_name("../lineframe");
     if !path.exists() {
-        eprintln!("skipped: `cargo test` at the root builds what `{command}` needs");
+        skip(command, "`lineframe` is not built; run `cargo build` at the root first");
         return None;
     }
     Some(format!("'{}'", path.display()))
@@ -222,7 +232,7 @@ struct Running {
 }
 
 impl Running {
-    /// Until it has printed its first line.
+    /// Starts the command in a shell and waits for its first line of output.
     fn start(command: &str, directory: &Path) -> Self {
         let mut child = Command::new("sh")
             .args(["-c", command])
@@ -238,18 +248,18 @@ impl Running {
         Self { child, stdout, printed }
     }
 
-    /// All that it has printed. Of a traceback, the last line.
+    /// Waits for the exit and returns stdout, then stderr. A Python traceback is reduced to its last line.
     fn end(&mut self) -> String {
         self.stdout.read_to_string(&mut self.printed).unwrap();
-        let mut complaint = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut complaint).unwrap();
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         let status = self.child.wait().unwrap();
-        assert_ne!(status.code(), Some(124), "it did not end:\n{}{complaint}", self.printed);
-        let complaint = match complaint.starts_with("Traceback") {
-            true => complaint.trim_end().lines().last().map(|line| format!("{line}\n")).unwrap(),
-            false => complaint,
+        assert_ne!(status.code(), Some(124), "no exit within 60 s:\n{}{stderr}", self.printed);
+        let stderr = match stderr.starts_with("Traceback") {
+            true => stderr.trim_end().lines().last().map(|line| format!("{line}\n")).unwrap(),
+            false => stderr,
         };
-        std::mem::take(&mut self.printed) + &complaint
+        std::mem::take(&mut self.printed) + &stderr
     }
 }
 
@@ -260,8 +270,8 @@ impl Drop for Running {
     }
 }
 
-/// The log of `lineframe serve` begins with the time.
-fn with_pages_time(text: &str) -> String {
+/// Replaces the timestamps of log lines by a fixed one.
+fn with_fixed_time(text: &str) -> String {
     let is_time = |word: &str| word.len() == 24 && word.ends_with('Z') && word.contains('T');
     let line = |line: &str| match line.split_once(' ') {
         Some((time, rest)) if is_time(time) => format!("2026-11-22T18:54:12.519Z {rest}\n"),
@@ -270,8 +280,8 @@ fn with_pages_time(text: &str) -> String {
     text.lines().map(line).collect()
 }
 
-/// The server's port is 8083 on the pages, and those of clients, which the system chooses, are numbered.
-fn with_pages_ports(text: &str, server: &str) -> String {
+/// Replaces the server's port by 8083, and the ports of clients by 50001, 50002 and so on.
+fn with_fixed_ports(text: &str, server: &str) -> String {
     let mut parts = text.split("127.0.0.1:");
     let mut shown = String::from(parts.next().unwrap_or_default());
     let mut clients: Vec<&str> = Vec::new();
@@ -280,7 +290,7 @@ fn with_pages_ports(text: &str, server: &str) -> String {
         let known = clients.iter().position(|client| *client == port);
         let number = match known {
             _ if port == server || port == "8083" => 8083,
-            Some(place) => 50_001 + place,
+            Some(index) => 50_001 + index,
             None => {
                 clients.push(port);
                 50_000 + clients.len()

@@ -1,4 +1,4 @@
-//! The server of the lesson, in Rust.
+//! The first server, in Rust.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;

@@ -1,4 +1,4 @@
-//! The same server with lines for messages.
+//! A server that reads lines.
 
 use futures::{SinkExt, TryStreamExt};
 use lineframe::LineCodec;

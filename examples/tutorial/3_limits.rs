@@ -1,4 +1,4 @@
-//! The same server, with a limit of its own, and still there after a bad line.
+//! A server that limits the length of a line and continues after a bad line.
 
 use futures::{SinkExt, TryStreamExt};
 use lineframe::LineCodec;
@@ -16,7 +16,7 @@ async fn main() -> std::io::Result<()> {
     while let Some(line) = lines.try_next().await? {
         match line {
             Ok(line) => lines.send(line.to_ascii_uppercase().into()).await?,
-            Err(bad) => lines.send(bad.reply().into()).await?, // this line only; the next one still comes
+            Err(bad) => lines.send(bad.reply().into()).await?, // the connection stays open
         }
     }
     let counters = lines.codec().counters();

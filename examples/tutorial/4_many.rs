@@ -1,4 +1,4 @@
-//! The same server, for any number of clients at once.
+//! A server for any number of clients at the same time.
 
 use futures::{SinkExt, TryStreamExt};
 use lineframe::LineCodec;
@@ -15,7 +15,7 @@ async fn main() -> std::io::Result<()> {
         let (conn, _) = listener.accept().await?;
         tokio::spawn(async {
             if let Err(error) = serve(conn).await {
-                println!("one client is gone: {error}");
+                println!("client disconnected: {error}");
             }
         });
     }

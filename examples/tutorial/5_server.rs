@@ -1,4 +1,4 @@
-//! The same server, with deadlines and an orderly end.
+//! A server with deadlines and graceful shutdown.
 
 use std::time::Duration;
 
@@ -23,9 +23,9 @@ async fn main() -> std::io::Result<()> {
 
     let server = Server::builder()
         .codec(LineCodec::builder().max_length(80).build())
-        .line_timeout(Duration::from_secs(1)) // 30 s unless set
+        .line_timeout(Duration::from_secs(1)) // default: 30 s
         .build();
     let done = server.serve_with_shutdown(listener, upper, tokio::signal::ctrl_c()).await;
-    println!("clients: {}, lines: {}, cut off: {}", done.accepted, done.lines, done.line_timeouts);
+    println!("clients: {}, lines: {}, timed out: {}", done.accepted, done.lines, done.line_timeouts);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The client of the lesson: a line, its reply, the next line.
+//! Sends each line of stdin and prints the reply.
 
 use lineframe::Client;
 

@@ -10,10 +10,10 @@ while True:
         waiting.append(socket.create_connection(server.getsockname(), timeout=1))
     except socket.timeout:
         break
-print("connected, and accepted by nobody:", len(waiting))
+print("clients connected without accept():", len(waiting))
 
 waiting[0].sendall(b"hello")
 conn, address = server.accept()
-print("sent before it was accepted:", conn.recv(1024))
+print("bytes sent before accept():", conn.recv(1024))
 waiting.append(socket.create_connection(server.getsockname(), timeout=1))
-print("accept() made room for one more")
+print("after one accept(), one more client can connect")

@@ -1,4 +1,4 @@
-//! Sends half a line and then nothing more, without leaving.
+//! Sends half a line, then stays connected without sending more.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ fn main() -> io::Result<()> {
     let mut conn = TcpStream::connect(address)?;
     conn.write_all(b"half a li")?;
     match conn.read(&mut [0; 1024]) {
-        Ok(0) => println!("the server has closed the connection"),
-        Ok(count) => println!("{count} bytes"),
+        Ok(0) => println!("the server closed the connection"),
+        Ok(count) => println!("received {count} bytes"),
         Err(error) => println!("{error}"),
     }
     Ok(())

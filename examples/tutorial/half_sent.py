@@ -6,9 +6,9 @@ client.settimeout(1)
 
 message = b"x" * 100_000_000
 count = client.send(message)
-print("send() has taken the whole message:", count == len(message))
+print("send() accepted the whole message:", count == len(message))
 
 try:
     client.sendall(message[count:])
 except socket.timeout:
-    print("nobody reads the rest, and sendall() does not say how much of it is still to be sent")
+    print("sendall() timed out and does not report how many bytes it sent")

@@ -7,7 +7,6 @@ for message in [b"hello", b"how are you?", b"bye"]:
     client.sendall(message)
 
 conn, address = server.accept()
-# A server that was busy for a moment finds all 20 bytes: wait until they are there,
-# and leave them there.
+# Act like a busy server: wait until all 20 bytes have arrived, without reading them.
 conn.recv(20, socket.MSG_PEEK | socket.MSG_WAITALL)
 print("recv(1024) returned", conn.recv(1024))

@@ -5,13 +5,13 @@ host, port = (sys.argv + ["127.0.0.1:8083"])[1].split(":")
 
 first = socket.create_connection((host, int(port)))
 second = socket.create_connection((host, int(port)))
-print("both are connected")
+print("both clients are connected")
 second.sendall(b"hello\n")
 second.settimeout(3)
 try:
-    print("the second client's reply:", second.recv(1024))
+    print("the second client received", second.recv(1024))
 except socket.timeout:
-    print("no reply to the second client for three seconds; now the first one leaves")
+    print("the second client received nothing for 3 seconds; the first client leaves")
     first.close()
     second.settimeout(None)
     try:

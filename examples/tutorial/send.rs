@@ -1,4 +1,4 @@
-//! Sends all of stdin in one go, says that no more comes, and prints what comes back.
+//! Sends all of stdin, closes the sending side, and prints all replies.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -1,7 +1,7 @@
 import socket
 import sys
 
-path = (sys.argv + ["./lesson.sock"])[1]
+path = (sys.argv + ["./upper.sock"])[1]
 
 server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 server.bind(path)

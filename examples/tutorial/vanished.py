@@ -7,6 +7,7 @@ host, port = (sys.argv + ["127.0.0.1:8083"])[1].split(":")
 client = socket.create_connection((host, int(port)))
 client.sendall(b"hello\n")
 print(client.recv(1024))
-# No farewell (FIN) but a reset (RST), as when the client's process is killed with something left to read.
+# Close with a reset (RST) instead of a FIN. The system does the same when a process
+# is killed while it has unread data.
 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 client.close()

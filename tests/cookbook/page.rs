@@ -41,11 +41,11 @@ fn what_is_not_code_of_a_file_stays() {
 fn what_cannot_be_filled_is_said() {
     for (page, said) in [
         (page("b.rs#inner", ""), "line 5: no file b.rs"),
-        (page("a.rs#middle", ""), "line 5: no region of a.rs#middle"),
-        ("```rust\nf();\n```\n".into(), "line 1: a block of rust that no file is named for"),
-        ("<!-- code: a.rs -->\nText\n".into(), "line 2: no block behind a.rs"),
-        ("<!-- code: a.rs -->\n".into(), "no block behind a.rs"),
-        ("```sh\ncargo test\n".into(), "line 1: a block without an end"),
+        (page("a.rs#middle", ""), "line 5: no region a.rs#middle"),
+        ("```rust\nf();\n```\n".into(), "line 1: rust block without a source file"),
+        ("<!-- code: a.rs -->\nText\n".into(), "line 2: no block after a.rs"),
+        ("<!-- code: a.rs -->\n".into(), "no block after a.rs"),
+        ("```sh\ncargo test\n".into(), "line 1: unclosed block"),
     ] {
         assert_eq!(filled(&page, file), Err(said.into()), "{page}");
     }
