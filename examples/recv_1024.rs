@@ -97,7 +97,7 @@ fn recv(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Waits until `count` bytes have arrived. This simulates a slow server, so every run prints the same.
+/// Waits until `count` bytes have arrived, like a slow server. Without this, runs would differ.
 fn wait_for(stream: &TcpStream, count: usize) -> io::Result<()> {
     let mut arrived = vec![0; count];
     loop {

@@ -51,7 +51,7 @@ fn recv_1024_shows_merged_and_cut_messages() {
     let Recv { sends, reads, frames } = serde_json::from_str(&run("recv_1024", &["--json"])).unwrap();
     let sent = sends.concat();
 
-    // Each read returns 1 to 1024 bytes. Together the reads hold the whole stream, including newlines.
+    // Each read returns 1 to 1024 bytes. Together the reads return the whole stream.
     let length = |read: &Read| read.pieces.iter().map(|piece| piece.end - piece.start).sum::<usize>();
     assert!(reads.iter().all(|read| (1..=1024).contains(&length(read))));
     let pieces = || reads.iter().flat_map(|read| &read.pieces);

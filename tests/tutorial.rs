@@ -1,13 +1,14 @@
 //! Checks that pages show the code of real files (see `included`) and the real output of commands.
 //!
-//! A `<!-- run -->` comment marks a `console` block with commands (`$ ...`) and their output. This test
-//! runs the commands of each block in order, in an empty directory:
+//! A `<!-- run -->` comment marks a `console` block with commands (`$ ...`) and their output. This
+//! test runs the commands of each block in order, in an empty directory:
 //!
 //! - A program whose first output line starts with `listening` is a server. It keeps running during
 //!   the commands after it. The block shows all its output below its command.
-//! - `^C` marks the point at which a server receives SIGINT. A server without `^C` must exit by itself.
-//! - The server listens on a free port. The block shows this port as 8083 and the ports of clients as
-//!   50001, 50002 and so on.
+//! - `^C` marks the point at which a server receives SIGINT. A server without `^C` must exit by
+//!   itself.
+//! - The server listens on a free port. The block shows this port as 8083 and the ports of clients
+//!   as 50001, 50002 and so on.
 //!
 //! `UPDATE_PAGES=1 cargo test --test tutorial` rewrites code and output in the pages.
 
@@ -137,7 +138,8 @@ fn commands(typed: &[Typed]) -> Vec<String> {
     typed.iter().map(|typed| typed.command.clone()).collect()
 }
 
-/// Runs the commands and returns the block with their output, or `None` if a program is not installed.
+/// Runs the commands and returns the block with their output, or `None` if a program is not
+/// installed.
 fn run(typed: &[Typed]) -> Option<String> {
     let directory = tempfile::tempdir().unwrap();
     let mut address = String::from("127.0.0.1:0");
@@ -202,7 +204,7 @@ fn executable(command: &str, address: &str) -> Option<String> {
     };
     let exec = if command.contains(" | ") { "" } else { "exec " };
     let rest = rest.join(" ").replace("127.0.0.1:8083", address);
-    // Without --foreground, `timeout` also signals its process group, and the program gets SIGINT twice.
+    // Without --foreground, `timeout` signals its process group, and SIGINT arrives twice.
     Some(format!("{input} {exec}timeout --foreground 60 {program} {rest}"))
 }
 
@@ -248,7 +250,8 @@ impl Running {
         Self { child, stdout, printed }
     }
 
-    /// Waits for the exit and returns stdout, then stderr. A Python traceback is reduced to its last line.
+    /// Waits for the exit and returns stdout, then stderr. A Python traceback is reduced to its
+    /// last line.
     fn end(&mut self) -> String {
         self.stdout.read_to_string(&mut self.printed).unwrap();
         let mut stderr = String::new();

@@ -9,9 +9,9 @@
 //! ```
 //! ````
 //!
-//! In the source file, `// region: session` and `// endregion` enclose the region (`#` instead of `//`
-//! in Python and shell). Regions may nest. Without `#session` the block is the whole file. The page
-//! shows the region without its common indentation. `UPDATE_PAGES=1` rewrites the pages.
+//! In the source file, `// region: session` and `// endregion` enclose the region (`#` instead of
+//! `//` in Python and shell). Regions may nest. Without `#session` the block is the whole file. The
+//! page shows the region without its common indentation. `UPDATE_PAGES=1` rewrites the pages.
 
 use std::fs;
 use std::path::Path;
@@ -19,8 +19,8 @@ use std::path::Path;
 /// Languages whose blocks must name a source file.
 const CODE: [&str; 4] = ["rust", "python", "toml", "go"];
 
-/// Panics if a block of the page differs from its source file or names none. `page` and the paths of
-/// source files are relative to the package.
+/// Panics if a code block of the page differs from its source file or names none. `page` and the
+/// paths of source files are relative to the package.
 pub(crate) fn check(page: &str) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let path = root.join(page);
@@ -35,7 +35,8 @@ pub(crate) fn check(page: &str) {
     }
     let differs = text.lines().zip(right.lines()).position(|(on_page, in_file)| on_page != in_file);
     if let Some(line) = differs.or((text != right).then(|| text.lines().count().min(right.lines().count()))) {
-        let [on_page, in_file] = [&text, &right].map(|text| text.lines().nth(line).unwrap_or("(end of file)"));
+        let [on_page, in_file] =
+            [&text, &right].map(|text| text.lines().nth(line).unwrap_or("(end of file)"));
         panic!(
             "{page}:{}: the page shows\n{on_page}\nbut the source file has\n{in_file}\nSet UPDATE_PAGES=1 to rewrite the page",
             line + 1
@@ -43,7 +44,8 @@ pub(crate) fn check(page: &str) {
     }
 }
 
-/// Returns the page with every marked block replaced by its source. `file` returns the text of a path.
+/// Returns the page with every marked block replaced by its source. `file` returns the text of a
+/// path.
 ///
 /// # Errors
 ///
