@@ -10,7 +10,8 @@
 //! - The server listens on a free port. The block shows this port as 8083 and the ports of clients
 //!   as 50001, 50002 and so on.
 //!
-//! `UPDATE_PAGES=1 cargo test --test tutorial` rewrites code and output in the pages.
+//! `UPDATE_PAGES=1 cargo test --test tutorial` rewrites code and output in the pages. Run
+//! `cargo build --examples --bins` first, because `cargo test --test` does not rebuild examples.
 
 mod example;
 mod included;
