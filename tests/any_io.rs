@@ -1,4 +1,4 @@
-//! `AnyIo`: the same stream, with its type forgotten and found again.
+//! `AnyIo` erases the type of a stream and recovers it.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -12,15 +12,15 @@ use lineframe::{AnyIo, Connection, LineCodec};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Two ends of a TCP connection.
+/// Returns both ends of a TCP connection.
 async fn tcp() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let (here, there) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
     Ok((here?, there?.0))
 }
 
-/// What is said here is heard there, and the other way round, to the end.
-async fn there_and_back(here: AnyIo, there: impl AsyncRead + AsyncWrite) -> io::Result<()> {
+/// Checks writes, vectored writes, half-close and reads in both directions.
+async fn check_both_directions(here: AnyIo, there: impl AsyncRead + AsyncWrite) -> io::Result<()> {
     let (mut here, mut there) = (pin!(here), pin!(there));
     let mut heard = [0; 4];
     here.write_all(b"ping").await?;
@@ -31,11 +31,11 @@ async fn there_and_back(here: AnyIo, there: impl AsyncRead + AsyncWrite) -> io::
     here.read_exact(&mut heard).await?;
     assert_eq!(&heard, b"pong");
 
-    // In pieces, as one write where the stream can.
+    // If the stream supports it, one vectored write takes both slices.
     let pieces = [IoSlice::new(b"in "), IoSlice::new(b"pieces")];
     let written = poll_fn(|cx| here.as_mut().poll_write_vectored(cx, &pieces)).await?;
     assert_eq!(written, if here.is_write_vectored() { 9 } else { 3 });
-    // The end of one direction is not that of the other.
+    // Shutting down one direction leaves the other open.
     here.shutdown().await?;
     let mut rest = String::new();
     there.read_to_string(&mut rest).await?;
@@ -49,17 +49,17 @@ async fn there_and_back(here: AnyIo, there: impl AsyncRead + AsyncWrite) -> io::
 }
 
 #[tokio::test]
-async fn bytes_go_there_and_back_over_every_kind_of_stream() -> io::Result<()> {
+async fn every_kind_of_stream_carries_bytes_both_ways() -> io::Result<()> {
     let (here, there) = tcp().await?;
-    there_and_back(AnyIo::new(here), there).await?;
+    check_both_directions(AnyIo::new(here), there).await?;
     let (here, there) = duplex(64);
-    there_and_back(AnyIo::new(here), there).await?;
+    check_both_directions(AnyIo::new(here), there).await?;
     let (here, there) = tcp().await?;
-    there_and_back(AnyIo::new(here), AnyIo::new(there)).await?;
+    check_both_directions(AnyIo::new(here), AnyIo::new(there)).await?;
     #[cfg(unix)]
     {
         let (here, there) = tokio::net::UnixStream::pair()?;
-        there_and_back(AnyIo::new(here), there).await?;
+        check_both_directions(AnyIo::new(here), there).await?;
     }
     let (mut here, there) = duplex(64);
     here.write_all(b"read already").await?;
@@ -68,11 +68,11 @@ async fn bytes_go_there_and_back_over_every_kind_of_stream() -> io::Result<()> {
     here.read_exact(&mut [0; 4]).await?;
     let mut there = AnyIo::new(there);
     there.read_exact(&mut [0; 12]).await?;
-    there_and_back(here, there).await
+    check_both_directions(here, there).await
 }
 
 #[tokio::test]
-async fn tcp_and_unix_need_no_box_and_any_other_stream_one() -> io::Result<()> {
+async fn tcp_and_unix_streams_are_not_boxed() -> io::Result<()> {
     let (tcp, _there) = tcp().await?;
     let mut held = None;
     assert_eq!(measure(|| held = Some(AnyIo::new(tcp))).count_total, 0);
@@ -88,7 +88,7 @@ async fn tcp_and_unix_need_no_box_and_any_other_stream_one() -> io::Result<()> {
     let (memory, _there) = duplex(64);
     let mut held = None;
     assert_eq!(measure(|| held = Some(AnyIo::new(memory))).count_total, 1);
-    // What is held already is not put in another box.
+    // Wrapping an `AnyIo` again does not allocate.
     assert_eq!(measure(|| held = held.take().map(|io| AnyIo::new(AnyIo::new(io)))).count_total, 0);
     assert_eq!(measure(|| held = held.take().map(|io| AnyIo::with_prefix("", io))).count_total, 0);
     assert!(held.is_some_and(|io| io.downcast::<DuplexStream>().is_ok()));
@@ -96,7 +96,7 @@ async fn tcp_and_unix_need_no_box_and_any_other_stream_one() -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn the_stream_is_found_again_as_what_it_was_and_as_nothing_else() -> io::Result<()> {
+async fn downcast_succeeds_only_to_the_original_type() -> io::Result<()> {
     let (here, _there) = tcp().await?;
     let address = here.local_addr()?;
     let io = AnyIo::new(here);
@@ -121,16 +121,16 @@ async fn the_stream_is_found_again_as_what_it_was_and_as_nothing_else() -> io::R
     let io = AnyIo::new(here);
     assert!(io.downcast_ref::<DuplexStream>().is_some());
     assert!(io.downcast_ref::<TcpStream>().is_none());
-    // A stream is found by its own type and not by that of its box.
+    // Downcasting takes the type of the stream, not that of its internal box.
     assert!(io.downcast_ref::<Box<DuplexStream>>().is_none());
     let io = io.downcast::<TcpStream>().unwrap_err();
     let io = io.downcast::<Box<DuplexStream>>().unwrap_err();
     let here = io.downcast::<DuplexStream>().unwrap();
-    there_and_back(AnyIo::new(here), there).await
+    check_both_directions(AnyIo::new(here), there).await
 }
 
 #[tokio::test]
-async fn a_prefix_is_read_first_whatever_the_size_of_the_reads() -> io::Result<()> {
+async fn prefix_is_read_first_at_any_read_size() -> io::Result<()> {
     for size in 1..=12 {
         let (mut there, here) = duplex(64);
         there.write_all(b"stream").await?;
@@ -138,7 +138,7 @@ async fn a_prefix_is_read_first_whatever_the_size_of_the_reads() -> io::Result<(
         let mut here = AnyIo::with_prefix("two ", AnyIo::with_prefix("pre", here));
         let (mut all, mut piece) = (Vec::new(), vec![0; size]);
         loop {
-            // A read into no room takes nothing away.
+            // A read into an empty buffer consumes nothing.
             assert_eq!(here.read(&mut []).await?, 0);
             match here.read(&mut piece).await? {
                 0 => break,
@@ -151,7 +151,7 @@ async fn a_prefix_is_read_first_whatever_the_size_of_the_reads() -> io::Result<(
     Ok(())
 }
 
-/// A prefix of which it can be told whether it is still in memory.
+/// A prefix whose reference count shows if it is still in memory.
 struct Watched(Arc<[u8; 3]>);
 
 impl AsRef<[u8]> for Watched {
@@ -161,13 +161,13 @@ impl AsRef<[u8]> for Watched {
 }
 
 #[tokio::test]
-async fn a_prefix_is_freed_with_its_last_byte_and_does_not_wait_for_the_stream() -> io::Result<()> {
+async fn prefix_is_freed_after_its_last_byte() -> io::Result<()> {
     let (_there, here) = duplex(64);
     let in_memory = Arc::new(*b"abc");
     let mut here = AnyIo::with_prefix(Bytes::from_owner(Watched(in_memory.clone())), here);
     here.read_exact(&mut [0; 2]).await?;
     assert_eq!(Arc::strong_count(&in_memory), 2);
-    // The stream says nothing, and what is left of the prefix comes all the same.
+    // The stream has no data, but the read returns the rest of the prefix without waiting.
     let mut room = [0; 9];
     assert_eq!(here.read(&mut room).await?, 1);
     assert_eq!(Arc::strong_count(&in_memory), 1);
@@ -175,13 +175,13 @@ async fn a_prefix_is_freed_with_its_last_byte_and_does_not_wait_for_the_stream()
 }
 
 #[tokio::test]
-async fn a_stream_is_not_taken_from_behind_bytes_that_are_still_to_be_read() -> io::Result<()> {
+async fn downcast_fails_while_prefix_bytes_are_unread() -> io::Result<()> {
     let (mut there, here) = duplex(64);
     there.write_all(b"def").await?;
     drop(there);
     let mut io = AnyIo::with_prefix("abc", here);
     for _ in 0..3 {
-        // To look at it is another matter, and does not depend on how far somebody has read.
+        // `downcast_ref` works regardless of unread prefix bytes.
         assert!(io.downcast_ref::<DuplexStream>().is_some());
         io = io.downcast::<DuplexStream>().unwrap_err();
         assert!(io.read_u8().await?.is_ascii_alphabetic());
@@ -199,28 +199,28 @@ async fn a_stream_is_not_taken_from_behind_bytes_that_are_still_to_be_read() -> 
     Ok(())
 }
 
-/// A stream that notes what it is asked for.
-struct Noted {
-    asked: Arc<Mutex<Vec<&'static str>>>,
+/// A stream that records the calls it receives.
+struct Recorder {
+    calls: Arc<Mutex<Vec<&'static str>>>,
     vectored: bool,
 }
 
-impl Noted {
-    fn note<T>(&self, what: &'static str, answer: T) -> Poll<io::Result<T>> {
-        self.asked.lock().unwrap().push(what);
+impl Recorder {
+    fn record<T>(&self, what: &'static str, answer: T) -> Poll<io::Result<T>> {
+        self.calls.lock().unwrap().push(what);
         Poll::Ready(Ok(answer))
     }
 }
 
-impl AsyncRead for Noted {
+impl AsyncRead for Recorder {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.note("read", ())
+        self.record("read", ())
     }
 }
 
-impl AsyncWrite for Noted {
+impl AsyncWrite for Recorder {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
-        self.note("write", 1)
+        self.record("write", 1)
     }
 
     fn poll_write_vectored(
@@ -228,7 +228,7 @@ impl AsyncWrite for Noted {
         _: &mut Context<'_>,
         _: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.note("write_vectored", 2)
+        self.record("write_vectored", 2)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -236,19 +236,19 @@ impl AsyncWrite for Noted {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.note("flush", ())
+        self.record("flush", ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.note("shutdown", ())
+        self.record("shutdown", ())
     }
 }
 
 #[tokio::test]
-async fn each_call_reaches_the_stream_as_it_is() -> io::Result<()> {
+async fn every_call_is_forwarded_unchanged() -> io::Result<()> {
     for (vectored, prefix) in [(false, ""), (true, ""), (false, "x"), (true, "x")] {
-        let asked = Arc::default();
-        let mut io = AnyIo::with_prefix(prefix, Noted { asked: Arc::clone(&asked), vectored });
+        let calls = Arc::default();
+        let mut io = AnyIo::with_prefix(prefix, Recorder { calls: Arc::clone(&calls), vectored });
         assert_eq!(io.is_write_vectored(), vectored);
         io.flush().await?;
         assert_eq!(io.write(b"ab").await?, 1);
@@ -261,13 +261,13 @@ async fn each_call_reaches_the_stream_as_it_is() -> io::Result<()> {
         let mut expected = vec!["flush", "write", "write_vectored"];
         expected.extend(vec!["read"; reads]);
         expected.push("shutdown");
-        assert_eq!(*asked.lock().unwrap(), expected);
+        assert_eq!(*calls.lock().unwrap(), expected);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn debug_says_which_stream_it_is_and_no_byte_that_was_read() -> io::Result<()> {
+async fn debug_names_the_stream_and_hides_bytes() -> io::Result<()> {
     let (here, _there) = duplex(64);
     let shown = format!("{:?}", AnyIo::with_prefix("secret", here));
     assert!(shown.contains("DuplexStream") && shown.contains("6 bytes"), "{shown}");
@@ -282,7 +282,7 @@ async fn debug_says_which_stream_it_is_and_no_byte_that_was_read() -> io::Result
 }
 
 #[test]
-fn it_goes_to_other_threads_and_stays_small() {
+fn any_io_is_send_and_small() {
     fn anywhere<T: Send + Sync + Unpin + 'static>() {}
     anywhere::<AnyIo>();
     assert!(size_of::<AnyIo>() <= size_of::<TcpStream>() + size_of::<usize>());
@@ -305,7 +305,7 @@ impl AsyncRead for Liar {
 }
 
 #[tokio::test]
-async fn bytes_claimed_and_not_written_are_zeros() {
+async fn claimed_but_unwritten_bytes_are_zeros() {
     const COUNT: usize = 300 * 1024;
     for is_set in [false, true] {
         let secret = b"secret ".repeat(COUNT / 7);

@@ -1,5 +1,5 @@
-//! What a connection costs: the size of what a handler holds, and what is left in memory behind what went through. The
-//! allocator that counts comes from a crate.
+//! Bounds on the memory of a connection: the size of its types and futures, and the heap it keeps
+//! after reading and writing. `allocation_counter` provides the counting allocator.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ fn a_connection_is_one_pointer() {
 }
 
 #[test]
-fn everything_goes_to_other_threads() {
+fn every_type_and_future_is_send() {
     fn goes<T: Send + Sync>() {}
     goes::<Connection>();
     goes::<LineReader>();
@@ -89,7 +89,7 @@ async fn upper(mut conn: Connection) -> io::Result<()> {
 }
 
 #[test]
-fn a_handler_and_a_session_are_small() {
+fn handlers_and_sessions_are_small() {
     let conn = Connection::new(tokio::io::empty());
     let accepted = Accepted::new(AnyIo::new(tokio::io::empty()), Peer::Other);
     let handler = size_of_val(&upper(conn));
@@ -98,12 +98,13 @@ fn a_handler_and_a_session_are_small() {
     assert!(handler <= 256 && session <= 840);
 }
 
-/// Gives what it was told to and then nothing, takes everything or so much, and allocates nothing.
+/// A stream that returns scripted input, then stays pending. Accepts all output or a limited number
+/// of bytes. Allocates nothing itself.
 #[derive(Default)]
 struct Quiet {
-    /// And how many times.
+    /// The input, and how many more times to return it.
     gives: Mutex<(&'static [u8], usize)>,
-    /// It takes so many bytes more.
+    /// The number of bytes it still accepts; `None` is unlimited.
     takes: Option<usize>,
 }
 
@@ -117,9 +118,9 @@ impl AsyncRead for Quiet {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let (gives, times) = &mut *self.gives.lock().unwrap();
         let Some(more) = times.checked_sub(1) else { return Poll::Pending };
-        // The rest of it is given once, next.
-        let (now, later) = gives.split_at(gives.len().min(into.remaining()));
-        into.put_slice(now);
+        // The read buffer may be shorter than the input. The next read returns the rest.
+        let (first, later) = gives.split_at(gives.len().min(into.remaining()));
+        into.put_slice(first);
         match later {
             [] => *times = more,
             later => {
@@ -152,40 +153,41 @@ impl AsyncWrite for Quiet {
     }
 }
 
-/// What the future has come to without anybody going on.
-fn now<T>(future: impl Future<Output = T>) -> Poll<T> {
+/// Polls the future once.
+fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn done<T>(future: impl Future<Output = T>) -> T {
-    match now(future) {
-        Poll::Ready(done) => done,
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match poll_once(future) {
+        Poll::Ready(ready) => ready,
         Poll::Pending => panic!("waits"),
     }
 }
 
-/// Echoes until there is nothing to read, by line or by batch.
+/// Echoes line by line or batch by batch until a read would wait.
 fn echo(conn: &mut Connection<Quiet>, by_batch: bool) {
     loop {
         if by_batch {
-            let Poll::Ready(batch) = now(conn.next_batch()) else { return };
+            let Poll::Ready(batch) = poll_once(conn.next_batch()) else { return };
             for line in &batch.unwrap().unwrap() {
-                done(conn.write_line(line.unwrap())).unwrap();
+                ready(conn.write_line(line.unwrap())).unwrap();
             }
         } else {
-            let Poll::Ready(line) = now(conn.next_line()) else { return };
-            done(conn.write_line(line.unwrap().unwrap().unwrap())).unwrap();
+            let Poll::Ready(line) = poll_once(conn.next_line()) else { return };
+            ready(conn.write_line(line.unwrap().unwrap().unwrap())).unwrap();
         }
     }
 }
 
-/// Allocates the buffer that all connections of a thread read through.
+/// Allocates the read buffer that all connections of a thread share.
 fn share() {
     let mut first = Connection::from_io(Quiet::default(), LineCodec::new());
-    assert!(now(first.next_line()).is_pending());
+    assert!(poll_once(first.next_line()).is_pending());
 }
 
-/// What the connection costs that is made in `measured`, beside what all connections of a thread share.
+/// Measures the allocations of the connection made in `measured`, excluding the shared read buffer
+/// of the thread.
 fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> AllocationInfo {
     share();
     let mut kept = None;
@@ -194,7 +196,7 @@ fn measure_connection(measured: impl FnOnce() -> Connection<Quiet>) -> Allocatio
     info
 }
 
-/// The connection itself, without a buffer for reading or for writing.
+/// The size in bytes of a connection without buffers.
 const IDLE: i64 = 480;
 
 #[test]
@@ -216,7 +218,8 @@ fn an_idle_connection_holds_no_buffer() {
     }
 }
 
-/// What a handler holds that waits, beside what one holds to which nothing was sent.
+/// Returns how much more memory a waiting handler holds after reading `gives` than after reading
+/// one line.
 fn held_by<Fut>(handler: impl Fn(Connection) -> Fut, gives: &'static [u8], takes: Option<usize>) -> i64
 where
     Fut: Future<Output = io::Result<()>>,
@@ -229,7 +232,7 @@ where
         let mut handling = Box::pin(handler(Connection::new(io)));
         let info = measure(|| {
             for _ in 0..3 {
-                assert!(now(handling.as_mut()).is_pending());
+                assert!(poll_once(handling.as_mut()).is_pending());
             }
         });
         kept.push(handling);
@@ -240,7 +243,7 @@ where
 }
 
 #[test]
-fn a_reply_that_waits_for_a_line_holds_no_buffer() {
+fn reply_waiting_for_a_line_holds_no_buffer() {
     static BURST: [u8; 60_000] = {
         let mut burst = [b'\n'; 60_000];
         burst[59_999] = b'x';
@@ -255,42 +258,42 @@ fn a_reply_that_waits_for_a_line_holds_no_buffer() {
     }
 }
 
-/// Who does not take it is not to cost what was never sent.
+/// A refused line must not leave memory behind if the peer does not read.
 #[test]
-fn what_was_refused_is_given_back() {
+fn memory_of_refused_lines_is_freed() {
     let giant = reply_into(|_, reply| reply.extend_from_slice(&[b'x'; 1 << 20]));
     let held = held_by(giant, b"one\ntwo\n", Some(0));
     assert!(held < 1024, "{held}");
     let info = measure_connection(|| {
-        // More than what is left for others.
+        // Longer than any buffer that a connection keeps for reuse.
         let mut conn =
             Connection::from_io(Quiet::default(), LineCodec::builder().max_length(200_000).build());
-        assert!(matches!(done(conn.write_line(vec![b'\n'; 200_000])), Err(Error::Encode(_))));
+        assert!(matches!(ready(conn.write_line(vec![b'\n'; 200_000])), Err(Error::Encode(_))));
         conn
     });
     assert!(info.bytes_current <= IDLE, "{} bytes", info.bytes_current);
 }
 
-/// What waits is not copied whenever something behind it is refused.
+/// Unsent output is not copied each time a later line is refused.
 #[test]
-fn what_is_refused_leaves_what_waits_where_it_is() {
+fn refused_lines_do_not_copy_unsent_output() {
     static LINES: [[u8; 2]; 600] = [*b"x\n"; 600];
     let two_lines = reply_into(|line, reply| reply.extend([line, b"\n2"].concat()));
     let io = Quiet { takes: Some(0), ..Quiet::default() };
     io.gives(LINES.as_flattened(), 1);
     let mut handling = Box::pin(two_lines(Connection::new(io)));
-    let info = measure(|| assert!(now(handling.as_mut()).is_pending()));
-    // 600 error lines of 98 bytes, and as much again for each of them.
+    let info = measure(|| assert!(poll_once(handling.as_mut()).is_pending()));
+    // 600 error lines of 98 bytes, plus the same amount for the refused replies.
     assert!((60_000..1_000_000).contains(&info.bytes_total), "{} bytes", info.bytes_total);
 }
 
-/// If the peer takes most of it, the rest waits in little memory.
+/// After the peer takes most of a line, the rest is kept in a small buffer.
 #[test]
-fn what_waits_behind_much_that_was_sent_takes_little_memory() {
+fn unsent_rest_of_long_output_takes_little_memory() {
     let info = measure_connection(|| {
         let io = Quiet { takes: Some(120_000), ..Quiet::default() };
         let mut conn = Connection::from_io(io, LineCodec::builder().max_length(120_100).build());
-        assert!(now(conn.send_line([b'x'; 120_100])).is_pending());
+        assert!(poll_once(conn.send_line([b'x'; 120_100])).is_pending());
         conn
     });
     let held = info.bytes_current - IDLE;
@@ -317,9 +320,9 @@ fn deadlines_cost_a_timer() {
     assert!(info.bytes_current <= IDLE + 320, "{} bytes", info.bytes_current);
 }
 
-/// Of a line under way, its bytes and not much more.
+/// Of the partial line itself, at most twice its length is kept.
 #[test]
-fn the_beginning_of_a_line_is_kept_in_little_more_than_its_length() {
+fn partial_lines_take_little_more_than_their_length() {
     const PARTS: [&[u8]; 3] = [b"x", &[b'x'; 100], &[b'x'; 10_000]];
     for part in PARTS {
         let info = measure_connection(|| {
@@ -331,7 +334,8 @@ fn the_beginning_of_a_line_is_kept_in_little_more_than_its_length() {
         let held = info.bytes_current - IDLE;
         assert!(held <= 2 * 3 * part.len() as i64 + 64, "{held} bytes for {}", 3 * part.len());
     }
-    // Nor of the read that it came with, behind many lines.
+    // The read buffer of 40,000 bytes is not kept for a one-byte partial line after many whole
+    // lines.
     static READ: [u8; 40_000] = {
         let mut read = [b'\n'; 40_000];
         read[39_999] = b'x';
@@ -350,7 +354,7 @@ fn the_beginning_of_a_line_is_kept_in_little_more_than_its_length() {
 }
 
 #[test]
-fn the_memory_of_a_giant_line_is_given_back() {
+fn memory_of_a_giant_line_is_freed() {
     const MIB: &[u8] = &[b'x'; 1 << 20];
     const PIECE: &[u8] = MIB.split_at(64 * 1024).0;
     for by_batch in [false, true] {
@@ -369,15 +373,15 @@ fn the_memory_of_a_giant_line_is_given_back() {
     }
 }
 
-/// Behind a line that is kept, only that is kept.
+/// Keeping a line keeps that line's read buffer alive, but nothing else.
 #[test]
-fn a_line_that_is_kept_does_not_keep_the_connection_from_giving_back() {
+fn kept_lines_pin_only_their_own_read() {
     static LINES: [[u8; 2]; 1000] = [*b"x\n"; 1000];
     let mut kept = None;
     let info = measure_connection(|| {
         let mut conn = Connection::from_io(Quiet::default(), LineCodec::new());
         conn.io().gives(LINES.as_flattened(), 1);
-        kept = Some(done(conn.next_line()).unwrap().unwrap().unwrap());
+        kept = Some(ready(conn.next_line()).unwrap().unwrap().unwrap());
         echo(&mut conn, false);
         conn
     });
@@ -389,7 +393,7 @@ fn a_line_that_is_kept_does_not_keep_the_connection_from_giving_back() {
 const GIBIBYTE: u64 = 1 << 30;
 static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 const PIECES: usize = GIBIBYTE as usize / PIECE.len();
-/// A read, what becomes of it, and what was unsent or begun.
+/// Bytes that a connection may use: one read, its processing, and partial lines or unsent output.
 const CONSTANT: u64 = 256 * 1024;
 
 #[test]
@@ -397,7 +401,7 @@ fn a_gibibyte_is_skipped_in_constant_memory() {
     let info = measure_connection(|| {
         let mut conn = Connection::from_io(Quiet::default(), LineCodec::new());
         conn.io().gives(&PIECE, PIECES);
-        done(conn.skip_bytes(GIBIBYTE)).unwrap();
+        ready(conn.skip_bytes(GIBIBYTE)).unwrap();
         assert_eq!(conn.counters().read.skipped_bytes, GIBIBYTE);
         conn
     });
@@ -406,14 +410,14 @@ fn a_gibibyte_is_skipped_in_constant_memory() {
 }
 
 #[test]
-fn a_gibibyte_of_body_is_read_in_constant_memory() {
+fn gibibyte_body_is_read_in_constant_memory() {
     let mut some = vec![0; 8 * 1024];
     let info = measure_connection(|| {
         let mut conn = Connection::from_io(Quiet::default(), LineCodec::new());
         conn.io().gives(&PIECE, PIECES);
         let mut body = conn.body(GIBIBYTE);
         while body.left() > 0 {
-            assert!(done(body.read(&mut some)).unwrap() > 0);
+            assert!(ready(body.read(&mut some)).unwrap() > 0);
         }
         drop(body);
         assert_eq!(conn.counters().read.content_bytes, GIBIBYTE);
@@ -424,34 +428,34 @@ fn a_gibibyte_of_body_is_read_in_constant_memory() {
 }
 
 #[test]
-fn a_gibibyte_without_a_terminator_is_skipped_in_constant_memory() {
+fn unterminated_gibibyte_is_skipped_in_constant_memory() {
     let info = measure_connection(|| {
         let mut conn = Connection::from_io(Quiet::default(), LineCodec::new());
         conn.io().gives(&PIECE, PIECES);
-        let line = done(conn.next_line()).unwrap().unwrap();
+        let line = ready(conn.next_line()).unwrap().unwrap();
         assert!(matches!(line, Err(LineError::TooLong { .. })));
         drop(line);
-        assert!(now(conn.next_line()).is_pending());
+        assert!(poll_once(conn.next_line()).is_pending());
         assert_eq!(conn.counters().read.skipped_bytes, GIBIBYTE - 64 * 1024);
         conn
     });
     println!("at most {} bytes", info.bytes_max);
     assert!(info.bytes_max < CONSTANT, "{} bytes", info.bytes_max);
-    // With the counters of bad lines.
+    // The 144 bytes are the counters of bad lines.
     assert!(info.bytes_current <= IDLE + 144, "{} bytes", info.bytes_current);
 }
 
-/// A peer that sends without end and reads nothing is no longer read.
+/// The connection stops reading from a peer that sends without end and reads nothing.
 #[test]
-fn lines_for_a_peer_that_never_reads_do_not_pile_up() {
+fn lines_for_peers_that_never_read_are_bounded() {
     static LINES: [[u8; 64]; 1024] =
         [*b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\n"; 1024];
     let info = measure_connection(|| {
         let io = Quiet { takes: Some(0), ..Quiet::default() };
         let mut conn = Connection::from_io(io, LineCodec::new());
         conn.io().gives(LINES.as_flattened(), PIECES);
-        while let Poll::Ready(line) = now(conn.next_line()) {
-            if now(conn.write_line(line.unwrap().unwrap().unwrap())).is_pending() {
+        while let Poll::Ready(line) = poll_once(conn.next_line()) {
+            if poll_once(conn.write_line(line.unwrap().unwrap().unwrap())).is_pending() {
                 break;
             }
         }
@@ -461,9 +465,9 @@ fn lines_for_a_peer_that_never_reads_do_not_pile_up() {
     assert!(info.bytes_max < 2 * CONSTANT, "{} bytes", info.bytes_max);
 }
 
-/// Whoever has many addresses would else take as much memory as they like.
+/// Otherwise a client with many addresses could use an unlimited amount of memory.
 #[test]
-fn an_address_that_has_gone_leaves_nothing() {
+fn closed_addresses_leave_no_memory() {
     let clock = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let server = Server::builder().max_connections_per_ip(1).build();
     let connect = |address: u32| {
@@ -477,9 +481,9 @@ fn an_address_that_has_gone_leaves_nothing() {
     assert_eq!((server.counters().accepted, server.counters().refused), (10_001, 0));
 }
 
-/// A server that was busy once is as small as before.
+/// A server frees the memory of sessions that have ended.
 #[test]
-fn ended_sessions_give_their_memory_back() {
+fn memory_of_ended_sessions_is_freed() {
     use lineframe::Listener;
     use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
@@ -505,7 +509,7 @@ fn ended_sessions_give_their_memory_back() {
             while server.counters().open != count {
                 tokio::task::yield_now().await;
             }
-            // What ended in this turn is cleared up in the next.
+            // The server frees ended sessions in later polls.
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }

@@ -1,5 +1,6 @@
-//! Futures that are polled a few times and dropped, over a stream that gives and takes one byte at a time and waits before
-//! each: what is read, and what the peer gets, is what it is without that, as the table at `Connection` has it.
+//! Polls futures a few times, drops them and starts again. The stream transfers one byte per call
+//! and returns `Pending` before each byte. Reading and writing must give the same result as without
+//! drops, as documented in the table at `Connection`.
 
 mod script;
 
@@ -14,7 +15,7 @@ use script::Does::{Awaits, Ends, Sends};
 use script::{Call, Does, Halves, Line, Lines, Script, clock, describe, poll_times, run};
 use tokio::io::AsyncReadExt;
 
-/// How often a future is polled before it is dropped.
+/// How many times a future is polled before it is dropped.
 const TIMES: RangeInclusive<usize> = 0..=20;
 
 fn dripping(peer: &[Does], codec: LineCodec) -> (Script, Connection<Script>) {
@@ -22,7 +23,7 @@ fn dripping(peer: &[Does], codec: LineCodec) -> (Script, Connection<Script>) {
     (script.clone(), Connection::from_io(script, codec))
 }
 
-/// Runs the body over a connection, its borrowed halves and its owned ones.
+/// Runs the body over a connection, its borrowed halves and its owned halves.
 macro_rules! over_each {
     ($peer:expr, $codec:expr, |$script:ident, $lines:ident| $body:block) => {{
         let ($script, mut conn) = dripping($peer, $codec);
@@ -37,8 +38,8 @@ macro_rules! over_each {
     }};
 }
 
-/// Makes the future anew each time it was polled and dropped, until it is done. One that is never polled is dropped once and
-/// then run.
+/// Recreates the future after each `times` polls until one completes. With `times` 0, the first
+/// future is dropped unpolled, and each later one is polled once.
 macro_rules! dropped {
     ($script:expr, $times:expr, $future:expr) => {{
         let mut done = poll_times(&$script, $times, $future);
@@ -49,7 +50,7 @@ macro_rules! dropped {
         }
         match done {
             Poll::Ready(done) => done,
-            Poll::Pending => panic!("does not get any further"),
+            Poll::Pending => panic!("the future makes no progress"),
         }
     }};
 }
@@ -122,7 +123,7 @@ fn reading_batches() {
 
 const BLOCK: &[Does] = &[Sends(b"put\n12\n456\n8\r\nget\nend\n"), Ends];
 
-/// Nothing is taken until all is there.
+/// A dropped read consumes nothing until all bytes have been received.
 #[test]
 fn reading_counted_bytes() {
     for times in TIMES {
@@ -131,7 +132,7 @@ fn reading_counted_bytes() {
             let bytes = dropped!(script, times, lines.read_bytes(8)).unwrap();
             assert_eq!(bytes, "12\n456\n8", "{times}");
             assert_eq!(run(&script, lines.next_line()).unwrap().unwrap().unwrap(), "");
-            // Asked for, and then not wanted: they are lines again.
+            // After the read of 20 bytes is dropped, its bytes are read as lines.
             assert!(poll_times(&script, times.min(3), lines.read_bytes(20)).is_pending());
             assert_eq!(run(&script, lines.next_line()).unwrap().unwrap().unwrap(), "get");
             assert_eq!(run(&script, lines.next_line()).unwrap().unwrap().unwrap(), "end");
@@ -139,7 +140,7 @@ fn reading_counted_bytes() {
     }
 }
 
-/// What is left of the bytes is skipped by the next read, whatever that is.
+/// If the future is dropped, the next read skips the remaining bytes first.
 #[test]
 fn skipping_bytes() {
     for times in TIMES {
@@ -162,7 +163,7 @@ fn skipping_bytes() {
 #[test]
 fn reading_a_body() {
     for times in TIMES {
-        // Of a reader that goes on nothing is lost.
+        // A reader that resumes after a drop loses nothing.
         let (script, mut conn) = dripping(BLOCK, thirty());
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "put");
         let mut body = conn.body(8);
@@ -175,7 +176,7 @@ fn reading_a_body() {
         assert_eq!(all, b"12\n456\n8", "{times}");
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "", "{times}");
 
-        // What is left of one that does not is skipped.
+        // The next read skips the rest of a body that was dropped before its end.
         let (script, mut conn) = dripping(BLOCK, thirty());
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "put");
         let _ = poll_times(&script, times, conn.body(8).read_exact(&mut [0; 5]));
@@ -183,7 +184,7 @@ fn reading_a_body() {
     }
 }
 
-/// Leaves ten bytes more unsent than may be, and gives what they are.
+/// Queues 10 bytes more than `max_unsent` and returns them.
 fn fill(script: &Script, lines: &mut impl Lines) -> Vec<u8> {
     let filling = vec![b'x'; 64 * 1024 + 10];
     run(script, lines.write_bytes(&filling[..64 * 1024])).unwrap();
@@ -197,7 +198,7 @@ fn finish(script: &Script, lines: &mut impl Lines) -> Vec<u8> {
     script.received()
 }
 
-/// A line is queued whole or not at all; not at all as long as it waits for room.
+/// A line is queued completely or not at all. It is not queued while it waits for `max_unsent`.
 #[test]
 fn writing_a_line() {
     for times in TIMES {
@@ -210,7 +211,7 @@ fn writing_a_line() {
         over_each!(&[], thirty(), |script, lines| {
             let mut expected = fill(&script, lines);
             let queued = poll_times(&script, times, lines.write_line(b"line"));
-            // Each poll but the first sends a byte.
+            // Each poll except the first sends one byte.
             assert_eq!(queued.is_ready(), times > 10);
             expected.extend_from_slice(if times > 10 { b"line\nend\n" } else { b"end\n" });
             assert!(finish(&script, lines) == expected, "{times}");
@@ -223,7 +224,7 @@ fn sending_a_line() {
     for times in TIMES {
         over_each!(&[], thirty(), |script, lines| {
             let sent = poll_times(&script, times, lines.send_line(b"line"));
-            // One poll for each byte, one for the flush, and the first finds that it has to wait.
+            // The first poll returns `Pending`; then one poll per byte and one for the flush.
             assert_eq!(sent.is_ready(), times >= 7, "{times}");
             let expected = if times > 0 { "line\nend\n" } else { "end\n" };
             assert_eq!(finish(&script, lines), expected.as_bytes(), "{times}");
@@ -234,14 +235,14 @@ fn sending_a_line() {
             let received = finish(&script, lines);
             let (before, behind) = received.split_at(filling.len());
             assert!(before == filling);
-            // Queued once there was room for it.
+            // The line is queued as soon as 10 bytes have been sent.
             let expected = if times > 10 { "line\nend\n" } else { "end\n" };
             assert_eq!(behind, expected.as_bytes(), "{times}");
         });
     }
 }
 
-/// A part may have been queued: whole pieces, from the front.
+/// A dropped write may have queued a prefix that consists of whole pieces.
 #[test]
 fn writing_bytes() {
     let bytes: Vec<u8> = (0..200_000).map(|n| (n / 1000) as u8).collect();
@@ -279,7 +280,7 @@ fn shutting_down() {
         assert_eq!(script.calls().iter().filter(|call| **call == Call::Shutdown).count(), 1, "{times}");
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "first", "{times}");
 
-        // What a borrowed half has not sent, the connection sends.
+        // The connection sends what a borrowed half has queued but not sent.
         let (script, mut conn) = dripping(LINES, thirty());
         let (_, mut writer) = conn.split();
         run(&script, writer.feed_line("one")).unwrap();
@@ -293,7 +294,7 @@ fn shutting_down() {
     }
 }
 
-/// A late reply is not taken for the next one.
+/// A late reply must not be taken for the reply to the next request.
 #[test]
 fn requests() {
     let peer = [Awaits(4), Sends(b"yes\n"), Awaits(8), Sends(b"no\n"), Ends];
@@ -301,7 +302,7 @@ fn requests() {
         let (script, mut conn) = dripping(&peer, thirty());
         let answered = poll_times(&script, times, conn.request("one"));
         if times == 0 {
-            // Nothing was queued.
+            // The dropped future had queued nothing.
             assert_eq!(run(&script, conn.request("one")).unwrap(), "yes");
             continue;
         }
@@ -318,13 +319,13 @@ fn requests() {
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "yes", "{times}");
         assert!(matches!(run(&script, conn.request("two")), Err(Error::Io(_))));
         assert_eq!(script.received(), b"one\n", "{times}");
-        // The connection goes on, and who counts the replies can use it.
+        // The connection still works for a caller that counts the replies.
         run(&script, conn.write_line("two")).unwrap();
         assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "no", "{times}");
     }
 }
 
-/// Dropped while the other protocol begins, and so with its stream.
+/// Dropping the future while the closure runs also drops the stream.
 #[test]
 fn upgrading() {
     for times in TIMES {
@@ -346,7 +347,7 @@ fn upgrading() {
     }
 }
 
-/// Wherever a connection is taken apart, another one goes on with what it is given.
+/// Takes the connection apart after every read. A new connection continues with the parts.
 #[test]
 fn taking_apart() {
     for times in TIMES {
@@ -371,9 +372,9 @@ fn taking_apart() {
     }
 }
 
-/// In the middle of a line read and of a line sent.
+/// Splits and rejoins the connection in the middle of lines read and lines sent.
 #[test]
-fn splitting_and_making_whole_again() {
+fn splitting_and_rejoining() {
     let clock = clock();
     let _in = clock.enter();
     for times in TIMES {

@@ -1,4 +1,4 @@
-//! The client over real sockets: which addresses it tries, when it gives up, and what it says then.
+//! The client over real sockets: the addresses it tries, its timeouts, and its errors.
 
 use std::error::Error as _;
 use std::io;
@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_util::codec::Decoder;
 
-/// A port that is taken and on which nobody listens: connecting to it is refused, until somebody does.
+/// Returns a bound port without a listener. Connecting to it is refused until the socket listens.
 fn silent_port() -> io::Result<(TcpSocket, SocketAddr)> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(([127, 0, 0, 1], 0).into())?;
@@ -25,15 +25,15 @@ fn attempts(error: &ConnectError) -> Vec<(String, io::ErrorKind)> {
 }
 
 #[tokio::test]
-async fn connects_and_speaks_lines() -> Result<(), Error> {
+async fn connects_and_exchanges_lines() -> Result<(), Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
-    // One that has been used on another stream and is in the middle of it.
+    // A codec that was used on another stream and stopped in the middle of it.
     let mut codec = LineCodec::builder().delimiter(Delimiter::CrLf).build();
     codec.skip_bytes(100);
     assert!(codec.decode(&mut BytesMut::from("half a li"))?.is_none());
     let client = Client::builder().codec(codec).build();
-    // However the address is given. `SocketAddr::to_string` is what `"host:port"` is.
+    // Every accepted type of address.
     let (ip, port) = (addr.ip().to_string(), addr.port());
     let connections = [
         client.connect(addr).await?,
@@ -67,26 +67,27 @@ async fn connects_and_speaks_lines() -> Result<(), Error> {
 async fn a_host_name_is_looked_up() -> Result<(), Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
-    // On some machines `localhost` is `::1` first: refused, and the next one is tried.
+    // On some machines `localhost` resolves to `::1` first. That address refuses, and the client
+    // tries the next one.
     let conn = Client::new().connect(("localhost", port)).await?;
     assert_eq!(conn.peer(), Peer::Tcp(listener.local_addr()?));
     Ok(())
 }
 
 #[tokio::test]
-async fn connecting_can_be_a_task_of_its_own() -> Result<(), Box<dyn std::error::Error>> {
+async fn connect_future_can_be_spawned() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
     let tcp = tokio::spawn(async move { Client::new().connect(addr.to_string()).await });
     assert_eq!(tcp.await??.peer(), Peer::Tcp(addr));
-    // One that connects now and then does not grow by it.
+    // `connect` must not enlarge the future of a caller by much.
     let client = Client::new();
     assert!(size_of_val(&client.connect(addr)) <= 100);
     Ok(())
 }
 
 #[tokio::test]
-async fn the_next_address_is_tried_where_one_refuses() -> Result<(), Error> {
+async fn next_address_is_tried_after_a_refusal() -> Result<(), Error> {
     let (_socket, refuses) = silent_port()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let listens = listener.local_addr()?;
@@ -96,7 +97,7 @@ async fn the_next_address_is_tried_where_one_refuses() -> Result<(), Error> {
 }
 
 #[tokio::test]
-async fn where_all_refuse_the_error_names_each() -> io::Result<()> {
+async fn error_names_every_refusing_address() -> io::Result<()> {
     let ports = [silent_port()?, silent_port()?, silent_port()?];
     let addrs = ports.each_ref().map(|(_, addr)| *addr);
     let error = Client::new().connect(&addrs[..]).await.unwrap_err();
@@ -108,10 +109,10 @@ async fn where_all_refuse_the_error_names_each() -> io::Result<()> {
     }
     assert_eq!(format!("{error:?}"), format!("ConnectError({said})"));
     assert_eq!(format!("{error:#?}"), format!("ConnectError({said})"));
-    // `Display` has said it all.
+    // `Display` includes all attempts, so there is no source.
     assert!(error.source().is_none());
 
-    // One address stands once.
+    // With a single address, the message names it once.
     let error = Client::new().connect(addrs[0]).await.unwrap_err();
     let why = error.tried().next().unwrap().1.to_string();
     assert_eq!(error.to_string(), format!("cannot connect to {}: {why}", addrs[0]));
@@ -121,7 +122,7 @@ async fn where_all_refuse_the_error_names_each() -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_connect_error_goes_into_the_others_with_its_kind() -> io::Result<()> {
+async fn connect_error_converts_and_keeps_its_kind() -> io::Result<()> {
     let (_socket, refuses) = silent_port()?;
     let failed = async || Client::new().connect(refuses).await.unwrap_err();
     let said = failed().await.to_string();
@@ -130,15 +131,15 @@ async fn a_connect_error_goes_into_the_others_with_its_kind() -> io::Result<()> 
     let Error::Io(within) = Error::from(failed().await) else { panic!("refused is no timeout") };
     assert_eq!((within.kind(), within.to_string()), (io::ErrorKind::ConnectionRefused, said.clone()));
     assert!(within.get_ref().is_some_and(|within| within.is::<ConnectError>()));
-    // And there and back again.
+    // Converting to `io::Error` and back keeps the error.
     let Error::Io(same) = Error::from(io::Error::from(Error::from(failed().await))) else { panic!() };
     assert_eq!(same.to_string(), said);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_unknown_host_is_named() {
-    // Reserved never to exist: RFC 6761.
+async fn unknown_host_is_named_in_the_error() {
+    // RFC 6761 reserves `.invalid`, so the lookup always fails.
     let client = Client::builder().connect_timeout(None).build();
     let error = client.connect("no.such.host.invalid:7000").await.unwrap_err();
     let said = error.to_string();
@@ -147,9 +148,9 @@ async fn an_unknown_host_is_named() {
     assert!(matches!(Error::from(error), Error::Io(_)));
 }
 
-/// Under a paused clock: where there is no second round, no time goes by.
+/// The clock is paused, so the elapsed time is zero if there is no second round.
 #[tokio::test(start_paused = true)]
-async fn what_cannot_get_better_is_not_tried_again() {
+async fn permanent_errors_are_not_retried() {
     let client = Client::builder().retry(3).build();
     let start = Instant::now();
     let error = client.connect("no port").await.unwrap_err();
@@ -162,7 +163,7 @@ async fn what_cannot_get_better_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn nothing_of_a_target_steers_a_terminal_or_breaks_the_line() {
+async fn control_characters_of_a_target_are_escaped() {
     let error = Client::new().connect("a\n\x1b[2J\u{202e}\u{9b}:x").await.unwrap_err();
     for said in [format!("{error}"), format!("{error:?}"), format!("{error:#?}")] {
         assert!(!said.contains(|c: char| c.is_control() || c == '\u{202e}'), "{said:?}");
@@ -170,9 +171,9 @@ async fn nothing_of_a_target_steers_a_terminal_or_breaks_the_line() {
     }
 }
 
-/// No timer but the pauses runs, so under the paused clock these are all the time that goes by.
+/// Only the pauses use a timer, so they are all the time that passes on the paused clock.
 #[tokio::test(start_paused = true)]
-async fn rounds_are_counted_and_their_pauses_double_up_to_five_seconds() -> io::Result<()> {
+async fn retry_pauses_double_up_to_five_seconds() -> io::Result<()> {
     let (_socket, refuses) = silent_port()?;
     let pauses = [100, 200, 400, 800, 1600, 3200, 5000, 5000];
     for rounds in [0, 1, pauses.len()] {
@@ -180,10 +181,10 @@ async fn rounds_are_counted_and_their_pauses_double_up_to_five_seconds() -> io::
         let start = Instant::now();
         let error = client.connect(refuses).await.unwrap_err();
         let paused = Duration::from_millis(pauses[..rounds].iter().sum());
-        // The clock ticks in milliseconds.
+        // The clock has a resolution of 1 ms.
         let late = start.elapsed() - paused;
         assert!(late <= Duration::from_millis(2 * rounds as u64), "{rounds} rounds: {late:?} late");
-        // However many rounds: the address stands once, and how often.
+        // The message names the address once, with the number of attempts.
         assert_eq!(attempts(&error), [(refuses.to_string(), io::ErrorKind::ConnectionRefused)]);
         let times = format!(", {} times", rounds + 1);
         assert_eq!(error.to_string().ends_with(&times), rounds > 0, "{error}");
@@ -192,10 +193,10 @@ async fn rounds_are_counted_and_their_pauses_double_up_to_five_seconds() -> io::
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_comes_up_later_is_reached_in_a_later_round() -> Result<(), Error> {
+async fn late_tcp_server_is_reached_by_retrying() -> Result<(), Error> {
     let (socket, addr) = silent_port()?;
     let client = Client::builder().connect_timeout(None).retry(3).build();
-    // Between the second round, 100 ms after the first, and the third, 200 ms after that.
+    // 200 ms is between the second round (after 100 ms) and the third (after 300 ms).
     let comes_up = async {
         sleep(Duration::from_millis(200)).await;
         socket.listen(1)
@@ -206,7 +207,7 @@ async fn a_server_that_comes_up_later_is_reached_in_a_later_round() -> Result<()
     Ok(())
 }
 
-/// A directory of the test's own, gone with it.
+/// A temporary directory that is removed on drop.
 #[cfg(unix)]
 struct Dir(std::path::PathBuf);
 
@@ -230,14 +231,15 @@ impl Drop for Dir {
     }
 }
 
-/// Whether so much time has gone by on the paused clock, which ticks in milliseconds.
+/// Returns `true` if `expected` has passed since `start`, within 20 ms. The paused clock has a
+/// resolution of 1 ms.
 #[cfg(unix)]
 fn about(start: Instant, expected: Duration) -> bool {
     (expected..expected + Duration::from_millis(20)).contains(&start.elapsed())
 }
 
 #[tokio::test]
-async fn a_timeout_of_any_length_does() -> Result<(), Error> {
+async fn any_connect_timeout_is_accepted() -> Result<(), Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     for timeout in [None, Some(Duration::MAX), Some(Duration::from_secs(3600))] {
         let client = Client::builder().connect_timeout(timeout).build();
@@ -256,11 +258,11 @@ mod unix {
     use super::*;
 
     #[tokio::test]
-    async fn connects_to_a_path() -> Result<(), Error> {
+    async fn connects_to_a_unix_socket_path() -> Result<(), Error> {
         let dir = Dir::new("path")?;
         let path = dir.socket();
         let listener = UnixListener::bind(&path)?;
-        // In a task of its own, as well.
+        // The future can be spawned.
         let connecting = tokio::spawn({
             let path = path.clone();
             async move { Client::new().connect_unix(path).await }
@@ -282,12 +284,12 @@ mod unix {
     }
 
     #[tokio::test]
-    async fn a_path_where_nobody_is_is_named_once() -> io::Result<()> {
+    async fn unix_connect_error_names_the_path_once() -> io::Result<()> {
         let dir = Dir::new("nobody")?;
         let path = dir.socket();
         let missing = Client::new().connect_unix(&path).await.unwrap_err();
         assert_eq!(attempts(&missing), [(path.display().to_string(), io::ErrorKind::NotFound)]);
-        // What a server leaves behind that was killed.
+        // A killed server leaves its socket file behind.
         drop(UnixListener::bind(&path)?);
         let refused = Client::new().connect_unix(&path).await.unwrap_err();
         assert_eq!(attempts(&refused), [(path.display().to_string(), io::ErrorKind::ConnectionRefused)]);
@@ -298,14 +300,14 @@ mod unix {
         Ok(())
     }
 
-    /// Unix sockets connect or fail at once, so all the time that goes by on the clock is the pauses between rounds.
+    /// Unix sockets connect or fail immediately, so only the pauses take time on the paused clock.
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_is_only_starting_is_reached_in_a_later_round() -> io::Result<()> {
+    async fn late_unix_server_is_reached_by_retrying() -> io::Result<()> {
         let dir = Dir::new("starting")?;
         let client = Client::builder().retry(3).build();
         let start = Instant::now();
         let starts = async {
-            // Between the second round and the third.
+            // 200 ms is between the second round and the third.
             sleep(Duration::from_millis(200)).await;
             UnixListener::bind(dir.socket())
         };
@@ -316,7 +318,7 @@ mod unix {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_path_that_is_none_is_not_tried_again() {
+    async fn invalid_unix_path_is_not_retried() {
         let start = Instant::now();
         let path = Path::new("/").join("x".repeat(1000));
         let error = Client::builder().retry(3).build().connect_unix(&path).await.unwrap_err();
@@ -325,7 +327,7 @@ mod unix {
     }
 }
 
-/// Where it is known how a full backlog shows.
+/// Linux drops connection attempts if the accept queue is full; other systems differ.
 #[cfg(target_os = "linux")]
 mod linux {
     use std::path::Path;
@@ -337,7 +339,8 @@ mod linux {
 
     use super::*;
 
-    /// A port whose listener accepts nobody and has no room left: whoever connects hears nothing.
+    /// A listener that never accepts and whose accept queue is full. Connection attempts get no
+    /// answer.
     struct Silent {
         addr: SocketAddr,
         _listener: TcpListener,
@@ -350,7 +353,7 @@ mod linux {
         let mut waiting = Vec::new();
         for _ in 0..16 {
             let mut connect: Pin<Box<dyn Future<Output = _>>> = Box::pin(TcpStream::connect(addr));
-            // Begun; who gets room and who does not is the system's choice.
+            // The attempt has started. The system decides which attempts fit the queue.
             assert!((&mut connect).now_or_never().is_none_or(|connected| connected.is_ok()));
             waiting.push(connect);
         }
@@ -358,7 +361,7 @@ mod linux {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_answer_is_given_up_in_time() -> io::Result<()> {
+    async fn silent_address_fails_at_connect_timeout() -> io::Result<()> {
         let silent = silent()?;
         let start = Instant::now();
         let error = Client::new().connect(silent.addr).await.unwrap_err();
@@ -367,7 +370,7 @@ mod linux {
         assert!(error.to_string().ends_with("no answer in time (connect_timeout)"), "{error}");
         assert!(matches!(Error::from(error), Error::Timeout(TimeoutKind::Connect)));
 
-        // Each round has its own time, between them are 100 and 200 ms.
+        // Each of the three rounds takes 1 s. The pauses between them are 100 ms and 200 ms.
         let client = Client::builder().connect_timeout(Duration::from_secs(1)).retry(2).build();
         let start = Instant::now();
         let error = client.connect(silent.addr).await.unwrap_err();
@@ -377,15 +380,15 @@ mod linux {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_address_that_does_not_answer_leaves_time_for_the_next() -> Result<(), Error> {
+    async fn silent_address_leaves_time_for_the_next() -> Result<(), Error> {
         let silent = silent()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let listens = listener.local_addr()?;
         let (half, whole) = (Duration::from_secs(30), Duration::from_secs(60));
         let client = Client::builder().connect_timeout(whole).build();
         let start = Instant::now();
-        // Then the next address is tried, on the real clock: a paused one would not wait for the system. The half that is left is
-        // more than a busy machine needs.
+        // The next address is tried on the real clock, because a paused clock does not wait for the
+        // system. The remaining 30 s are more than enough on a busy machine.
         let resume = async {
             sleep(half).await;
             tokio::time::resume();
@@ -395,13 +398,13 @@ mod linux {
         let (conn, resumed) = tokio::join!(client.connect(&addresses[..]), resume);
         assert_eq!(conn?.peer(), Peer::Tcp(listens));
         assert!(resumed < half + Duration::from_millis(20), "{resumed:?}");
-        // The address that does not answer has had half of the time, and not all of it.
+        // The silent address used half of the timeout, not all of it.
         assert!(start.elapsed() < whole, "{:?}", start.elapsed());
         Ok(())
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_address_has_all_the_time_that_is_left() -> io::Result<()> {
+    async fn last_address_gets_all_remaining_time() -> io::Result<()> {
         let silent = [silent()?, silent()?];
         let start = Instant::now();
         let error =
@@ -410,7 +413,7 @@ mod linux {
         Ok(())
     }
 
-    /// A listener on `path` whose backlog is full.
+    /// Returns a listener on `path` whose accept queue is full.
     async fn full(path: &Path) -> io::Result<(UnixListener, Vec<UnixStream>)> {
         let socket = UnixSocket::new_stream()?;
         socket.bind(path)?;
@@ -428,7 +431,7 @@ mod linux {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_full_backlog_is_waited_for_in_time() -> io::Result<()> {
+    async fn full_backlog_is_retried_until_connect_timeout() -> io::Result<()> {
         let dir = Dir::new("full")?;
         let path = dir.socket();
         let (listener, waiting) = full(&path).await?;
@@ -452,7 +455,7 @@ mod linux {
     }
 
     #[tokio::test]
-    async fn an_abstract_name_begins_with_nul() -> io::Result<()> {
+    async fn abstract_unix_names_begin_with_nul() -> io::Result<()> {
         let name = format!("\0lineframe-client-{}", std::process::id());
         let error = Client::new().connect_unix(&name).await.unwrap_err();
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::ConnectionRefused);

@@ -1,4 +1,5 @@
-//! The cases of `conformance.json`, which readers in other languages can run too, through the codec and the bare scanner.
+//! Runs the cases of `conformance.json` through the codec and the scanner. Readers in other
+//! languages can run the same file.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
@@ -9,13 +10,13 @@ use lineframe::{Delimiter, EncodeError, LineCodec, LineError, Unterminated};
 use serde::Deserialize;
 use tokio_util::codec::{Decoder, Encoder};
 
-/// What goes wrong with lines elsewhere, as far as items show it. Each has a case at least.
+/// Known failures of line readers that are visible in the items. Each has at least one case.
 const HAZARDS: [&str; 18] = [
     "A1", "A2", "A4", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13", "B1", "B2", "B3", "B4", "B7",
     "B20", "B24",
 ];
 
-/// Inputs up to this length are cut in every way.
+/// Inputs up to this length are cut in every possible way.
 const SHORT: usize = 10;
 
 #[derive(Deserialize)]
@@ -240,7 +241,8 @@ impl Config {
         if self.without_max_length { usize::MAX } else { self.max_length }
     }
 
-    /// Sets what the case says and leaves the rest to the codec's defaults, which are to be the file's.
+    /// Sets only what the case configures, so the test also checks that the codec's defaults are
+    /// those of the file.
     fn codec(&self) -> LineCodec {
         let mut builder = LineCodec::builder().delimiter(self.delimiter()).write_crlf(self.write_crlf);
         if self.without_max_length {
@@ -262,7 +264,7 @@ impl Config {
 }
 
 impl Case {
-    /// The ways to cut the input, each as the ends of its reads.
+    /// Returns all ways to cut the input. Each one lists the end offsets of its reads.
     fn cuts(&self) -> Vec<Vec<usize>> {
         let length = self.input().len();
         let ends = |cut: &Cut| -> Vec<usize> {
@@ -280,7 +282,7 @@ impl Case {
         match &self.cuts {
             Cuts::Listed(cuts) => cuts.iter().map(ends).collect(),
             Cuts::Named(AllCuts::All) if length <= SHORT => (0..1_usize << length.saturating_sub(1))
-                // Bit n set: a cut behind byte n.
+                // If bit n is set, the input is cut after byte n.
                 .map(|bits| ends(&Cut::At((1..length).filter(|at| bits & 1 << (at - 1) != 0).collect())))
                 .collect(),
             Cuts::Named(AllCuts::All) => [Cut::At(vec![]), Cut::Every { every: 1 }]
@@ -295,7 +297,8 @@ impl Case {
         self.input.as_ref().map_or(&[], |Data(bytes)| bytes)
     }
 
-    /// What differs from the case: `items` came, `prompt` of them within each of the reads that end at `ends`.
+    /// Compares `items` with the case. `prompt` holds, for each read in `ends`, the number of items
+    /// available after it.
     fn differs(&self, ends: &[usize], items: &[Item], prompt: &[usize]) -> Result<(), String> {
         if items != self.expected {
             return Err(format!("expected {:?}\n       got {items:?}", self.expected));
@@ -315,7 +318,8 @@ impl Case {
     }
 }
 
-/// One stream through the codec: the items, and how many of them had come after each read.
+/// Reads one stream with the codec and records the items and how many were available after each
+/// read.
 struct Reading<'a> {
     case: &'a Case,
     codec: &'a mut LineCodec,
@@ -342,7 +346,7 @@ impl Reading<'_> {
         }
         match self.codec.decode_eof(&mut buffer).map_err(never)? {
             None if buffer.is_empty() => Ok((self.items, prompt)),
-            again => Err(format!("asked twice at the end: {again:?}, {} bytes left", buffer.len())),
+            again => Err(format!("second call at EOF: {again:?}, {} bytes left", buffer.len())),
         }
     }
 
@@ -368,7 +372,7 @@ impl Reading<'_> {
         self.ask()
     }
 
-    /// What the case asks for behind the item that came last.
+    /// Makes the requests that the case lists after the current number of items.
     fn ask(&mut self) -> Result<(), String> {
         for ask in self.case.ask.iter().filter(|ask| ask.after == self.items.len()) {
             if let Some(count) = ask.skip_bytes {
@@ -377,7 +381,7 @@ impl Reading<'_> {
             if let Some(count) = ask.expect_bytes {
                 let answer = self.codec.expect_bytes(count);
                 if answer.is_err() != ask.refused {
-                    return Err(format!("expect_bytes({count}) gave {answer:?}"));
+                    return Err(format!("expect_bytes({count}) returned {answer:?}"));
                 }
                 self.is_block_next |= answer.is_ok();
             }
@@ -390,7 +394,7 @@ fn never(error: std::io::Error) -> String {
     format!("the decoder failed: {error}")
 }
 
-/// One stream through the scanner alone, shown slices of it.
+/// Reads one stream with the scanner, passing slices of the input.
 fn scanned(case: &Case, scanner: &mut Scanner, ends: &[usize]) -> Result<(Vec<Item>, Vec<usize>), String> {
     let (mut items, mut prompt) = (Vec::new(), Vec::new());
     let (input, mut start) = (case.input(), 0);
@@ -412,7 +416,7 @@ fn scanned(case: &Case, scanner: &mut Scanner, ends: &[usize]) -> Result<(Vec<It
                 scan::Kind::TooLong => Some(Item::TooLong { too_long: content }),
                 scan::Kind::BareTerminator => Some(Item::BareTerminator { bare_terminator: content }),
                 scan::Kind::Unterminated => Some(Item::Unterminated { unterminated: content }),
-                // The skipped rest of a line.
+                // The skipped rest of a line has no item.
                 _ => None,
             });
             start += verdict.consumed;
@@ -420,10 +424,10 @@ fn scanned(case: &Case, scanner: &mut Scanner, ends: &[usize]) -> Result<(Vec<It
         if !eof {
             prompt.push(items.len());
         } else if prompt.len() == ends.len() {
-            // The first time at the end. Whatever comes the second time is too much.
+            // This is the first call at EOF. A second call must return no item.
             prompt.push(items.len());
         } else if items.len() > before {
-            return Err(format!("asked twice at the end: {:?}", &items[before..]));
+            return Err(format!("second call at EOF: {:?}", &items[before..]));
         }
     }
     Ok((items, prompt))
@@ -441,7 +445,7 @@ fn file() -> File {
     file
 }
 
-/// Fails with all cases that failed, each with its first cut that did.
+/// Checks every case and fails with a list of all failed cases, each with its first failing cut.
 fn check_all(check: impl Fn(&Case) -> Result<(), String>) {
     let failed: Vec<String> = file()
         .cases
@@ -451,7 +455,8 @@ fn check_all(check: impl Fn(&Case) -> Result<(), String>) {
     assert!(failed.is_empty(), "{} cases:\n{}", failed.len(), failed.join("\n"));
 }
 
-/// Through one codec or scanner for all cuts of a case, so that what one stream leaves behind shows in the next.
+/// Checks every cut of a case with the same codec or scanner, so that state left by one stream is
+/// noticed in the next.
 fn check_cuts(case: &Case, mut read: impl FnMut(&[usize]) -> Result<(), String>) -> Result<(), String> {
     case.cuts().iter().try_for_each(|ends| {
         read(ends).map_err(|why| format!("   reads end at {:?}\n  {why}", &ends[..ends.len().min(20)]))
@@ -459,7 +464,7 @@ fn check_cuts(case: &Case, mut read: impl FnMut(&[usize]) -> Result<(), String>)
 }
 
 #[test]
-fn the_codec_gives_what_is_expected_however_the_reads_are_cut() {
+fn codec_returns_expected_items_for_every_cut() {
     check_all(|case| {
         if case.input.is_none() {
             return Ok(());
@@ -470,7 +475,7 @@ fn the_codec_gives_what_is_expected_however_the_reads_are_cut() {
             let reading = Reading { case, codec: &mut codec, items: Vec::new(), is_block_next: false };
             let (items, prompt) = reading.run(ends)?;
             case.differs(ends, &items, &prompt)?;
-            // The next stream is an empty line.
+            // The next stream starts with an empty line.
             match codec.decode(&mut BytesMut::from(&terminator[..])) {
                 Ok(Some(Ok(line))) if line.is_empty() => Ok(()),
                 other => Err(format!("the next stream began with {other:?}")),
@@ -480,7 +485,7 @@ fn the_codec_gives_what_is_expected_however_the_reads_are_cut() {
 }
 
 #[test]
-fn the_scanner_gives_what_is_expected_however_the_slices_grow() {
+fn scanner_returns_expected_items_for_every_cut() {
     check_all(|case| {
         if case.input.is_none() || !case.ask.is_empty() {
             return Ok(());
@@ -495,7 +500,7 @@ fn the_scanner_gives_what_is_expected_however_the_slices_grow() {
 }
 
 #[test]
-fn the_encoder_writes_what_is_expected_and_it_comes_back() {
+fn encoder_writes_expected_bytes_and_they_decode() {
     check_all(|case| {
         let Some(lines) = &case.encode else { return Ok(()) };
         let mut codec = case.config.codec();
@@ -525,7 +530,7 @@ fn the_encoder_writes_what_is_expected_and_it_comes_back() {
             }
             accepted.extend(got.is_ok().then_some(line));
         }
-        // Longer lines may be written than read.
+        // The encoder may accept lines longer than the decoder's limit.
         codec.set_max_length(usize::MAX);
         for line in accepted {
             match codec.decode(&mut out) {
@@ -538,7 +543,7 @@ fn the_encoder_writes_what_is_expected_and_it_comes_back() {
 }
 
 #[test]
-fn every_case_has_a_name_and_a_reason_and_every_hazard_a_case() {
+fn every_case_is_described_and_every_hazard_covered() {
     let file = file();
     let mut names = HashSet::new();
     for case in &file.cases {

@@ -1,6 +1,7 @@
-//! Keeps the table of `docs/decisions.md` true: each cell is what the reader of its column really gives.
+//! Checks every cell of the table in `docs/decisions.md` against the reader of its column.
 //!
-//! The two codecs run here, the other readers as programs (`tests/peers`), where their languages are installed.
+//! The two codecs run in this process. The other readers are programs in `tests/peers`, which run
+//! if their language is installed.
 
 mod peers;
 
@@ -35,16 +36,16 @@ enum Task {
         limit: Option<usize>,
         reads: Vec<Vec<u8>>,
         next_stream: Option<Vec<u8>>,
-        /// The cells tell how many bytes are held.
+        /// If set, the cell also shows how many bytes the reader holds.
         is_endless: bool,
     },
     Write(Vec<u8>),
 }
 
-/// What a reader told about one stream.
+/// The items that a reader returned for one stream.
 #[derive(Default)]
-struct Told {
-    at_once: Vec<String>,
+struct Outcome {
+    before_eof: Vec<String>,
     held: usize,
     at_eof: Vec<String>,
 }
@@ -86,7 +87,7 @@ impl Task {
     }
 }
 
-/// Bytes as the table has them.
+/// Formats bytes in the notation of the table.
 fn code(bytes: &[u8]) -> String {
     match bytes {
         [] => "empty".into(),
@@ -115,27 +116,29 @@ fn uncode(cell: &str) -> Vec<u8> {
         bytes.push(byte);
         text = &text[length..];
     }
-    assert_eq!(code(&bytes), cell, "written otherwise");
+    assert_eq!(code(&bytes), cell, "not in canonical notation");
     bytes
 }
 
-/// The cell that tells it.
-fn cell(task: &Task, told: &[Told]) -> String {
+/// Formats the cell for what a reader returned.
+fn cell(task: &Task, outcome: &[Outcome]) -> String {
     let is_endless = matches!(task, Task::Read { is_endless: true, .. });
-    let one = |told: &Told| {
+    let one = |outcome: &Outcome| {
         let mut parts = Vec::new();
-        if is_endless || !told.at_once.is_empty() {
-            parts.push(list(&told.at_once));
+        if is_endless || !outcome.before_eof.is_empty() {
+            parts.push(list(&outcome.before_eof));
         }
         if is_endless {
-            parts.push(format!("holds {}", told.held));
+            parts.push(format!("holds {}", outcome.held));
         }
-        if !told.at_eof.is_empty() || told.held > 0 && told.at_once.last().is_none_or(|last| last != "end") {
-            parts.push(format!("EOF: {}", list(&told.at_eof)));
+        if !outcome.at_eof.is_empty()
+            || outcome.held > 0 && outcome.before_eof.last().is_none_or(|last| last != "end")
+        {
+            parts.push(format!("EOF: {}", list(&outcome.at_eof)));
         }
         if parts.is_empty() { list(&[]) } else { parts.join("; ") }
     };
-    told.iter().map(one).collect::<Vec<_>>().join("; next: ")
+    outcome.iter().map(one).collect::<Vec<_>>().join("; next: ")
 }
 
 fn list(events: &[String]) -> String {
@@ -149,7 +152,7 @@ fn list(events: &[String]) -> String {
     counted.collect::<Vec<_>>().join(", ")
 }
 
-/// One read at a time; between them, nothing.
+/// A stream that returns one read at a time and is pending in between.
 #[derive(Default)]
 struct Reads {
     next: Vec<u8>,
@@ -172,12 +175,12 @@ impl AsyncRead for Reads {
     }
 }
 
-/// Streams through one codec, each through a `FramedRead` of its own.
-fn told<C: Decoder + Default>(
+/// Reads the streams with one codec, using a new `FramedRead` for each.
+fn outcome<C: Decoder + Default>(
     mut codec: C,
     task: &Task,
     show: impl Fn(Result<C::Item, C::Error>) -> String,
-) -> Vec<Told> {
+) -> Vec<Outcome> {
     let Task::Read { reads, next_stream, .. } = task else { panic!("nothing to read") };
     let mut context = Context::from_waker(Waker::noop());
     let next = next_stream.iter().map(|read| vec![read.clone()]);
@@ -185,34 +188,34 @@ fn told<C: Decoder + Default>(
         .chain(next)
         .map(|reads| {
             let mut framed = FramedRead::new(Reads::default(), std::mem::take(&mut codec));
-            let mut told = Told::default();
+            let mut outcome = Outcome::default();
             for read in reads {
                 framed.get_mut().next = read;
                 while let Poll::Ready(item) = Pin::new(&mut framed).poll_next(&mut context) {
-                    told.at_once.push(item.map_or("end".into(), &show));
+                    outcome.before_eof.push(item.map_or("end".into(), &show));
                 }
             }
-            told.held = framed.read_buffer().len();
+            outcome.held = framed.read_buffer().len();
             framed.get_mut().is_closed = true;
-            // Until it says twice in a row that it is done.
+            // `FramedRead` has finished when it returns `None` twice in a row.
             let mut is_done = false;
             while let Poll::Ready(item) = Pin::new(&mut framed).poll_next(&mut context) {
                 match item {
                     None if is_done => break,
                     None => is_done = true,
                     Some(item) => {
-                        told.at_eof.extend(std::mem::take(&mut is_done).then(|| "end".into()));
-                        told.at_eof.push(show(item));
+                        outcome.at_eof.extend(std::mem::take(&mut is_done).then(|| "end".into()));
+                        outcome.at_eof.push(show(item));
                     }
                 }
             }
             codec = std::mem::take(framed.decoder_mut());
-            told
+            outcome
         })
         .collect()
 }
 
-/// Fails with every row whose cell is not what it is to be.
+/// Fails with every row whose cell differs from what the reader returned.
 fn check_column(column: usize, of: impl Display, rows: &[Row], really: impl IntoIterator<Item = String>) {
     let mut really = really.into_iter();
     let wrong: Vec<String> = rows
@@ -227,12 +230,12 @@ fn check_column(column: usize, of: impl Display, rows: &[Row], really: impl Into
 }
 
 #[test]
-fn the_rows_on_the_first_page_are_of_the_table() {
+fn readme_rows_are_copied_from_the_table() {
     let table = include_str!("../docs/decisions.md");
     let head = HEAD.strip_suffix(" case |").unwrap();
     let page = include_str!("../README.md").lines().skip_while(|line| *line != head).skip(2);
     let rows: Vec<_> = page.take_while(|line| !line.is_empty()).collect();
-    // There they have their case too.
+    // Rows in the table continue with a case column.
     let unknown: Vec<_> =
         rows.iter().filter(|row| !table.lines().any(|line| line.starts_with(&format!("{row} `")))).collect();
     assert!(rows.len() >= 5 && unknown.is_empty(), "{} rows, {unknown:#?}", rows.len());
@@ -260,7 +263,7 @@ fn every_row_has_its_case() {
     }
 }
 
-/// Bytes in the notation of the conformance file.
+/// Parses bytes in the notation of the conformance file.
 fn data(notation: &Value) -> Vec<u8> {
     let piece = |piece: &Value| match piece {
         Value::String(hex) => unhex(hex),
@@ -283,9 +286,9 @@ fn lineframe() {
     let rows = rows();
     let cells = rows.iter().map(|row| match &row.task {
         Task::Read { limit: Some(limit), .. } => {
-            cell(&row.task, &told(LineCodec::builder().max_length(*limit).build(), &row.task, show))
+            cell(&row.task, &outcome(LineCodec::builder().max_length(*limit).build(), &row.task, show))
         }
-        Task::Read { .. } => cell(&row.task, &told(LineCodec::new(), &row.task, show)),
+        Task::Read { .. } => cell(&row.task, &outcome(LineCodec::new(), &row.task, show)),
         Task::Write(line) => {
             let mut out = BytesMut::new();
             match LineCodec::new().encode_line(line, &mut out) {
@@ -305,7 +308,7 @@ fn lines_codec() {
     let cells = rows.iter().map(|row| match &row.task {
         Task::Read { limit, .. } => {
             let codec = limit.map_or_else(LinesCodec::new, LinesCodec::new_with_max_length);
-            cell(&row.task, &told(codec, &row.task, show))
+            cell(&row.task, &outcome(codec, &row.task, show))
         }
         Task::Write(line) => {
             let mut out = BytesMut::new();
@@ -338,7 +341,7 @@ fn asyncio() {
     check_peer(ASYNCIO, Program::python("asyncio_lines.py"));
 }
 
-/// Gives all rows to one run of `program`, where it is installed.
+/// Runs `program` once for all rows, if it is installed.
 fn check_peer(column: usize, program: Program) {
     let rows = rows();
     let questions = rows.iter().map(|row| question(&row.task));
@@ -362,14 +365,14 @@ fn question(task: &Task) -> String {
 }
 
 fn cell_of_answer(task: &Task, answer: &str) -> String {
-    let mut told = Told::default();
+    let mut outcome = Outcome::default();
     let mut is_over = false;
     for word in answer.split(' ') {
         let event = match word.split_once('=') {
             Some(("wrote", bytes)) => return code(&unhex(bytes)),
             Some(("line", bytes)) => code(&unhex(bytes)),
             Some(("held", count)) => {
-                told.held = count.parse().unwrap();
+                outcome.held = count.parse().unwrap();
                 continue;
             }
             None if word == "-" => return word.into(),
@@ -382,7 +385,7 @@ fn cell_of_answer(task: &Task, answer: &str) -> String {
                 word.into()
             }
         };
-        if is_over { told.at_eof.push(event) } else { told.at_once.push(event) }
+        if is_over { outcome.at_eof.push(event) } else { outcome.before_eof.push(event) }
     }
-    cell(task, &[told])
+    cell(task, &[outcome])
 }

@@ -1,4 +1,4 @@
-//! What a server does with its connections once it is asked to stop.
+//! Graceful shutdown: what a server does with its connections after it is asked to stop.
 #![cfg(unix)]
 
 mod served;
@@ -24,9 +24,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::io::InspectReader;
 
-/// How a pipelining client fared.
-struct Fared {
-    /// Lines that were with the server before it was asked to stop.
+/// What a pipelining client sent and received.
+struct Outcome {
+    /// Lines that the server had received before it was asked to stop.
     received: usize,
     replies: usize,
     bytes: usize,
@@ -36,9 +36,10 @@ fn numbered(client: usize, lines: std::ops::Range<usize>) -> String {
     lines.map(|n| format!("client {client} line {n}\n")).collect()
 }
 
-/// Sends 16 lines at a time and reads their replies. Its last 16 have been sent, and none of their replies read, when all
-/// clients meet; then the server is asked to stop.
-async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc<Barrier>) -> Fared {
+/// Sends 16 lines at a time and reads their replies. In the last round it sends the lines and waits
+/// for the other clients before it reads any reply. The server is asked to stop when all clients
+/// have reached that point.
+async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc<Barrier>) -> Outcome {
     let mut io = address.connect().await.unwrap();
     let mut got = Vec::new();
     for round in 0..rounds {
@@ -57,10 +58,11 @@ async fn pipeline(client: usize, rounds: usize, address: Arc<Address>, meet: Arc
     assert!(expected.as_bytes().starts_with(&got), "replies to its lines in their order");
     assert!(got.is_empty() || got.ends_with(b"\n"), "whole replies");
     let replies = got.iter().filter(|byte| **byte == b'\n').count();
-    Fared { received: 16 * rounds, replies, bytes: got.len() }
+    Outcome { received: 16 * rounds, replies, bytes: got.len() }
 }
 
-/// A server that does not meet its own timeouts on a busy machine. If it waits for one, `soon` fails.
+/// Returns a server whose own timeouts never expire, even on a busy machine. If the server waits
+/// for one, `soon` fails.
 fn patient() -> ServerBuilder {
     Server::builder().drain_timeout(NEVER).linger_timeout(NEVER).line_timeout(NEVER).write_timeout(NEVER)
 }
@@ -77,11 +79,11 @@ async fn every_received_line_is_answered(server: ServerBuilder, (address, listen
     running.ask_to_stop();
     let counters = soon(running.stopped()).await;
     let (mut lines, mut bytes) = (0, 0);
-    while let Some(fared) = soon(clients.join_next()).await {
-        let fared = fared.unwrap();
-        assert_eq!(fared.replies, fared.received);
-        lines += fared.replies as u64;
-        bytes += fared.bytes as u64;
+    while let Some(outcome) = soon(clients.join_next()).await {
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.replies, outcome.received);
+        lines += outcome.replies as u64;
+        bytes += outcome.bytes as u64;
     }
     assert_eq!((counters.accepted, counters.aborted, counters.failed), (100, 0, 0));
     assert_eq!((counters.lines, counters.lines_written), (lines, lines));
@@ -110,7 +112,7 @@ async fn every_received_line_is_answered_by_several_workers() {
     }
 }
 
-/// As TLS is: the socket is in another stream.
+/// The socket is wrapped in another stream, as with TLS.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_received_line_is_answered_through_another_stream() {
     for _ in 0..10 {
@@ -121,7 +123,8 @@ async fn every_received_line_is_answered_through_another_stream() {
     }
 }
 
-/// Sends lines and reads replies, both as fast as it can, until the server ends the stream; tells when the first have come.
+/// Sends lines and reads replies at full speed until the server ends the stream. Waits at `meet`
+/// after the first replies.
 async fn fire_hose(address: Arc<Address>, meet: Arc<Barrier>) {
     let (mut reader, mut writer) = tokio::io::split(address.connect().await.unwrap());
     let sent = b"a line of thirty-two bytes, CRLF\n".repeat(1000);
@@ -143,7 +146,7 @@ async fn fire_hose(address: Arc<Address>, meet: Arc<Barrier>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_never_stops_sending_is_neither_reset_nor_waited_for() {
+async fn endless_senders_are_closed_without_a_reset() {
     for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
         let address = Arc::new(address);
         let mut running = Running::start(patient(), listener, reply(upper));
@@ -162,9 +165,9 @@ async fn who_never_stops_sending_is_neither_reset_nor_waited_for() {
     }
 }
 
-/// There is always more to read before the handler is done with what it has.
+/// The handler is so slow that there is always more input to read.
 #[tokio::test(start_paused = true)]
-async fn who_sends_faster_than_a_slow_handler_reads_is_not_waited_for_either() {
+async fn shutdown_ignores_senders_outrunning_a_slow_handler() {
     async fn slow(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             tokio::task::yield_now().await;
@@ -187,9 +190,10 @@ async fn who_sends_faster_than_a_slow_handler_reads_is_not_waited_for_either() {
     assert_eq!(running.stopped().await.aborted, 0);
 }
 
-/// What a peer gets that has sent 20,000 lines when the server is asked to stop, and then reads so much at a time. One read is
-/// 64 KiB at most: of what it sent, the rest is still in the stream.
-async fn is_answered_at_a_drain(at_a_time: usize) {
+/// Sends 20,000 lines, asks the server to stop, then reads `at_a_time` bytes at a time, and checks
+/// that every line is answered. The server reads at most 64 KiB at once, so most lines are still in
+/// the stream when it is asked to stop.
+async fn check_answered_at_shutdown(at_a_time: usize) {
     let (dialer, listener) = in_memory();
     let mut peer = dialer.connect(200_000);
     let wide = |line: &[u8]| format!("{:>100}", String::from_utf8_lossy(line));
@@ -209,19 +213,20 @@ async fn is_answered_at_a_drain(at_a_time: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn received_lines_are_answered_although_their_replies_have_to_wait_for_the_peer() {
-    // One reply.
-    is_answered_at_a_drain(101).await;
+async fn received_lines_are_answered_to_slow_readers() {
+    // 101 bytes are one reply.
+    check_answered_at_shutdown(101).await;
 }
 
-/// Tokio has a task wait after so many reads, whether there is more to read or not.
+/// Tokio's cooperative budget makes a task yield after a number of reads, even if more input is
+/// available.
 #[tokio::test(start_paused = true)]
-async fn received_lines_are_answered_although_it_takes_more_than_one_turn() {
-    is_answered_at_a_drain(usize::MAX).await;
+async fn received_lines_are_answered_over_several_polls() {
+    check_answered_at_shutdown(usize::MAX).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_is_not_whole_when_the_drain_comes_is_not_run() {
+async fn partial_lines_are_not_run_at_shutdown() {
     let (dialer, listener) = in_memory();
     let mut peer = dialer.connect(64);
     let mut running = Running::start(Server::builder(), listener, reply(upper));
@@ -229,7 +234,7 @@ async fn a_line_that_is_not_whole_when_the_drain_comes_is_not_run() {
     assert_eq!(line(&mut peer).await, "A\n");
     running.ask_to_stop();
     assert_eq!(rest(&mut peer).await, "");
-    // The rest of the line comes too late, and is taken all the same: no reset.
+    // The server still reads the late rest of the line, so it does not reset the connection.
     peer.write_all(b"f\nb\n").await.unwrap();
     drop(peer);
     let counters = running.stopped().await;
@@ -237,7 +242,7 @@ async fn a_line_that_is_not_whole_when_the_drain_comes_is_not_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counted_bytes_are_not_cut_by_a_drain() {
+async fn blocks_are_completed_during_shutdown() {
     async fn put(mut conn: Connection) -> io::Result<()> {
         conn.next_line().await?;
         let block = conn.read_bytes(4).await?;
@@ -260,7 +265,8 @@ async fn counted_bytes_are_not_cut_by_a_drain() {
     assert_eq!((counters.panicked, counters.failed, counters.aborted), (0, 0, 0));
 }
 
-/// Answers `put 4` with the bytes after it, and any other line with itself.
+/// Answers `put 4` and `body 4` with the next 4 bytes, skips 4 bytes for `skip 4`, and echoes any
+/// other line.
 async fn puts(mut conn: Connection) -> io::Result<()> {
     while let Some(line) = conn.next_line().await? {
         match &line?[..] {
@@ -281,7 +287,7 @@ async fn puts(mut conn: Connection) -> io::Result<()> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lines_sent_after_a_drain_with_counted_bytes_are_not_run() {
+async fn lines_after_a_late_block_are_not_run() {
     for (sent, said) in [("put 4\nab", "abcd\n"), ("body 4\nab", "abcd\n"), ("skip 4\nab", "")] {
         let (dialer, listener) = in_memory();
         let mut peer = dialer.connect(64);
@@ -299,7 +305,7 @@ async fn lines_sent_after_a_drain_with_counted_bytes_are_not_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lines_received_before_a_drain_with_counted_bytes_are_run() {
+async fn lines_received_with_a_block_are_run() {
     let (dialer, listener) = in_memory();
     let mut peer = dialer.connect(8);
     let mut running = Running::start(Server::builder(), listener, puts);
@@ -313,7 +319,7 @@ async fn lines_received_before_a_drain_with_counted_bytes_are_run() {
     assert_eq!(running.stopped().await.lines, 2);
 }
 
-/// After the first read: an incomplete block, then a reset, then the end.
+/// Returns a whole line, then an incomplete block, then a reset, then EOF.
 struct Resets(usize);
 
 impl AsyncRead for Resets {
@@ -334,7 +340,7 @@ impl AsyncRead for Resets {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counted_bytes_report_the_error_of_a_drain() {
+async fn blocks_report_read_errors_during_shutdown() {
     async fn reads(mut conn: Connection) -> io::Result<()> {
         assert_eq!(conn.next_line().await?.unwrap().unwrap(), "wait");
         conn.draining().await;
@@ -359,7 +365,7 @@ async fn counted_bytes_report_the_error_of_a_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_learns_of_the_drain_while_it_waits_for_a_line_or_for_something_else() {
+async fn waiting_handlers_are_notified_of_shutdown() {
     async fn says_why(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             match &line?[..] {
@@ -385,7 +391,7 @@ async fn a_handler_learns_of_the_drain_while_it_waits_for_a_line_or_for_somethin
 }
 
 #[tokio::test]
-async fn halves_learn_of_the_drain_too() {
+async fn split_halves_are_notified_of_shutdown() {
     async fn says_when(conn: Connection) -> io::Result<()> {
         let (mut reader, mut writer) = conn.into_split();
         assert!(!reader.is_draining());
@@ -410,7 +416,7 @@ async fn halves_learn_of_the_drain_too() {
 }
 
 #[tokio::test]
-async fn connections_end_with_the_future_that_serves_them() {
+async fn dropping_the_serve_future_closes_connections() {
     let (dialer, listener) = in_memory();
     let server = Server::new();
     let serving = tokio::spawn(server.serve(listener, reply(upper)));
@@ -426,9 +432,9 @@ async fn connections_end_with_the_future_that_serves_them() {
     assert_eq!((server.counters().accepted, server.counters().aborted), (2, 2));
 }
 
-/// Though its handler was done: its replies were not out.
+/// The handler had returned, but its replies had not been sent.
 #[tokio::test(start_paused = true)]
-async fn who_never_reads_is_aborted_at_the_end_of_the_drain_and_counted() {
+async fn peers_that_never_read_are_aborted_and_counted() {
     let (dialer, listener) = in_memory();
     let answers = async |mut conn: Connection| conn.write_bytes([b'-'; 100]).await.map_err(Into::into);
     let mut running = Running::start(Server::builder().write_timeout(None), listener, answers);
@@ -439,9 +445,10 @@ async fn who_never_reads_is_aborted_at_the_end_of_the_drain_and_counted() {
     assert_eq!((counters.accepted, counters.aborted), (1, 1));
 }
 
-/// Lest who waits for it in a `select!`, each time anew, is kept for as long as its server.
+/// Otherwise every `draining()` future created in a `select!` loop would keep its waker until the
+/// server stops.
 #[tokio::test]
-async fn a_drain_that_is_not_waited_for_any_longer_keeps_nobody() {
+async fn dropped_draining_futures_release_their_waker() {
     struct Nobody;
     impl Wake for Nobody {
         fn wake(self: Arc<Self>) {}
@@ -463,9 +470,9 @@ async fn a_drain_that_is_not_waited_for_any_longer_keeps_nobody() {
     assert_eq!(running.stopped().await.panicked, 0);
 }
 
-/// Lest a drain takes memory for all that all peers have sent.
+/// Otherwise a shutdown would need memory for everything that all peers have sent.
 #[tokio::test]
-async fn what_had_come_is_read_and_answered_piece_by_piece() {
+async fn buffered_input_is_read_in_pieces_during_shutdown() {
     let read = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&read);
     let server = Server::builder().handshake(async move |accepted: Accepted| {
@@ -502,7 +509,7 @@ async fn what_had_come_is_read_and_answered_piece_by_piece() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_ignores_the_drain_is_aborted_at_its_end_and_counted() {
+async fn handlers_ignoring_shutdown_are_aborted_and_counted() {
     async fn stubborn(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             if line? == "never mind" {
@@ -527,12 +534,12 @@ async fn who_ignores_the_drain_is_aborted_at_its_end_and_counted() {
     let counters = running.stopped().await;
     assert_eq!(asked.elapsed().as_secs(), 10);
     assert_eq!((counters.accepted, counters.aborted, counters.failed), (3, 2, 0));
-    // What went through them is counted no less.
+    // The traffic of aborted connections is counted.
     assert_eq!((counters.lines, counters.lines_written, counters.bytes_sent), (2, 2, 6));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_stays_when_all_its_replies_are_out_is_cut_and_not_counted_as_aborted() {
+async fn lingering_peers_are_not_counted_as_aborted() {
     let (dialer, listener) = in_memory();
     let server = Server::builder().drain_timeout(Duration::from_millis(200));
     let mut running = Running::start(server, listener, reply(upper));
@@ -548,7 +555,7 @@ async fn who_stays_when_all_its_replies_are_out_is_cut_and_not_counted_as_aborte
 }
 
 #[tokio::test]
-async fn queued_connections_are_accepted_and_no_others() {
+async fn shutdown_accepts_exactly_the_queued_connections() {
     let (dialer, listener) = in_memory();
     let mut waiting = dialer.connect(64);
     waiting.write_all(b"a\n").await.unwrap();
@@ -560,7 +567,7 @@ async fn queued_connections_are_accepted_and_no_others() {
 
     for (address, listener) in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
         let running = Running::start(patient(), listener, reply(upper));
-        // Neither Tokio nor the server has had a chance to see them.
+        // Neither Tokio nor the server has polled the listener since the clients connected.
         let mut clients: Vec<_> = (0..20).map(|_| connected(&address)).collect();
         let counters = soon(running.stopped()).await;
         assert_eq!((counters.accepted, counters.lines, counters.aborted), (20, 20, 0));
@@ -572,7 +579,7 @@ async fn queued_connections_are_accepted_and_no_others() {
     }
 }
 
-/// A client outside of the runtime, which has sent a line and the end of its stream.
+/// Connects a blocking client, which sends one line and half-closes.
 fn connected(address: &Address) -> Socket {
     let (domain, address) = match address {
         Address::Tcp(address, _) => (Domain::IPV4, SockAddr::from(*address)),
@@ -592,7 +599,7 @@ fn read_all(client: &mut Socket) -> String {
 }
 
 #[tokio::test]
-async fn queued_connections_wait_for_a_place_in_a_drain() {
+async fn queued_connections_wait_for_a_slot_during_shutdown() {
     let (address, listener) = tcp(Buffers::Usual);
     let mut running = Running::start(patient().max_connections(1), listener, reply(upper));
     let mut first = address.connect().await.unwrap();
@@ -609,7 +616,7 @@ async fn queued_connections_wait_for_a_place_in_a_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn queued_connections_without_a_place_are_aborted() {
+async fn queued_connections_without_a_slot_are_aborted() {
     let (dialer, listener) = in_memory();
     let server = patient().max_connections(1).drain_timeout(Duration::from_secs(1));
     let mut running = Running::start(server, listener, async |_conn| pending().await);
@@ -625,7 +632,7 @@ async fn queued_connections_without_a_place_are_aborted() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silent_handshakes_do_not_hold_up_a_drain() {
+async fn silent_handshakes_do_not_delay_shutdown() {
     let (dialer, listener) = in_memory();
     let server = patient().handshake_timeout(None).handshake(async |_: Accepted| pending().await);
     let mut running = Running::start(server, listener, reply(upper));
@@ -642,7 +649,7 @@ async fn silent_handshakes_do_not_hold_up_a_drain() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handshakes_under_way_end_within_a_drain() {
+async fn running_handshakes_complete_during_shutdown() {
     let (dialer, listener) = in_memory();
     let server = patient().handshake(async |accepted: Accepted| {
         tokio::time::sleep(Duration::from_millis(900)).await;
@@ -659,8 +666,9 @@ async fn handshakes_under_way_end_within_a_drain() {
     assert_eq!(rest(&mut peer).await, "A\n");
 }
 
-/// Accepts from memory. `free` descriptors are left; a connection takes one until it is dropped.
-struct Short {
+/// A listener over in-memory streams with `free` descriptors. Each connection takes one until it is
+/// dropped.
+struct FewDescriptors {
     waiting: VecDeque<DuplexStream>,
     free: Arc<AtomicUsize>,
 }
@@ -697,7 +705,7 @@ impl AsyncWrite for Descriptor {
     }
 }
 
-impl Listener for Short {
+impl Listener for FewDescriptors {
     async fn accept(&mut self) -> io::Result<Accepted> {
         pending().await
     }
@@ -707,7 +715,7 @@ impl Listener for Short {
             return None;
         }
         if self.free.load(Relaxed) == 0 {
-            // As EMFILE, for which Rust has no kind.
+            // Stands for EMFILE, for which Rust has no `ErrorKind`.
             return Some(Err(io::ErrorKind::Other.into()));
         }
         self.free.fetch_sub(1, Relaxed);
@@ -717,7 +725,7 @@ impl Listener for Short {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_accept_queue_is_emptied_with_few_descriptors() {
+async fn accept_queue_is_emptied_despite_few_descriptors() {
     let (mut peers, mut waiting) = (Vec::new(), VecDeque::new());
     for _ in 0..100 {
         let (mut peer, io) = duplex(64);
@@ -726,7 +734,7 @@ async fn the_accept_queue_is_emptied_with_few_descriptors() {
         peers.push(peer);
         waiting.push_back(io);
     }
-    let listener = Short { waiting, free: Arc::new(AtomicUsize::new(7)) };
+    let listener = FewDescriptors { waiting, free: Arc::new(AtomicUsize::new(7)) };
     let counters = Running::start(patient(), listener, reply(upper)).stopped().await;
     assert_eq!((counters.accepted, counters.lines, counters.aborted), (100, 100, 0));
     assert!(counters.accept_errors > 0);
@@ -736,9 +744,9 @@ async fn the_accept_queue_is_emptied_with_few_descriptors() {
 }
 
 #[tokio::test]
-async fn a_listener_of_any_kind_is_emptied() {
+async fn custom_listeners_are_emptied_at_shutdown() {
     let (dialer, listener) = in_memory();
-    // More than a task may do in one poll, by Tokio's budget.
+    // 500 connections exceed Tokio's cooperative budget for one poll.
     let mut peers: Vec<_> = (0..500).map(|_| dialer.connect(64)).collect();
     for peer in &mut peers {
         peer.write_all(b"a\n").await.unwrap();
@@ -749,7 +757,7 @@ async fn a_listener_of_any_kind_is_emptied() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handshakes_do_not_wait_for_each_other_in_a_drain() {
+async fn handshakes_run_concurrently_during_shutdown() {
     let (dialer, listener) = in_memory();
     let hook = async |mut accepted: Accepted| {
         accepted.io.read_u8().await?;

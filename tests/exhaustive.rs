@@ -1,6 +1,6 @@
-//! Every short stream, cut in every way, under every kind of configuration: what comes out, and when, is what the model
-//! says. One codec and one buffer go through all the streams of a configuration, so that anything left behind at the end
-//! of one shows in the next.
+//! Checks every short stream, cut in every way, with every kind of configuration, against the
+//! model: which items are returned, and after which byte. All streams of a configuration share one
+//! codec and one buffer, so that state left by one stream is noticed in the next.
 
 mod model;
 
@@ -10,7 +10,7 @@ use model::{Kind, Model};
 const LENGTH: usize = 7;
 const LIMITS: [usize; 5] = [0, 1, 2, 3, usize::MAX];
 
-/// All strings of up to `LENGTH` letters.
+/// Returns all strings of up to `LENGTH` letters.
 fn strings(letters: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..=LENGTH).flat_map(move |length| {
         (0..letters.len().pow(length as u32)).map(move |mut number| {
@@ -25,7 +25,7 @@ fn strings(letters: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-/// Runs all cases of one delimiter; gives their number.
+/// Runs all cases of one delimiter and returns their number.
 fn run(kind: Kind, letters: &[u8]) -> u64 {
     let mut cases = 0;
     for (max_length, deliver) in LIMITS.into_iter().flat_map(|limit| [(limit, false), (limit, true)]) {
@@ -36,7 +36,7 @@ fn run(kind: Kind, letters: &[u8]) -> u64 {
         for stream in strings(letters) {
             let expected = model.items(&stream);
             let prompt: Vec<usize> = (0..=stream.len()).map(|end| model.prompt(&stream[..end])).collect();
-            // Bit n set: a cut behind byte n.
+            // If bit n is set, the stream is cut after byte n.
             for cuts in 0..1_u32 << stream.len().saturating_sub(1) {
                 cases += 1;
                 let mut items = 0;
@@ -101,7 +101,8 @@ macro_rules! delimiters {
     };
 }
 
-// Strings of n letters over an alphabet of a: a^n, each cut in 2^(n-1) ways; five limits, two policies at EOF.
+// The number of cases: a^n strings of n letters over an alphabet of a letters, each cut in 2^(n-1)
+// ways, with five limits and two policies at EOF.
 const THREE: u64 = 10 * (1 + 3 + 2 * 9 + 4 * 27 + 8 * 81 + 16 * 243 + 32 * 729 + 64 * 2187);
 const TWO: u64 = 10 * (1 + 2 + 2 * 4 + 4 * 8 + 8 * 16 + 16 * 32 + 32 * 64 + 64 * 128);
 

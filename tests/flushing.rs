@@ -1,4 +1,4 @@
-//! When output goes out: as few writes as there are reads, no reply late, nothing queued without bound.
+//! When output is sent: at most about one write per read, no late reply, and a bounded queue.
 
 mod script;
 
@@ -42,9 +42,9 @@ async fn echo_batches(conn: &mut Connection<Script>) -> Result<(), Error> {
     Ok(())
 }
 
-/// In one read, in reads of 16 KiB, and by a server.
+/// Uses one read, reads of 16 KiB, and a server.
 #[test]
-fn a_thousand_pipelined_lines_are_answered_with_at_most_twenty_writes() {
+fn thousand_pipelined_lines_take_twenty_writes() {
     let clock = clock();
     let lines: &'static [u8] = format!("{}\n", "x".repeat(63)).repeat(1000).into_bytes().leak();
     for read in [lines.len(), 16 * 1024] {
@@ -53,7 +53,7 @@ fn a_thousand_pipelined_lines_are_answered_with_at_most_twenty_writes() {
         let check = |script: Script| {
             assert!(script.received() == lines);
             let writes = writes(&script.calls());
-            // One for each read, and the last may be in two parts.
+            // One write per read, except that the last may be split in two.
             assert!(writes <= peer.len() && writes <= 20, "{writes}");
         };
         {
@@ -73,9 +73,9 @@ fn a_thousand_pipelined_lines_are_answered_with_at_most_twenty_writes() {
     }
 }
 
-/// And before the next read.
+/// The reply is sent before the next read.
 #[test]
-fn a_single_line_is_answered_with_one_write() {
+fn single_line_is_answered_with_one_write() {
     let clock = clock();
     let _in = clock.enter();
     let (script, mut conn) = connect(&[Sends(b"a\n"), Awaits(2), Sends(b"b\n"), Awaits(4), Sends(b"c\n")]);
@@ -88,9 +88,9 @@ fn a_single_line_is_answered_with_one_write() {
     assert_eq!(script.calls(), [one, one].concat());
 }
 
-/// No further whole line is buffered, so the read is about to wait.
+/// The buffer holds no further complete line, so the next read would wait.
 #[test]
-fn a_line_is_answered_although_another_has_begun() {
+fn partial_next_line_does_not_delay_the_reply() {
     let clock = clock();
     let _in = clock.enter();
     let (script, mut conn) = connect(&[Sends(b"a\nb")]);
@@ -102,9 +102,9 @@ fn a_line_is_answered_although_another_has_begun() {
     assert_eq!(script.calls(), [Call::Read(3), Call::Write(2), Call::Flush]);
 }
 
-/// Every method that reads sends first.
+/// Every reading method sends queued output first.
 #[test]
-fn output_goes_out_before_any_read_waits_and_before_the_end_is_reported() {
+fn output_is_sent_before_waiting_and_at_eof() {
     let clock = clock();
     let _in = clock.enter();
     macro_rules! sends_first {
@@ -130,7 +130,7 @@ fn output_goes_out_before_any_read_waits_and_before_the_end_is_reported() {
 }
 
 #[test]
-fn the_end_is_not_reported_before_all_is_sent() {
+fn eof_is_reported_after_all_output_is_sent() {
     let clock = clock();
     let _in = clock.enter();
     let (script, mut conn) = connect(&[Sends(b"a\n"), Ends]);
@@ -150,20 +150,20 @@ fn the_end_is_not_reported_before_all_is_sent() {
 const TEN_LINES: &[Does] = &[Sends(b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"), Ends];
 const WORK: Duration = Duration::from_millis(300);
 
-/// One every 300 ms.
+/// Checks that the ten replies were written 300 ms apart.
 fn check_steady(script: &Script, begun: Instant) {
     let written_at = script.written_at();
     assert_eq!(script.received(), b"0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n");
     assert_eq!(written_at.len(), 10);
     for (line, at) in written_at.iter().enumerate() {
-        // Timers are good to a millisecond.
+        // Tokio's timers have a resolution of 1 ms.
         let late = *at - begun - WORK * (line as u32 + 1);
         assert!(late < Duration::from_millis(20), "line {line} {late:?} late");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_handler_answers_each_of_ten_pipelined_lines_when_it_is_done() {
+async fn slow_handler_sends_each_pipelined_reply_immediately() {
     let begun = Instant::now();
     let (script, mut conn) = connect(TEN_LINES);
     while let Some(line) = conn.next_line().await.unwrap() {
@@ -183,9 +183,9 @@ async fn a_slow_handler_answers_each_of_ten_pipelined_lines_when_it_is_done() {
     check_steady(&script, begun);
 }
 
-/// Its thread is held up meanwhile, and still each reply goes out when it is made.
+/// The function blocks its thread, but each reply is sent as soon as it is ready.
 #[test]
-fn a_slow_function_of_a_line_answers_each_of_ten_pipelined_lines_when_it_is_done() {
+fn blocking_reply_function_sends_each_reply_immediately() {
     let clock = clock();
     let _in = clock.enter();
     let begun = Instant::now();
@@ -199,9 +199,9 @@ fn a_slow_function_of_a_line_answers_each_of_ten_pipelined_lines_when_it_is_done
     check_steady(&script, begun);
 }
 
-/// Behind a line that was answered quickly the clock is not looked at for a while.
+/// After a line that was answered quickly, the clock is not checked for a few lines.
 #[test]
-fn a_function_that_gets_slow_holds_up_few_replies() {
+fn slowing_reply_function_delays_few_replies() {
     let clock = clock();
     let _in = clock.enter();
     let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
@@ -220,7 +220,8 @@ fn a_function_that_gets_slow_holds_up_few_replies() {
     assert_eq!(script.received().len(), 100);
 }
 
-/// Of a handler that answers fifty lines quickly, and then takes long for each, `slow` says how.
+/// Answers 50 lines quickly and then calls `slow` before each reply. Fails if more than `most`
+/// replies are queued after that.
 async fn gets_slow(
     mut conn: Connection,
     received: Script,
@@ -239,9 +240,9 @@ async fn gets_slow(
     Ok(())
 }
 
-/// And what it waits for is seen at once.
+/// A handler that awaits something is noticed immediately.
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_begins_to_wait_answers_each_line_when_it_is_done() {
+async fn slowing_async_handler_sends_each_reply_immediately() {
     let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
     let received = script.clone();
     let handler = move |conn| gets_slow(conn, received, 0, async || sleep(WORK).await);
@@ -250,7 +251,7 @@ async fn a_handler_that_begins_to_wait_answers_each_line_when_it_is_done() {
 }
 
 #[test]
-fn a_handler_that_begins_to_hold_up_its_thread_holds_up_few_replies() {
+fn slowing_blocking_handler_delays_few_replies() {
     let clock = clock();
     let _in = clock.enter();
     let script = Script::new(&[Sends(&[b'\n'; 100]), Ends]);
@@ -261,9 +262,9 @@ fn a_handler_that_begins_to_hold_up_its_thread_holds_up_few_replies() {
     assert_eq!(script.received().len(), 100);
 }
 
-/// Who writes without being asked is no slow handler, however long ago something was read.
+/// Lines that are not replies are not flushed one by one, even if the last read was long ago.
 #[test]
-fn a_client_that_pipelines_does_not_flush_each_line() {
+fn pipelining_client_does_not_flush_each_line() {
     let clock = clock();
     let _in = clock.enter();
     for by_batch in [false, true] {
@@ -284,9 +285,9 @@ fn a_client_that_pipelines_does_not_flush_each_line() {
     }
 }
 
-/// Lines of 1 KiB for a peer that takes none: so many are queued, and the next one waits.
+/// The peer takes no output. Lines of 1 KiB are queued up to `max_unsent`; the next one waits.
 #[test]
-fn past_max_unsent_a_line_waits_for_the_peer() {
+fn lines_above_max_unsent_wait_for_the_peer() {
     let clock = clock();
     let _in = clock.enter();
     let line = vec![b'x'; 1023];
@@ -296,9 +297,9 @@ fn past_max_unsent_a_line_waits_for_the_peer() {
     while queued < 1000 && wait(&script, conn.write_line(&line)).is_some() {
         queued += 1;
     }
-    // Up to max_unsent, and the line that goes past it.
+    // Fills `max_unsent`, plus the line that exceeds it.
     assert_eq!(queued, MAX_UNSENT / 1024 + 1);
-    // A peer that takes nothing is not read.
+    // The connection does not read while more than `max_unsent` is queued.
     assert!(wait(&script, conn.next_line()).is_none());
     assert!(script.calls().is_empty());
 
@@ -308,7 +309,7 @@ fn past_max_unsent_a_line_waits_for_the_peer() {
     run(&script, conn.write_line(&line)).unwrap();
     assert!(wait(&script, conn.write_line(&line)).is_none());
     script.takes(1024);
-    // As much as may be unsent is unsent: the peer is read again.
+    // The queue is down to `max_unsent`, so the connection reads again.
     assert_eq!(run(&script, conn.next_line()).unwrap().unwrap().unwrap(), "in");
 
     script.takes(usize::MAX);
@@ -317,9 +318,9 @@ fn past_max_unsent_a_line_waits_for_the_peer() {
     assert_eq!(conn.counters().lines_written, queued as u64 + 1);
 }
 
-/// A handler may write much and then wait for something else than its peer.
+/// A handler may write a lot and then wait for something other than its peer.
 #[test]
-fn what_goes_past_max_unsent_goes_out_at_once() {
+fn output_above_max_unsent_is_sent_immediately() {
     let clock = clock();
     let _in = clock.enter();
     let (script, mut conn) = connect(&[]);
@@ -332,7 +333,7 @@ fn what_goes_past_max_unsent_goes_out_at_once() {
 }
 
 #[test]
-fn past_max_unsent_bytes_and_fed_lines_wait_too() {
+fn bytes_and_fed_lines_respect_max_unsent() {
     let clock = clock();
     let _in = clock.enter();
     let (script, mut conn) = connect(&[]);
@@ -351,9 +352,9 @@ fn past_max_unsent_bytes_and_fed_lines_wait_too() {
     assert_eq!(queued, MAX_UNSENT / 1024 + 1);
 }
 
-/// The limit of a server, one byte below and above it.
+/// Tests the server's setting one byte below, at and above the size of a line.
 #[test]
-fn a_server_sets_max_unsent() {
+fn server_setting_bounds_unsent_output() {
     for (max_unsent, expected) in [(0, 1), (99, 1), (100, 2), (101, 2), (199, 2), (200, 3)] {
         let script = Script::new(&[]);
         script.takes(0);
@@ -372,13 +373,13 @@ fn a_server_sets_max_unsent() {
         assert_eq!(server.counters().write_timeouts, 1);
         assert_eq!(queued.load(Relaxed), expected, "{max_unsent}");
 
-        let answered = answered_to_the_deaf(max_unsent, reply(<[u8]>::to_vec));
+        let answered = answered_without_reading(max_unsent, reply(<[u8]>::to_vec));
         assert_eq!(answered, expected as u64, "{max_unsent}");
     }
 }
 
-/// How many of a thousand lines of a read a peer is answered that takes nothing.
-fn answered_to_the_deaf<H, Fut>(max_unsent: usize, handler: H) -> u64
+/// Sends 1000 lines in one read but reads no replies. Returns the number of lines answered.
+fn answered_without_reading<H, Fut>(max_unsent: usize, handler: H) -> u64
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
@@ -394,9 +395,10 @@ where
     server.counters().lines_written
 }
 
-/// Also where all is sent and the stream itself cannot say goodbye, as TLS where the peer takes nothing.
+/// Covers streams that have sent everything but cannot shut down, such as TLS if the peer reads
+/// nothing.
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_that_never_ends_is_given_up() {
+async fn hanging_shutdown_fails_at_write_timeout() {
     let script = Script::new(&[]).never_shutting();
     let mut conn = Connection::from_io(script.clone(), LineCodec::new());
     conn.set_write_timeout(Duration::from_secs(30));
@@ -408,9 +410,10 @@ async fn a_shutdown_that_never_ends_is_given_up() {
     assert_eq!(script.received(), b"bye\n");
 }
 
-/// Short lines with long replies: of what one read has brought, no more is answered than there is room for.
+/// The lines are short and the replies long. Lines of one read are answered only while there is
+/// room for the replies.
 #[tokio::test(start_paused = true)]
-async fn a_function_of_a_line_is_not_asked_further_than_its_replies_have_room() {
+async fn reply_function_runs_only_while_output_fits() {
     let answered = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&answered);
     let (mut peer, io) = duplex(64 * 1024);
@@ -420,9 +423,9 @@ async fn a_function_of_a_line_is_not_asked_further_than_its_replies_have_room() 
     };
     let session = tokio::spawn(reply(kibibyte)(Connection::new(io)));
     peer.write_all(&[b'\n'; 10_000]).await.unwrap();
-    // A paused clock goes on when there is nothing else to do.
+    // The paused clock advances only when all tasks are idle.
     sleep(Duration::from_millis(1)).await;
-    // What the stream holds, what may be unsent, and one more.
+    // The capacity of the stream, `max_unsent`, and one more reply.
     assert_eq!(answered.load(Relaxed), (64 * 1024 + MAX_UNSENT) / 1024 + 1);
     let mut replies = vec![0; 10_000 * 1024];
     peer.read_exact(&mut replies).await.unwrap();

@@ -1,4 +1,5 @@
-//! The codecs in tokio-util's `Framed`, over an in-memory pipe whose other end stays open and silent.
+//! The codecs in tokio-util's `Framed`, over an in-memory pipe. The peer sends some bytes, then
+//! stays connected and silent.
 
 use std::io;
 use std::pin::Pin;
@@ -13,19 +14,19 @@ use lineframe::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 use tokio_util::codec::{Decoder, Framed, FramedRead, FramedWrite};
 
-/// A `Framed` whose peer has sent `bytes` and says nothing more, but stays.
+/// Returns a `Framed` whose peer has sent `bytes` and stays connected.
 async fn sent<C: Decoder>(bytes: &[u8], codec: C) -> (DuplexStream, Framed<DuplexStream, C>) {
     let (mut peer, io) = duplex(1 << 20);
     peer.write_all(bytes).await.unwrap();
     (peer, Framed::new(io, codec))
 }
 
-/// What is there without waiting.
+/// Returns the output of a future that must not wait.
 fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("an answer without further input")
 }
 
-/// The whole content of a line, or what was kept of a bad one.
+/// Formats the content of a good line, or the available bytes of a bad one.
 fn shown(line: Result<Bytes, LineError>) -> String {
     match line {
         Ok(line) => line.escape_ascii().to_string(),
@@ -34,7 +35,7 @@ fn shown(line: Result<Bytes, LineError>) -> String {
 }
 
 #[tokio::test]
-async fn good_lines_behind_a_bad_one_arrive_although_the_peer_stays_silent() {
+async fn lines_after_a_bad_one_need_no_input() {
     let codec = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(5).build();
     let (_peer, mut lines) = sent(b"far too long\r\none\r\nt\nwo\r\nthree\r\n\r\n1234567", codec).await;
     let mut seen = Vec::new();
@@ -45,7 +46,7 @@ async fn good_lines_behind_a_bad_one_arrive_although_the_peer_stays_silent() {
 }
 
 #[tokio::test]
-async fn text_behind_a_line_that_is_not_utf8_arrives_although_the_peer_stays_silent() {
+async fn text_after_invalid_utf8_needs_no_input() {
     let (_peer, mut lines) = sent("a\n\u{e9}\n".as_bytes(), TextCodec::new()).await;
     assert_eq!(now(lines.next()).unwrap().unwrap().unwrap(), "a");
     assert_eq!(now(lines.next()).unwrap().unwrap().unwrap(), "\u{e9}");
@@ -70,7 +71,7 @@ async fn a_refused_line_leaves_the_sink_usable() {
     let refused = lines.feed("123456".into()).await.unwrap_err().downcast().unwrap();
     assert!(matches!(refused, EncodeError::TooLong { length: 6, max_length: 5, .. }));
     lines.feed("two".into()).await.unwrap();
-    // No type annotation: with a generic `Encoder` these do not compile.
+    // No type annotations. With a generic `Encoder` these calls would not compile.
     lines.flush().await.unwrap();
     lines.close().await.unwrap();
     drop(lines);
@@ -80,7 +81,7 @@ async fn a_refused_line_leaves_the_sink_usable() {
 }
 
 #[tokio::test]
-async fn a_bad_line_ends_a_strict_stream_with_two_question_marks() {
+async fn double_question_mark_ends_at_a_bad_line() {
     async fn strict(lines: &mut Framed<DuplexStream, LineCodec>) -> io::Result<Bytes> {
         Ok(lines.try_next().await?.ok_or(io::ErrorKind::UnexpectedEof)??)
     }
@@ -103,11 +104,12 @@ async fn lines_and_counted_bytes_alternate() {
     assert_eq!(block, "a\r\nb\nc");
     assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "");
     assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "get");
-    // Nothing more has to come for a block of 0 bytes: `BDAT 0 LAST`.
+    // A block of 0 bytes needs no further input, such as after `BDAT 0 LAST`.
     framed.codec_mut().expect_bytes(0).unwrap();
     assert_eq!(now(framed.next()).unwrap().unwrap().unwrap(), "");
 
-    // The encoder refuses the block; raw bytes go through the write buffer.
+    // The encoder refuses the block because it contains terminators. Raw bytes are appended to the
+    // write buffer.
     assert!(framed.feed(block.clone()).await.is_err());
     framed.write_buffer_mut().extend_from_slice(&block);
     framed.feed("".into()).await.unwrap();
@@ -131,7 +133,7 @@ async fn a_block_announced_by_the_peer_reserves_nothing() {
 }
 
 #[tokio::test]
-async fn the_codec_of_a_stream_changes_in_its_middle_and_nothing_is_lost() {
+async fn changing_the_codec_mid_stream_loses_nothing() {
     let stream = b"first\nfar too long a line\n\xffsecond\nthird\nfourth\nfif".as_slice();
     let (mut peer, lines) = sent(stream, LineCodec::builder().max_length(10).build()).await;
     let mut lines = lines;
@@ -161,7 +163,7 @@ async fn the_codec_of_a_stream_changes_in_its_middle_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_line_over_the_limit_stays_skipped_when_the_codec_changes() {
+async fn skipping_continues_after_a_codec_change() {
     let (mut peer, mut lines) = sent(b"far too long", LineCodec::builder().max_length(5).build()).await;
     assert_eq!(shown(now(lines.next()).unwrap().unwrap()), "bad far t");
     let mut fragments = lines.map_codec(FragmentCodec::from);
@@ -171,7 +173,7 @@ async fn a_line_over_the_limit_stays_skipped_when_the_codec_changes() {
 }
 
 #[tokio::test]
-async fn a_block_outstanding_survives_the_change_of_codec() {
+async fn pending_block_survives_a_codec_change() {
     for eof in [false, true] {
         let asked = || async {
             let (peer, mut lines) =
@@ -197,7 +199,7 @@ async fn a_block_outstanding_survives_the_change_of_codec() {
 }
 
 #[tokio::test]
-async fn a_block_that_is_not_text_is_no_line() {
+async fn block_with_invalid_utf8_is_not_a_line() {
     let (_peer, mut lines) = sent(b"put\n\xff\xff\nend\n", LineCodec::new()).await;
     now(lines.next()).unwrap().unwrap().unwrap();
     lines.codec_mut().expect_bytes(2).unwrap();
@@ -209,7 +211,7 @@ async fn a_block_that_is_not_text_is_no_line() {
 }
 
 #[tokio::test]
-async fn a_relay_of_fragments_adds_nothing() {
+async fn fragment_relay_copies_the_stream_exactly() {
     let codec =
         || FragmentCodec::from(LineCodec::builder().delimiter(Delimiter::Lf).max_length(1000).build());
     let input = [&vec![b'x'; 100_000][..], b"\r\n\n\nshort\ncut"].concat();
@@ -219,7 +221,7 @@ async fn a_relay_of_fragments_adds_nothing() {
 }
 
 #[tokio::test]
-async fn a_batch_has_at_most_4096_lines_and_the_next_one_comes_at_once() {
+async fn batches_hold_at_most_4096_lines() {
     let (_peer, batches) = sent(&b"\n".repeat(10_000), BatchCodec::new()).await;
     let mut batches = batches;
     let mut sizes = Vec::new();
@@ -231,11 +233,11 @@ async fn a_batch_has_at_most_4096_lines_and_the_next_one_comes_at_once() {
 }
 
 #[test]
-fn a_batch_tells_how_many_lines_are_left() {
+fn batch_reports_the_number_of_remaining_lines() {
     let mut batch = BatchCodec::new()
         .decode(&mut BytesMut::from("a\nb\nc\nd\n"))
         .unwrap()
-        .expect("whole lines are there");
+        .expect("whole lines are buffered");
     for left in (0..=4).rev() {
         assert_eq!((batch.len(), batch.size_hint()), (left, (left, Some(left))));
         assert_eq!((batch.iter().len(), batch.iter().count()), (left, left));
@@ -245,48 +247,48 @@ fn a_batch_tells_how_many_lines_are_left() {
     }
 }
 
-/// Gives out what it has, as much as there is room for, and notes the room.
-struct Noted {
+/// A stream of short lines that fills each read buffer and records its size.
+struct Recorder {
     left: usize,
-    most_at_once: usize,
-    rooms: Vec<usize>,
+    max_read: usize,
+    sizes: Vec<usize>,
 }
 
-impl AsyncRead for Noted {
+impl AsyncRead for Recorder {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.rooms.push(buf.remaining());
-        let length = self.left.min(self.most_at_once).min(buf.remaining());
+        self.sizes.push(buf.remaining());
+        let length = self.left.min(self.max_read).min(buf.remaining());
         buf.put_slice(&[b'x', b'\n'].repeat(length.div_ceil(2))[..length]);
         self.left -= length;
         Poll::Ready(Ok(()))
     }
 }
 
-async fn rooms(left: usize, most_at_once: usize) -> Vec<usize> {
+async fn sizes(left: usize, max_read: usize) -> Vec<usize> {
     let codec = LineCodec::builder().unterminated(Unterminated::Deliver).build();
-    let mut lines = FramedRead::new(Noted { left, most_at_once, rooms: Vec::new() }, codec);
+    let mut lines = FramedRead::new(Recorder { left, max_read, sizes: Vec::new() }, codec);
     while let Some(line) = lines.try_next().await.unwrap() {
         line.unwrap();
     }
-    lines.into_inner().rooms
+    lines.into_inner().sizes
 }
 
 #[tokio::test]
-async fn the_room_for_a_read_doubles_while_reads_fill_it() {
-    let mut full = rooms(1 << 20, usize::MAX).await;
-    // The last one was not filled before the end was read.
+async fn read_buffer_doubles_while_reads_fill_it() {
+    let mut full = sizes(1 << 20, usize::MAX).await;
+    // The last read reports EOF and does not fill its buffer.
     full.pop();
     assert_eq!(full[0], 8 * 1024);
     for (at, room) in full.iter().enumerate() {
         assert!(*room >= (8 * 1024) << at.min(3), "{full:?}");
         assert!(*room <= 130 * 1024, "{full:?}");
     }
-    // Reads that do not fill it leave it small, and it is never used up to a rest.
-    let small = rooms(1 << 20, 3000).await;
+    // Reads that do not fill the buffer leave it small, but never smaller than 4 KiB.
+    let small = sizes(1 << 20, 3000).await;
     assert!(small.iter().all(|room| (4 * 1024..=8 * 1024).contains(room)), "{small:?}");
 }
 
@@ -295,7 +297,7 @@ fn an_idle_framed_keeps_at_most_8_kib() {
     let mut codec = LineCodec::builder().max_length(None).build();
     let mut buffer = BytesMut::with_capacity(8 * 1024);
     for size in [1, 1000, 8 * 1024, 100_000, 4 << 20, 100, 9000, 1] {
-        // Reads that fill the room, as from a busy peer, and one that does not.
+        // Reads fill the buffer, as from a busy peer, except for the last.
         let mut left = size;
         while left > 0 {
             let room = (buffer.capacity() - buffer.len()).max(1);
@@ -346,7 +348,7 @@ fn every_codec_has_a_builder() {
     let builder = FragmentCodec::builder().delimiter(Delimiter::Byte(b';')).max_length(2);
     let fragment = builder.clone().build().decode(&mut stream).unwrap().unwrap();
     assert_eq!((&fragment.bytes[..], fragment.is_last), (&b"b"[..], true));
-    // In the middle of a line: what is left of it is a line.
+    // Converting a codec in the middle of a line keeps the rest as a line.
     let (mut stream, mut fragments) = (BytesMut::from("cde;f"), builder.build());
     assert!(!fragments.decode(&mut stream).unwrap().unwrap().is_last);
     let mut lines = LineCodec::from(fragments);
@@ -358,7 +360,7 @@ fn every_codec_has_a_builder() {
 }
 
 #[test]
-fn a_codec_made_without_settings_has_the_limits_of_the_contract() {
+fn default_codecs_have_the_documented_limits() {
     assert_eq!(LineCodec::new().max_length(), Some(65_536));
     assert_eq!(LineCodec::builder().max_length(None).build().max_length(), None);
     let mut fragments = FragmentCodec::new();
@@ -367,7 +369,7 @@ fn a_codec_made_without_settings_has_the_limits_of_the_contract() {
 }
 
 #[test]
-fn a_new_limit_is_for_lines_read_and_written_unless_those_written_have_their_own() {
+fn set_max_length_keeps_a_separate_encoded_limit() {
     let written = |codec: &mut LineCodec, line: &[u8]| codec.encode_line(line, &mut BytesMut::new()).is_ok();
     let mut codec = LineCodec::new();
     codec.set_max_length(3);

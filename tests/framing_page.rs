@@ -1,4 +1,5 @@
-//! What `docs/framing.md` shows is so: its diagrams, its description of `conformance.json`. Its program is for `tutorial.rs`.
+//! Checks the diagrams in `docs/framing.md` and its description of `conformance.json`.
+//! `tutorial.rs` checks the program on that page.
 
 use bytes::BytesMut;
 use lineframe::{Delimiter, LineCodec, LineError, Unterminated};
@@ -8,7 +9,7 @@ use tokio_util::codec::Decoder;
 const PAGE: &str = include_str!("../docs/framing.md");
 
 #[test]
-fn the_diagrams_show_what_the_codec_makes_of_these_bytes() {
+fn diagrams_match_the_items_of_the_codec() {
     let mut diagrams = 0;
     let lines: Vec<_> = PAGE.lines().collect();
     for (place, line) in lines.iter().enumerate() {
@@ -22,7 +23,7 @@ fn the_diagrams_show_what_the_codec_makes_of_these_bytes() {
     assert_eq!(diagrams, 8);
 }
 
-/// The codec's items, without spaces between them.
+/// Returns the codec's items without spaces between them.
 fn items(configuration: &str, stream: &str) -> String {
     let mut words = configuration.split(", ");
     let delimiter = match words.next().unwrap() {
@@ -69,10 +70,10 @@ fn items(configuration: &str, stream: &str) -> String {
 }
 
 #[test]
-fn the_page_describes_every_key_of_the_cases() {
+fn page_describes_every_key_of_the_cases() {
     let file: Value = serde_json::from_str(include_str!("conformance.json")).unwrap();
     let Value::Object(mut format) = file["format"].clone() else { panic!("no format") };
-    // Words about the whole, and the ids of hazards, are no keys of a case.
+    // These keys describe the file and the hazards. Cases do not have them.
     for words in ["about", "bytes", "hazard_ids"] {
         format.remove(words).unwrap();
     }

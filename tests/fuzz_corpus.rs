@@ -1,4 +1,5 @@
-//! The fuzz targets without a fuzzer: their committed corpus, and ten thousand inputs each of a fixed generator.
+//! Runs the fuzz targets without a fuzzer: over the committed corpus, and over 10,000 inputs each
+//! from a generator with a fixed seed.
 
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;

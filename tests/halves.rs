@@ -1,5 +1,5 @@
-//! What can be set and asked of the halves of a connection, and of a connection whose halves are lent. What they read and write is
-//! for `cancel.rs` and `scripted.rs`.
+//! Settings and queries of the halves of a connection, and of a connection while its halves are
+//! borrowed. `cancel.rs` and `scripted.rs` test reading and writing.
 
 use std::future::Future;
 use std::io;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
-async fn halves_of_two_streams_of_ones_own() -> io::Result<()> {
+async fn reader_and_writer_work_on_separate_streams() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let (reader, writer) = tokio::io::split(io);
     let semicolon = || LineCodec::builder().delimiter(Delimiter::Byte(b';')).build();
@@ -32,12 +32,12 @@ async fn halves_of_two_streams_of_ones_own() -> io::Result<()> {
     assert_eq!(&got, b"c\nd;");
     assert_eq!((reader.counters().lines, reader.counters().content_bytes), (1, 3));
 
-    // Without a codec: what ends a line is a newline.
+    // The default delimiter is a newline.
     let mut reader = LineReader::new(&b"a;\r\nb"[..]);
     assert_eq!(reader.next_line().await?.unwrap(), Ok("a;".into()));
     assert!(matches!(reader.next_line().await?, Some(Err(LineError::Unterminated { .. }))));
     assert!(reader.next_line().await?.is_none());
-    // Outside a server nothing drains.
+    // A reader outside a server is never draining.
     assert!(!reader.is_draining());
     assert!(is_waiting(reader.draining()));
     Ok(())
@@ -48,7 +48,7 @@ fn is_waiting(future: impl Future) -> bool {
 }
 
 #[tokio::test]
-async fn a_new_limit_holds_for_lines_read_or_written() -> io::Result<()> {
+async fn set_max_length_applies_to_each_half() -> io::Result<()> {
     let mut reader = LineReader::new(&b"four\nfour\n"[..]);
     reader.set_max_length(4);
     assert_eq!(reader.next_line().await?.unwrap(), Ok("four".into()));
@@ -79,13 +79,13 @@ async fn ends_after<T>(
     let since = Instant::now();
     let ended = tokio::time::timeout(60 * SECOND, call).await.expect("an end").map(drop);
     assert!(matches!(ended, Err(Error::Timeout(of)) if of == timeout), "{ended:?}");
-    // Timers are exact to a millisecond.
+    // Tokio's timers have a resolution of 1 ms.
     let took = since.elapsed();
     assert!((expected..=expected + Duration::from_millis(3)).contains(&took), "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_half_has_its_deadlines() {
+async fn each_half_has_its_own_deadlines() {
     let (mut peer, io) = duplex(4);
     let (mut reader, mut writer) = Connection::new(io).into_split();
     writer.set_write_timeout(3 * SECOND);
@@ -119,23 +119,25 @@ async fn a_connection_has_its_deadlines() {
     ends_after(3 * SECOND, TimeoutKind::Write, conn.send_line("longer than the pipe")).await;
 }
 
-/// However late it is asked for, and in whichever batch it is.
+/// The deadline counts from the first byte, even if the line is requested later or in another
+/// batch.
 #[tokio::test(start_paused = true)]
-async fn the_deadline_of_a_line_counts_from_its_first_byte() {
+async fn line_timeout_starts_at_the_first_byte() {
     let connection = || {
         let (peer, io) = duplex(64);
         let mut conn = Connection::with_codec(io, LineCodec::builder().max_length(4).build());
         conn.set_line_timeout(10 * SECOND);
         (peer, conn)
     };
-    // It came with the line before it.
+    // The partial line was received together with the line before it.
     let (mut peer, mut conn) = connection();
     peer.write_all(b"a\nb").await.unwrap();
     assert_eq!(conn.next_line().await.unwrap().unwrap(), Ok("a".into()));
     sleep(6 * SECOND).await;
     ends_after(4 * SECOND, TimeoutKind::Line, conn.next_line()).await;
 
-    // A line over the limit is reported before its end has come.
+    // A line over the limit is reported before its terminator arrives. The deadline still counts
+    // from its first byte.
     let (mut peer, mut conn) = connection();
     peer.write_all(b"l").await.unwrap();
     let rest = async {
@@ -146,7 +148,7 @@ async fn the_deadline_of_a_line_counts_from_its_first_byte() {
     assert_eq!(batch.unwrap().unwrap().len(), 1);
     ends_after(4 * SECOND, TimeoutKind::Line, conn.next_batch()).await;
 
-    // And behind others it is another line than the one that was waited for.
+    // The partial line after the terminator is a new line with its own deadline.
     let (mut peer, mut conn) = connection();
     peer.write_all(b"a").await.unwrap();
     let rest = async {
@@ -159,7 +161,7 @@ async fn the_deadline_of_a_line_counts_from_its_first_byte() {
 }
 
 #[tokio::test]
-async fn a_connection_knows_what_its_lent_halves_did() -> io::Result<()> {
+async fn borrowed_halves_update_the_connection_counters() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let mut conn = Connection::new(io);
     peer.write_all(b"one\ntwo\nthree\n").await?;
@@ -169,7 +171,7 @@ async fn a_connection_knows_what_its_lent_halves_did() -> io::Result<()> {
         reader.next_line().await?;
         writer.send_line("reply").await?;
     }
-    // Before anything else has made it whole again.
+    // The counters are correct before any other call rejoins the halves.
     let counters = conn.counters();
     assert_eq!((counters.read.lines, counters.lines_written, counters.bytes_sent), (2, 1, 6));
     assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
@@ -177,9 +179,9 @@ async fn a_connection_knows_what_its_lent_halves_did() -> io::Result<()> {
     Ok(())
 }
 
-/// A half that is leaked takes with it what it had read.
+/// A leaked half keeps the bytes that it has buffered, so the connection cannot continue.
 #[tokio::test]
-async fn a_connection_whose_half_was_leaked_is_gone() -> io::Result<()> {
+async fn leaked_half_disconnects_the_connection() -> io::Result<()> {
     let (_peer, io) = duplex(64);
     let mut conn = Connection::new(io);
     let (reader, writer) = conn.split();
@@ -191,7 +193,7 @@ async fn a_connection_whose_half_was_leaked_is_gone() -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_typed_connection_becomes_any_as_it_was() -> io::Result<()> {
+async fn into_any_keeps_the_state_of_a_connection() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let mut conn = Connection::from_io(io, LineCodec::new());
     peer.write_all(b"one\ntwo\n").await?;
@@ -201,8 +203,8 @@ async fn a_typed_connection_becomes_any_as_it_was() -> io::Result<()> {
     assert!(is_waiting(conn.request("never answered")));
     let mut conn: Connection = conn.into_any();
     assert_eq!(conn.counters().read.lines, 2);
-    assert!(conn.request("too early").await.is_err(), "a reply is still to come");
-    // What is any already stays what it is.
+    assert!(conn.request("too early").await.is_err(), "a reply is pending");
+    // `into_any` on a `Connection` that is already type-erased changes nothing.
     let mut conn = conn.into_any();
     peer.write_all(b"three\n").await?;
     assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
@@ -223,7 +225,7 @@ fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
 }
 
 #[tokio::test]
-async fn a_joined_writer_that_keeps_what_it_is_given_is_flushed() -> io::Result<()> {
+async fn buffered_writer_of_a_join_is_flushed() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let (reader, writer) = tokio::io::split(io);
     let mut conn = Connection::join(reader, tokio::io::BufWriter::new(writer));
@@ -234,7 +236,7 @@ async fn a_joined_writer_that_keeps_what_it_is_given_is_flushed() -> io::Result<
     Ok(())
 }
 
-/// A stream that is what another connection has read.
+/// A stream of the lines that another connection reads.
 struct Through(Connection<tokio::io::DuplexStream>);
 
 impl AsyncRead for Through {
@@ -252,7 +254,7 @@ impl AsyncRead for Through {
 }
 
 #[tokio::test]
-async fn a_connection_may_be_read_through_another() -> io::Result<()> {
+async fn connection_can_read_through_another_connection() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     peer.write_all(b"one\r\ntwo\r\n").await?;
     drop(peer);
@@ -263,9 +265,9 @@ async fn a_connection_may_be_read_through_another() -> io::Result<()> {
     Ok(())
 }
 
-/// What the halves have left behind is seen by what looks at it first.
+/// Each method rejoins dropped halves before it looks at their state.
 #[tokio::test]
-async fn a_connection_is_whole_as_soon_as_its_halves_are_dropped() -> io::Result<()> {
+async fn dropped_halves_rejoin_before_the_next_call() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let mut conn = Connection::new(io);
     peer.write_all(b"STARTTLS\nnot yet secret\n").await?;
@@ -279,14 +281,14 @@ async fn a_connection_is_whole_as_soon_as_its_halves_are_dropped() -> io::Result
     assert!(is_waiting(conn.request("a")));
     drop(conn.split());
     let refused = timeout(SECOND, conn.request("b")).await;
-    assert!(matches!(refused, Ok(Err(Error::Io(_)))), "the reply to the first is still to come");
+    assert!(matches!(refused, Ok(Err(Error::Io(_)))), "the reply to the first request is pending");
     peer.write_all(b"A\n").await?;
     assert_eq!(conn.next_line().await?.unwrap(), Ok("A".into()));
     Ok(())
 }
 
 #[tokio::test]
-async fn reunited_halves_are_the_connection_again() -> io::Result<()> {
+async fn reunited_halves_restore_the_connection() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let mut conn = Connection::new(io);
     peer.write_all(b"one\ntwo\n").await?;
@@ -322,7 +324,7 @@ async fn a_connection_is_a_stream_and_a_sink() -> io::Result<()> {
     peer.read_to_string(&mut got).await?;
     assert_eq!(got, "three\n");
 
-    // A relay needs no adapter.
+    // Relaying lines needs no error adapter.
     let lines = LineReader::new(&b"a\nb\n"[..]).map(|line| Ok(line??));
     let mut output = Vec::new();
     lines.forward(LineWriter::new(&mut output)).await?;
@@ -331,7 +333,7 @@ async fn a_connection_is_a_stream_and_a_sink() -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_batch_goes_back_only_where_it_came_from() -> io::Result<()> {
+async fn batch_returns_only_to_its_own_connection() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let mut conn = Connection::new(io);
     peer.write_all(b"one\ntwo\n").await?;
@@ -340,17 +342,18 @@ async fn a_batch_goes_back_only_where_it_came_from() -> io::Result<()> {
     assert_eq!(batch.len(), 2);
     let copy = batch.clone();
     conn.put_back(batch).unwrap();
-    assert!(conn.put_back(copy).is_err(), "it is back already");
+    assert!(conn.put_back(copy).is_err(), "the batch was put back before");
     let batch = conn.next_batch().await?.unwrap();
     peer.write_all(b"three\n").await?;
     assert_eq!(conn.next_line().await?.unwrap(), Ok("three".into()));
-    assert!(conn.put_back(batch).is_err(), "something was read after it");
+    assert!(conn.put_back(batch).is_err(), "a line was read after the batch");
     Ok(())
 }
 
-/// Bytes to be skipped come after the batch: its lines would be skipped in their place.
+/// The skip applies to bytes after the batch. If the batch were put back, its lines would be
+/// skipped instead.
 #[tokio::test]
-async fn a_batch_does_not_go_back_after_a_skip() -> io::Result<()> {
+async fn batch_cannot_be_put_back_after_skip() -> io::Result<()> {
     let (mut peer, io) = duplex(64);
     let mut conn = Connection::new(io);
     peer.write_all(b"one\ntwo\n").await?;
@@ -361,7 +364,7 @@ async fn a_batch_does_not_go_back_after_a_skip() -> io::Result<()> {
 }
 
 #[tokio::test]
-async fn a_stream_of_lines_ends_after_an_error() {
+async fn stream_of_lines_ends_after_an_error() {
     use futures::StreamExt;
 
     let failing = one_line_then_an_error();
@@ -382,7 +385,7 @@ fn one_line_then_an_error() -> impl AsyncRead + Unpin {
     AsyncReadExt::chain(&b"one\n"[..], Failing)
 }
 
-/// A stream that panics when it is read from.
+/// A stream that panics when it is read.
 struct Panics;
 
 impl AsyncRead for Panics {
@@ -391,9 +394,10 @@ impl AsyncRead for Panics {
     }
 }
 
-/// The halves are dropped while the thread panics. A panic of a `Drop` would end the process then.
+/// The halves are dropped while the thread unwinds. A second panic in `Drop` would abort the
+/// process.
 #[tokio::test]
-async fn a_stream_that_panics_costs_its_connection_only() {
+async fn panicking_stream_ends_only_its_connection() {
     let server = Server::new();
     for in_a_task in [false, true] {
         let accepted = Accepted::new(AnyIo::new(tokio::io::join(Panics, tokio::io::sink())), Peer::Other);
@@ -416,8 +420,9 @@ async fn a_stream_that_panics_costs_its_connection_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_and_a_sink_in_two_tasks_wake_each_other() {
-    // Not for the other tests: its `split` would be theirs.
+async fn stream_and_sink_wake_each_other() {
+    // Imported here only, because `StreamExt::split` conflicts with `Connection::split` in the
+    // other tests.
     use futures::{SinkExt, StreamExt};
 
     let (mut peer, io) = duplex(64);
@@ -438,7 +443,8 @@ async fn a_stream_and_a_sink_in_two_tasks_wake_each_other() {
     });
     let mut received = vec![0; 1001];
     for n in 0..1000 {
-        // Time passes only when nobody has anything to do: a task that is not woken waits for ever.
+        // The paused clock advances only when all tasks are idle, so a task that is not woken
+        // causes this timeout.
         let read = timeout(SECOND, peer.read_exact(&mut received));
         read.await.unwrap_or_else(|_| panic!("a task was not woken before line {n}")).unwrap();
         if n % 10 == 0 {

@@ -1,4 +1,5 @@
-//! What the codecs cost in allocations, and what they hold on to. The allocator that counts comes from a crate.
+//! Allocations of the codecs and the memory they keep. `allocation_counter` provides the counting
+//! allocator.
 
 use std::hint::black_box;
 
@@ -10,7 +11,7 @@ use tokio_util::codec::{Decoder, Encoder};
 const KIB: u64 = 1024;
 const READ: usize = 64 * 1024;
 
-/// Puts `length` bytes of `stream`, as many as there is room for, into the buffer: a read, as `Framed` does it.
+/// Reads from `stream` into the free capacity of the buffer, as `Framed` does.
 fn read(buffer: &mut BytesMut, stream: &mut &[u8]) {
     let length = stream.len().min(buffer.capacity() - buffer.len());
     let (read, rest) = stream.split_at(length);
@@ -18,7 +19,8 @@ fn read(buffer: &mut BytesMut, stream: &mut &[u8]) {
     *stream = rest;
 }
 
-/// Decodes a stream of `lines` short lines, no two neighbours the same, `per_read` in a read at the most, and drops each item.
+/// Decodes `lines` short lines and drops each item. Each read has at most `per_read` lines, and no
+/// two adjacent lines are equal.
 fn decode<D: Decoder<Error = std::io::Error>>(
     codec: &mut D,
     lines: usize,
@@ -46,7 +48,7 @@ fn a_line_costs_no_allocation() {
     for per_read in [1, 3, 100, 10_000] {
         for delimiter in [Delimiter::Newline, Delimiter::CrLf, Delimiter::sequence(b"\r\n").unwrap()] {
             let codec = || LineCodec::builder().delimiter(delimiter.clone()).build();
-            // The buffer grows to the size of the reads, anew where they have been small in between.
+            // The buffer grows again after small reads, which allocates.
             let bursts = if 26 * per_read > 8 * 1024 { 100_000 / per_read as u64 } else { 0 };
             let count = |info: AllocationInfo, what| {
                 let most = 8 + 8 * bursts;
@@ -63,12 +65,12 @@ fn a_line_costs_no_allocation() {
 }
 
 #[test]
-fn a_batch_and_the_text_of_a_read_cost_a_few_allocations_a_read() {
-    // 64 KiB a read.
+fn batches_and_text_cost_few_allocations_per_read() {
+    // Each read is 64 KiB.
     let reads = 100_000 * 26 / READ as u64;
     let batches = decode(&mut BatchCodec::new(), 100_000, 100_000).count_total;
     assert!(batches < 16 * reads, "{batches} allocations in {reads} reads");
-    // For each 16 KiB of a read, the text and what its lines share.
+    // For each 16 KiB of a read: the text, and the state that its lines share.
     let texts = decode(&mut TextCodec::new(), 100_000, 100_000).count_total;
     assert!(texts < 10 * reads, "{texts} allocations in {reads} reads");
 }
@@ -91,7 +93,7 @@ fn a_written_line_costs_no_allocation() {
 }
 
 #[test]
-fn a_gibibyte_without_a_terminator_fits_in_the_limit_and_a_mebibyte() {
+fn unterminated_gibibyte_needs_constant_memory() {
     let mut codec = LineCodec::new();
     let piece = vec![b'x'; 1 << 20];
     let mut too_long = 0;
@@ -117,8 +119,8 @@ fn a_gibibyte_without_a_terminator_fits_in_the_limit_and_a_mebibyte() {
 }
 
 #[test]
-fn the_memory_of_a_giant_line_is_given_back() {
-    // The giant line still held, or dropped, while the short ones come.
+fn memory_of_a_giant_line_is_freed() {
+    // The short lines arrive either while the giant line is kept or after it is dropped.
     for is_kept in [false, true] {
         let mut codec = LineCodec::builder().max_length(8 << 20).build();
         let mut buffer = BytesMut::with_capacity(8 * 1024);
@@ -144,8 +146,8 @@ fn the_memory_of_a_giant_line_is_given_back() {
 }
 
 #[test]
-fn short_lines_that_are_kept_share_what_they_pin() {
-    // 1000 lines of 4 bytes, each in a read of its own, among lines that are dropped.
+fn kept_short_lines_share_their_buffers() {
+    // Keeps 1000 lines of 4 bytes, each received in its own read.
     let mut codec = LineCodec::new();
     let mut buffer = BytesMut::with_capacity(8 * 1024);
     let mut kept = Vec::with_capacity(1000);
@@ -161,7 +163,7 @@ fn short_lines_that_are_kept_share_what_they_pin() {
 }
 
 #[test]
-fn a_prefix_is_not_a_copy() {
+fn prefix_is_not_copied() {
     let mut codec = LineCodec::builder().max_length(1000).build();
     let mut buffer = BytesMut::from(&[b'x'; 5000][..]);
     let before = buffer.as_ptr();
@@ -171,7 +173,7 @@ fn a_prefix_is_not_a_copy() {
 }
 
 #[test]
-fn an_empty_line_pins_nothing() {
+fn empty_line_does_not_pin_its_buffer() {
     let mut codec = LineCodec::new();
     let mut buffer = BytesMut::with_capacity(64 * 1024);
     buffer.extend_from_slice(b"\n");

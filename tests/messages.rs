@@ -1,4 +1,5 @@
-//! What errors say: one line of printable ASCII, at most 200 bytes of it, and never a byte that came over the wire.
+//! Error messages are one line of printable ASCII, at most 200 bytes long, and never contain bytes
+//! from the wire.
 
 use std::fmt::{Debug, Display};
 use std::io;
@@ -9,7 +10,7 @@ use lineframe::{
 };
 use tokio_util::codec::Decoder;
 
-/// Everything that the error says.
+/// Returns all formats of an error.
 fn said(error: &(impl Display + Debug)) -> [String; 3] {
     [format!("{error}"), format!("{error:?}"), format!("{error:#?}")]
 }
@@ -21,7 +22,7 @@ fn check(said: &[String]) {
     }
 }
 
-/// One of each kind, with `content` in it.
+/// Returns one error of each kind, each about a line with `content`.
 fn line_errors(content: &[u8]) -> Vec<LineError> {
     let mut errors = Vec::new();
     let mut add = |codec: LineCodec, stream: &[u8], expect: Option<usize>| {
@@ -49,8 +50,8 @@ fn line_errors(content: &[u8]) -> Vec<LineError> {
 }
 
 #[test]
-fn no_byte_of_a_line_is_in_what_its_error_says() {
-    // Marks that would show: no error says `z` or `~` of its own.
+fn line_error_messages_contain_no_line_bytes() {
+    // The content contains `z` and `~`, which no message contains by itself.
     let marks = (0..=255_u8).flat_map(|byte| [vec![byte; 40], vec![b'z', byte, b'~']]);
     for content in marks {
         let errors = line_errors(&content);
@@ -62,7 +63,7 @@ fn no_byte_of_a_line_is_in_what_its_error_says() {
             said.push(error.reply());
             check(&said);
             assert!(said.iter().all(|said| !said.contains(['z', '~'])), "{said:?}");
-            // The bytes are there for who asks for them.
+            // The bytes are available from the error itself.
             assert!(matches!(error, LineError::TooLong { .. }) || error.bytes().starts_with(&content));
         }
     }
@@ -81,7 +82,7 @@ fn lengths_and_limits_are_named() {
 }
 
 #[test]
-fn the_longest_numbers_fit() {
+fn messages_with_the_longest_numbers_fit() {
     let mut codec = LineCodec::builder().max_block_length(usize::MAX - 1).build();
     check(&said(&codec.expect_bytes(usize::MAX).unwrap_err()));
     codec.expect_bytes(usize::MAX - 1).unwrap();
@@ -92,7 +93,7 @@ fn the_longest_numbers_fit() {
 }
 
 #[test]
-fn a_refused_line_is_not_in_what_its_error_says() {
+fn encode_error_messages_contain_no_line_bytes() {
     let mut codec = LineCodec::builder().max_length(100).build();
     for byte in 0..=255_u8 {
         for line in [vec![b'z', byte, b'\n', byte], vec![byte; 101]] {
@@ -131,8 +132,8 @@ fn errors_become_io_errors_of_the_right_kind() {
 }
 
 #[test]
-fn configurations_are_shown_without_what_passed_through() {
-    // Of the codecs, these two keep bytes of the stream.
+fn debug_output_contains_no_stream_bytes() {
+    // Among the codecs, these two keep bytes of the stream.
     let mut text = TextCodec::new();
     let mut buffer = BytesMut::from("secret\nsecret\nsec");
     _ = text.decode(&mut buffer);
@@ -161,7 +162,7 @@ fn configurations_are_shown_without_what_passed_through() {
 }
 
 #[test]
-fn peers_are_shown_by_where_they_are() {
+fn peers_display_their_address_or_ids() {
     use lineframe::Peer;
     assert_eq!(Peer::Tcp(([127, 0, 0, 1], 80).into()).to_string(), "127.0.0.1:80");
     assert_eq!(Peer::Unix { pid: Some(7), uid: 8, gid: 9 }.to_string(), "unix pid 7 uid 8");
@@ -170,7 +171,7 @@ fn peers_are_shown_by_where_they_are() {
 }
 
 #[test]
-fn what_is_looked_at_names_itself() {
+fn debug_output_names_the_type() {
     let codec = || LineCodec::builder().delimiter(Delimiter::Byte(b';')).build();
     let batch = BatchCodec::from(codec()).decode(&mut BytesMut::from("a;b;")).unwrap().expect("two lines");
     for (shown, name, part) in [

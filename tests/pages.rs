@@ -1,4 +1,4 @@
-//! The pages name only tests, files, links and breaks that exist.
+//! Checks that the pages name only tests, files, links and breaks that exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,7 +10,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All files below `folder` whose name ends so; no build output, nothing hidden.
+/// Returns all files below `folder` whose names end in `ending`, except build output and hidden
+/// files.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -28,7 +29,7 @@ fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Not those in `src`: rustdoc includes them and checks their links.
+/// Returns all pages, except those in `src`. Rustdoc includes those and checks their links.
 fn pages() -> Vec<PathBuf> {
     let mut pages = files(root(), ".md");
     pages.retain(|page| !page.starts_with(root().join("src")));
@@ -48,13 +49,13 @@ fn events(markdown: &str) -> Parser<'_> {
     Parser::new_ext(markdown, Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES)
 }
 
-/// Fails with all that is wrong, so that one run shows it.
+/// Fails with a list of all errors, so that one run shows everything.
 #[track_caller]
 fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}\n", wrong.join("\n"));
 }
 
-/// The sources under a path that a page names: a file, or all of a folder.
+/// Returns the source of a file, or of all files in a folder.
 fn sources(named: &str) -> Option<String> {
     let path = root().join(named);
     if path.is_file() {
@@ -63,7 +64,8 @@ fn sources(named: &str) -> Option<String> {
     path.is_dir().then(|| files(&path, ".rs").iter().map(|file| read(file)).collect())
 }
 
-/// Whether a test of that name is in the sources, written out or as the name that a macro is given.
+/// Returns `true` if the sources have a test of that name, either as a function or as a name passed
+/// to a macro.
 fn has_test(sources: &str, name: &str) -> bool {
     sources.match_indices(name).any(|(at, _)| {
         let (before, after) = (&sources[..at], &sources[at + name.len()..]);
@@ -72,7 +74,7 @@ fn has_test(sources: &str, name: &str) -> bool {
     })
 }
 
-/// A word in backquotes that is a path in this repository.
+/// Returns `true` if the code names a path in this repository.
 fn is_path(code: &str) -> bool {
     const FOLDERS: [&str; 7] = ["tests/", "src/", "cli/", "fuzz/", "benches/", "examples/", "docs/"];
     FOLDERS.iter().any(|folder| code.starts_with(folder))
@@ -85,10 +87,10 @@ fn is_name(code: &str) -> bool {
         && code.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
 }
 
-/// In all pages: a path in backquotes is there, and so are the tests whose names follow it, in backquotes too, with nothing but commas
-/// and `and` between.
+/// Paths in backquotes must exist. Tests in backquotes after a path must exist there; only commas
+/// and `and` may stand between the names.
 #[test]
-fn files_and_tests_that_pages_name_are_there() {
+fn pages_name_only_existing_files_and_tests() {
     let (mut wrong, mut tests) = (Vec::new(), 0);
     for page in pages() {
         let markdown = read(&page);
@@ -119,11 +121,12 @@ fn files_and_tests_that_pages_name_are_there() {
             }
         }
     }
-    assert!(tests > 50, "only {tests} tests are named");
+    assert!(tests > 50, "the pages name only {tests} tests");
     assert_none(&wrong);
 }
 
-/// As the hosting platform makes them: lower case, without punctuation, with a number where they repeat.
+/// Returns the anchors of the headings, as GitHub generates them: lower case, without punctuation,
+/// with a number for repeated headings.
 fn anchors(markdown: &str) -> BTreeSet<String> {
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
     let mut anchors = BTreeSet::new();
@@ -156,7 +159,7 @@ fn anchors(markdown: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The values of HTML attributes.
+/// Returns the values of HTML attributes.
 fn attributes(html: &str, names: &[&str]) -> Vec<String> {
     let mut values = Vec::new();
     for name in names {
@@ -168,7 +171,7 @@ fn attributes(html: &str, names: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn links_within_the_repository_lead_somewhere() {
+fn links_within_the_repository_exist() {
     let (mut wrong, mut links) = (Vec::new(), 0);
     for page in pages() {
         let markdown = read(&page);
@@ -190,12 +193,13 @@ fn links_within_the_repository_lead_somewhere() {
             }
             links += 1;
             let (path, anchor) = target.split_once('#').unwrap_or((&target, ""));
-            let led = if path.is_empty() { page.clone() } else { page.parent().unwrap_or(root()).join(path) };
-            if !led.exists() {
-                wrong.push(format!("{}: {target} leads nowhere", shown(&page)));
+            let destination =
+                if path.is_empty() { page.clone() } else { page.parent().unwrap_or(root()).join(path) };
+            if !destination.exists() {
+                wrong.push(format!("{}: {target} does not exist", shown(&page)));
             } else if !anchor.is_empty()
-                && led.extension().is_some_and(|md| md == "md")
-                && !anchors(&read(&led)).contains(anchor)
+                && destination.extension().is_some_and(|md| md == "md")
+                && !anchors(&read(&destination)).contains(anchor)
             {
                 wrong.push(format!("{}: {target}: no such heading", shown(&page)));
             }
@@ -205,7 +209,8 @@ fn links_within_the_repository_lead_somewhere() {
     assert_none(&wrong);
 }
 
-/// Where figures are printed, the section says by what: a command of the repository in backquotes or in a link, or a line with `$`.
+/// A section with printed figures must also name the command that prints them: in backquotes, in a
+/// link, or in a line that starts with `$`.
 #[test]
 fn figures_name_the_command_that_printed_them() {
     let mut wrong = Vec::new();
@@ -219,7 +224,7 @@ fn figures_name_the_command_that_printed_them() {
                 if is_fenced && line == "```text" && !commands.iter().any(|command| section.contains(command))
                 {
                     wrong.push(format!(
-                        "{page}: figures without a command behind {:?}",
+                        "{page}: figures without a command after {:?}",
                         section.lines().next()
                     ));
                 }
@@ -239,7 +244,7 @@ struct Break {
     target: String,
     test: String,
     file: String,
-    /// The lines that each change is to be found at: those that stay and those that go.
+    /// The text of each hunk without its added lines, which must occur in the file.
     found: Vec<String>,
 }
 
@@ -268,16 +273,16 @@ impl Break {
     }
 }
 
-/// The places are there, once each, so that a patch changes what it says.
+/// Each hunk must occur exactly once, so that a patch changes only the intended place.
 #[test]
-fn breaks_fit_the_code_as_it_is() {
+fn breaks_apply_to_the_code() {
     let mut wrong = Vec::new();
     for Break { name, file, found, .. } in breaks() {
         let source = read(&root().join(&file));
         for place in found {
             let times = source.match_indices(&place).filter(|(at, _)| source[..*at].ends_with('\n')).count();
             if times != 1 {
-                wrong.push(format!("{name}: {times} places in {file} are\n{place}"));
+                wrong.push(format!("{name}: found {times} times in {file}, expected once:\n{place}"));
             }
         }
     }
@@ -285,7 +290,7 @@ fn breaks_fit_the_code_as_it_is() {
 }
 
 #[test]
-fn tests_that_breaks_turn_red_are_there() {
+fn tests_named_by_breaks_exist() {
     let mut wrong = Vec::new();
     for Break { name, target, test, .. } in breaks() {
         let path = match &*target {
@@ -302,9 +307,9 @@ fn tests_that_breaks_turn_red_are_there() {
     assert_none(&wrong);
 }
 
-/// `docs/testing.md` names every break, and no other.
+/// `docs/testing.md` must name every break, and no break that does not exist.
 #[test]
-fn every_break_is_on_the_map() {
+fn every_break_is_in_testing_md() {
     let known: BTreeSet<String> = breaks().into_iter().map(|each| each.name).collect();
     let map = read(&root().join("docs/testing.md"));
     let is_break = |code: &str| code.starts_with("rule-") || code.starts_with("serving-");
@@ -316,6 +321,6 @@ fn every_break_is_on_the_map() {
         .collect();
     let mut wrong: Vec<_> =
         known.difference(&named).map(|name| format!("{name} is not in docs/testing.md")).collect();
-    wrong.extend(named.difference(&known).map(|name| format!("{name} in docs/testing.md is no break")));
+    wrong.extend(named.difference(&known).map(|name| format!("{name} in docs/testing.md does not exist")));
     assert_none(&wrong);
 }

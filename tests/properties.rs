@@ -1,5 +1,5 @@
-//! Long and short streams of every make, cut anywhere, held against the model: what comes out of each codec, what its
-//! counters say, what it keeps in memory, and what its encoder lets through.
+//! Random streams, cut at random, compared with the model: the items and counters of each codec,
+//! its memory, and the lines that its encoder accepts.
 
 mod model;
 
@@ -14,7 +14,7 @@ use tokio_util::codec::{Decoder, Encoder};
 
 const READ: usize = 64 * 1024;
 
-/// From 0 up, each number of bits equally likely.
+/// Generates numbers from 0 up; every bit length is equally likely.
 fn log_uniform(bits: u32) -> impl Strategy<Value = usize> + Clone {
     (0..=bits).prop_flat_map(|bits| 0..1_usize << bits)
 }
@@ -40,7 +40,7 @@ fn model() -> impl Strategy<Value = Model> {
     })
 }
 
-/// Something repeated, so that long streams are quickly made and quickly made smaller.
+/// A repeated letter. Long streams of runs are fast to generate and to shrink.
 #[derive(Clone, Debug)]
 struct Run {
     letter: usize,
@@ -51,7 +51,7 @@ fn run(bits: u32) -> impl Strategy<Value = Run> {
     (0..16_usize, log_uniform(bits)).prop_map(|(letter, length)| Run { letter, length })
 }
 
-/// One in 200 has a run of more than 64 KiB in it.
+/// Generates the runs of a stream. One in 200 streams has a run of more than 64 KiB.
 fn runs() -> impl Strategy<Value = Vec<Run>> {
     let giant = (0..16_usize, READ + 1..4 * READ).prop_map(|(letter, length)| Run { letter, length });
     prop_oneof![
@@ -91,14 +91,14 @@ fn stream(kind: &Kind, runs: &[Run]) -> Vec<u8> {
     let mut stream = Vec::new();
     for run in runs {
         let letter = letters[run.letter];
-        // Many terminators in a row say little: most of them come alone.
+        // Long runs of terminators test little, so they are kept short.
         let length = if (5..13).contains(&run.letter) { run.length.clamp(1, 3) } else { run.length };
         stream.extend(letter.iter().cycle().take(length.next_multiple_of(letter.len().max(1))));
     }
     stream
 }
 
-/// How long the reads are; used in turn.
+/// Generates the lengths of the reads, which are used in turn.
 fn reads() -> impl Strategy<Value = Vec<usize>> {
     vec(log_uniform(14).prop_map(|length| length.max(1)), 1..8)
 }
@@ -113,8 +113,8 @@ fn chunks<'a>(stream: &'a [u8], reads: &'a [usize]) -> impl Iterator<Item = &'a 
     })
 }
 
-/// Feeds a decoder as `Framed` does, checks that every byte is accounted for and that little is held, and that the end of
-/// the stream stays the end.
+/// Feeds a decoder as `Framed` does. Checks that every byte is counted, that little memory is held,
+/// and that the decoder returns nothing more after EOF.
 fn decode_all<D: Decoder<Error = std::io::Error>>(
     codec: &mut D,
     counters: fn(&D) -> CodecCounters,
@@ -151,7 +151,7 @@ fn decode_all<D: Decoder<Error = std::io::Error>>(
     assert!(codec.decode_eof(&mut buffer).unwrap().is_none());
 }
 
-/// No block asked for is longer.
+/// The longest block that the tests request.
 const BLOCK: usize = 1 << 12;
 
 fn asks() -> impl Strategy<Value = Vec<Ask>> {
@@ -172,7 +172,7 @@ fn line_items(
     items
 }
 
-/// An item of text, where bad UTF-8 is something that can be wrong with a line.
+/// An item of a text codec, for which invalid UTF-8 is one more fault.
 #[derive(Debug, PartialEq)]
 enum Text {
     Good(String),
@@ -197,7 +197,7 @@ fn text(model: &Model, item: Result<impl AsRef<str>, LineError>) -> Text {
     }
 }
 
-/// 10,000 cases for each property, or `PROPTEST_CASES`.
+/// Runs 10,000 cases for each property, or `PROPTEST_CASES`.
 fn config() -> ProptestConfig {
     let chosen = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     match std::env::var_os("PROPTEST_CASES") {
@@ -210,12 +210,12 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn lines_do_not_depend_on_the_reads(model in model(), runs in runs(), reads in reads(), other in reads()) {
+    fn items_do_not_depend_on_the_reads(model in model(), runs in runs(), reads in reads(), other in reads()) {
         let stream = stream(&model.kind, &runs);
         let expected = model.items(&stream);
         let mut codec = model::builder(&model).build();
         prop_assert_eq!(&line_items(&mut codec, &model, chunks(&stream, &reads)), &expected);
-        // The same codec on the next stream, in another buffer.
+        // The same codec reads the next stream, from another buffer.
         prop_assert_eq!(&line_items(&mut codec, &model, chunks(&stream, &other)), &expected);
 
         let counters = codec.counters();
@@ -228,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn a_stream_given_up_leaves_nothing_behind(model in model(), runs in runs(), reads in reads(), end in any::<prop::sample::Index>()) {
+    fn reset_removes_all_state_of_a_stream(model in model(), runs in runs(), reads in reads(), end in any::<prop::sample::Index>()) {
         let stream = stream(&model.kind, &runs);
         let mut codec = model::builder(&model).build();
         let mut buffer = BytesMut::new();
@@ -244,7 +244,7 @@ proptest! {
     }
 
     #[test]
-    fn counted_bytes_stand_between_lines(model in model(), runs in runs(), reads in reads(), asks in asks()) {
+    fn blocks_between_lines_match_the_model(model in model(), runs in runs(), reads in reads(), asks in asks()) {
         let stream = stream(&model.kind, &runs);
         let ask = |items: usize| asks.get(items - 1).copied().unwrap_or(Ask::Lines);
         let expected = model.items_asked(&stream, ask);
@@ -266,7 +266,7 @@ proptest! {
     }
 
     #[test]
-    fn a_batch_holds_the_same_lines(model in model(), runs in runs(), reads in reads(), taken in 0..4_usize) {
+    fn batches_hold_the_same_lines(model in model(), runs in runs(), reads in reads(), taken in 0..4_usize) {
         let stream = stream(&model.kind, &runs);
         let expected = model.items(&stream);
         let mut codec = BatchCodec::from(model::builder(&model).build());
@@ -277,11 +277,11 @@ proptest! {
             for line in batch.iter().flatten() {
                 assert_eq!(batch.slice_ref(line), line);
             }
-            // Some given away, the others lent: the same lines.
+            // Taking some lines by value and iterating over the others must yield the same lines.
             let mut both: Vec<Item> = batch.by_ref().take(taken).map(|item| model::item(&model, item)).collect();
             both.extend(batch.iter().map(|item| model::item(&model, item)));
             assert_eq!(both, lent);
-            // What is left can be read once more.
+            // The rest of the batch can be decoded again.
             let rest = batch.clone().into_rest();
             let again = line_items(&mut model::builder(&model).build(), &model, [rest].into_iter());
             assert_eq!(again, batch.map(|item| model::item(&model, item)).collect::<Vec<_>>());
@@ -291,7 +291,7 @@ proptest! {
     }
 
     #[test]
-    fn text_is_checked_as_line_by_line(model in model(), runs in runs(), reads in reads()) {
+    fn text_is_checked_line_by_line(model in model(), runs in runs(), reads in reads()) {
         let stream = stream(&model.kind, &runs);
         let expected = expected_text(model.items(&stream));
         let mut codec = TextCodec::from(model::builder(&model).build());
@@ -310,9 +310,9 @@ proptest! {
     }
 
     #[test]
-    fn fragments_joined_are_the_lines(model in model(), runs in runs(), reads in reads(), again in reads()) {
+    fn joined_fragments_equal_the_lines(model in model(), runs in runs(), reads in reads(), again in reads()) {
         let stream = stream(&model.kind, &runs);
-        // Here no line is too long, none is bad, and a cut one has no last piece.
+        // Fragments have no limit and no bad lines. A cut line has no last fragment.
         let mut expected = Vec::new();
         let mut rest = &stream[..];
         while let Some((content, terminator)) = model.first_line(rest) {
@@ -339,13 +339,14 @@ proptest! {
         prop_assert_eq!(codec.counters().lines, expected.len() as u64);
         prop_assert_eq!(codec.counters().unterminated, u64::from(!tail.is_empty()));
 
-        // A relay: what it does not refuse is read as the same lines again.
+        // A relay: the fragments that the encoder accepts decode to the same lines.
         let mut relayed = BytesMut::new();
         let mut refused = false;
         decode_all(&mut FragmentCodec::from(model::builder(&model).build()), FragmentCodec::counters, &model, chunks(&stream, &reads), |_, fragment| {
             refused |= codec.encode(fragment, &mut relayed).is_err();
         });
-        // Two kinds of content are read that are not written: a CR before CRLF, and what overlaps a sequence.
+        // Two kinds of content can be read but not written: a CR before a CRLF, and content that
+        // overlaps with a sequence.
         prop_assert!(!refused || matches!(model.kind, Kind::Newline | Kind::Sequence(_)));
         if !refused {
             prop_assert_eq!(decode(&mut FragmentCodec::from(model::builder(&model).build()), &relayed, &again), lines);
@@ -354,7 +355,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read_back(
+    fn accepted_lines_are_read_back(
         model in model(), runs in vec(runs(), 1..4), max_encoded_length in prop::option::of(log_uniform(10)), write_crlf: bool, reads in reads(),
     ) {
         let lines: Vec<Vec<u8>> = runs.iter().map(|runs| stream(&model.kind, runs)).collect();
@@ -368,7 +369,8 @@ proptest! {
         let mut accepted = Vec::new();
         for line in &lines {
             let before = written.clone();
-            // What it is read back as behind the plain terminator: not even CRLF may hide a CR at the end.
+            // What the line would be read as after the plain terminator. With `write_crlf`, a CR at
+            // the end is refused as well.
             let without_limit = Model { max_length: usize::MAX, ..model.clone() };
             let plain = [&line[..], codec.delimiter().written()].concat();
             let is_one_line = without_limit.items(&plain) == [Ok(line.clone())];

@@ -1,4 +1,4 @@
-//! What a peer is told when what it sent is refused, and what is not run for it.
+//! What the server replies when it refuses input, and which commands it does not run.
 #![cfg(unix)]
 
 mod served;
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// All that a server says to who sends `sent` and then the end, over TCP.
+/// Sends `sent` over TCP, half-closes, and returns everything that the server sends.
 async fn said(server: &(served::Address, Running), sent: &[u8]) -> Vec<u8> {
     let peer = server.0.connect().await.unwrap();
     let (mut reader, mut writer) = tokio::io::split(peer);
@@ -30,8 +30,8 @@ async fn said(server: &(served::Address, Running), sent: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_reply_that_would_be_read_as_two_lines_is_replaced_by_an_error_and_the_connection_lives() {
-    // Under the longer one, replies that go out together are also searched together.
+async fn unframeable_replies_become_error_lines() {
+    // With the higher limit, replies that are sent together are also checked together.
     for limit in [200, 300] {
         let (address, listener) = tcp(Buffers::Usual);
         let codec = LineCodec::builder().max_encoded_length(limit).build();
@@ -52,9 +52,9 @@ async fn a_reply_that_would_be_read_as_two_lines_is_replaced_by_an_error_and_the
     }
 }
 
-/// Else a client that waits for a reply to each line would take the next line's for this one's.
+/// A client that pairs replies with lines would take the next line's reply for this one's.
 #[tokio::test]
-async fn where_not_even_the_error_can_be_written_no_later_line_is_answered() {
+async fn unwritable_error_line_ends_the_session() {
     let codec = LineCodec::builder().max_encoded_length(5).build();
     let (address, listener) = tcp(Buffers::Usual);
     let server = (address, Running::start(Server::builder().codec(codec), listener, reply(upper)));
@@ -62,9 +62,9 @@ async fn where_not_even_the_error_can_be_written_no_later_line_is_answered() {
     assert_eq!(soon(server.1.stopped()).await.failed, 1);
 }
 
-/// B5: a line end of the peer's in an error line would make two lines of it.
+/// A line end from the peer inside an error line would split it into two lines.
 #[tokio::test]
-async fn what_is_said_of_any_byte_in_a_refused_line_is_one_line_of_printable_ascii() {
+async fn error_replies_are_single_printable_ascii_lines() {
     let ends = [
         (Delimiter::Newline, &b"\n"[..]),
         (Delimiter::Lf, b"\n"),
@@ -108,9 +108,9 @@ async fn what_is_said_of_any_byte_in_a_refused_line_is_one_line_of_printable_asc
     }
 }
 
-/// What was said to one who sent `sent`, of which each read gives `at_once` bytes, and how many lines the handler saw: the same,
-/// whether it reads them itself or is a `reply`.
-async fn guarded(codec: LineCodec, sent: &[u8], at_once: usize) -> (String, usize) {
+/// Sends `sent` in reads of `read_size` bytes to a guarded server. Returns the replies and the number
+/// of lines that the handler saw, and checks that they are the same with a `reply` handler.
+async fn guarded(codec: LineCodec, sent: &[u8], read_size: usize) -> (String, usize) {
     let seen = Arc::new(AtomicUsize::new(0));
     let [first, second] = [Arc::clone(&seen), Arc::clone(&seen)];
     let handler = async move |mut conn: Connection| {
@@ -120,18 +120,18 @@ async fn guarded(codec: LineCodec, sent: &[u8], at_once: usize) -> (String, usiz
         }
         Ok(())
     };
-    let said = said_under_guard(codec.clone(), sent, at_once, handler).await;
+    let said = said_under_guard(codec.clone(), sent, read_size, handler).await;
     let lines = seen.swap(0, SeqCst);
     let replying = reply(move |line| {
         second.fetch_add(1, SeqCst);
         line.to_vec()
     });
-    assert_eq!(said_under_guard(codec, sent, at_once, replying).await, said);
+    assert_eq!(said_under_guard(codec, sent, read_size, replying).await, said);
     assert_eq!(seen.load(SeqCst), lines);
     (said, lines)
 }
 
-async fn said_under_guard<H, Fut>(codec: LineCodec, sent: &[u8], at_once: usize, handler: H) -> String
+async fn said_under_guard<H, Fut>(codec: LineCodec, sent: &[u8], read_size: usize, handler: H) -> String
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
@@ -139,9 +139,9 @@ where
     let (dialer, listener) = in_memory();
     let builder = Server::builder().codec(codec).refuse_http_and_tls(true);
     let running = Running::start(builder, listener, handler);
-    let (mut reader, mut writer) = tokio::io::split(dialer.connect(at_once));
+    let (mut reader, mut writer) = tokio::io::split(dialer.connect(read_size));
     let write = async {
-        // Who is refused is read away for a while only.
+        // After a refusal the server reads input only for a limited time.
         _ = writer.write_all(sent).await;
         _ = writer.shutdown().await;
     };
@@ -154,32 +154,31 @@ where
 
 const COMMANDS: &str = "\r\nHost: x\r\nContent-Length: 9\r\n\r\nshutdown\nshutdown\n";
 
-/// B6.
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_request_in_http_is_run_however_it_is_cut() {
+async fn http_requests_run_no_commands_however_cut() {
     for request in ["POST / HTTP/1.1", "GET /?a=b;c HTTP/1.0", "PRI * HTTP/2.0", "CONNECT x:1 HTTP/1.1"] {
         let sent = format!("{request}{COMMANDS}");
-        for at_once in (1..=sent.len() + 1).chain([1 << 16]) {
-            let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), at_once).await;
-            assert_eq!((&said[..], seen), ("error: HTTP is not supported\n", 0), "{request:?} {at_once}");
+        for read_size in (1..=sent.len() + 1).chain([1 << 16]) {
+            let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), read_size).await;
+            assert_eq!((&said[..], seen), ("error: HTTP is not supported\n", 0), "{request:?} {read_size}");
         }
     }
 }
 
-/// Servers ignore empty lines before a request (RFC 9112, section 2.2). Here they are lines, and
-/// answered if they arrive before the request.
+/// HTTP servers ignore empty lines before a request (RFC 9112, section 2.2). Here they are lines,
+/// and are answered if they arrive before the request.
 #[tokio::test(start_paused = true)]
-async fn requests_after_empty_lines_are_refused() {
+async fn http_requests_after_empty_lines_are_refused() {
     for before in ["\r\n", "\n", "\r\n\n\r\n"] {
         let long = "a".repeat(200);
         for target in ["/", &long] {
             let sent = format!("{before}POST /{target} HTTP/1.1{COMMANDS}");
-            for at_once in (1..=sent.len() + 1).chain([1 << 16]) {
+            for read_size in (1..=sent.len() + 1).chain([1 << 16]) {
                 let codec = LineCodec::builder().max_length(64).build();
-                let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
+                let (said, seen) = guarded(codec, sent.as_bytes(), read_size).await;
                 let empty = "\n".repeat(seen);
-                assert_eq!(said, format!("{empty}error: HTTP is not supported\n"), "{sent:?} {at_once}");
-                assert!(seen <= before.matches('\n').count(), "{sent:?} {at_once}");
+                assert_eq!(said, format!("{empty}error: HTTP is not supported\n"), "{sent:?} {read_size}");
+                assert!(seen <= before.matches('\n').count(), "{sent:?} {read_size}");
             }
         }
     }
@@ -188,17 +187,17 @@ async fn requests_after_empty_lines_are_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_request_with_a_long_target_is_run() {
+async fn http_requests_with_long_targets_are_refused() {
     for length in [100, 8170, 8171, 8192, 10_000, 65_520, 65_536, 65_537, 100_000, 200_000] {
         let sent = format!("POST /{} HTTP/1.1{COMMANDS}", "a".repeat(length));
-        for at_once in [7, 1000, 8192, 1 << 20] {
+        for read_size in [7, 1000, 8192, 1 << 20] {
             for max_length in [64, 65_536] {
                 let codec = LineCodec::builder().max_length(max_length).build();
-                let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
+                let (said, seen) = guarded(codec, sent.as_bytes(), read_size).await;
                 assert_eq!(
                     (&said[..], seen),
                     ("error: HTTP is not supported\n", 0),
-                    "{length} bytes, {at_once} at once, lines of {max_length}"
+                    "{length} bytes, {read_size} at once, lines of {max_length}"
                 );
             }
         }
@@ -206,7 +205,7 @@ async fn nothing_of_a_request_with_a_long_target_is_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_request_is_run_whatever_ends_a_line() {
+async fn http_requests_are_refused_with_any_delimiter() {
     let sent = format!("POST / HTTP/1.1{COMMANDS}");
     for delimiter in [
         Delimiter::Lf,
@@ -215,63 +214,64 @@ async fn nothing_of_a_request_is_run_whatever_ends_a_line() {
         Delimiter::Byte(b'\r'),
         Delimiter::any_of(b"\r\n").unwrap(),
     ] {
-        for at_once in 1..=sent.len() {
+        for read_size in 1..=sent.len() {
             let codec = LineCodec::builder().delimiter(delimiter.clone()).build();
-            let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
-            assert!(said.starts_with("error: HTTP"), "{said:?} {delimiter:?} {at_once}");
-            assert_eq!(seen, 0, "{delimiter:?} {at_once}");
+            let (said, seen) = guarded(codec, sent.as_bytes(), read_size).await;
+            assert!(said.starts_with("error: HTTP"), "{said:?} {delimiter:?} {read_size}");
+            assert_eq!(seen, 0, "{delimiter:?} {read_size}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_of_a_tls_handshake_is_run_however_it_is_cut() {
+async fn tls_handshakes_run_no_commands_however_cut() {
     let sent = b"\x16\x03\x01\x00\x20\x01\nshutdown\nshutdown\n";
-    for at_once in 1..=sent.len() {
-        let (said, seen) = guarded(LineCodec::new(), sent, at_once).await;
-        assert_eq!((&said[..], seen), ("error: TLS is not supported\n", 0), "{at_once}");
+    for read_size in 1..=sent.len() {
+        let (said, seen) = guarded(LineCodec::new(), sent, read_size).await;
+        assert_eq!((&said[..], seen), ("error: TLS is not supported\n", 0), "{read_size}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_line_is_judged_and_no_later_one_whatever_ends_a_line() {
+async fn only_the_first_line_is_checked_for_http() {
     let sent = "first;GET / HTTP/1.1\r\nHost: x;\x16\x03\x01;";
-    for at_once in (1..=sent.len()).chain([1 << 16]) {
+    for read_size in (1..=sent.len()).chain([1 << 16]) {
         let codec = LineCodec::builder().delimiter(Delimiter::Byte(b';')).build();
-        let (said, seen) = guarded(codec, sent.as_bytes(), at_once).await;
-        assert_eq!((&said[..], seen), (sent, 3), "{at_once}");
+        let (said, seen) = guarded(codec, sent.as_bytes(), read_size).await;
+        assert_eq!((&said[..], seen), (sent, 3), "{read_size}");
     }
-    // A line like the beginning of a request is one for as long as there is no more of it.
+    // A short first line that looks like the start of a request is accepted if the request does not
+    // continue.
     let sent = format!("GET /;{}", "x;".repeat(20));
     let codec = LineCodec::builder().delimiter(Delimiter::Byte(b';')).max_length(8).build();
     let (said, seen) = guarded(codec, sent.as_bytes(), 64).await;
     assert_eq!((&said[..], seen), (&sent[..], 21));
 }
 
-/// What is skipped or handed over as counted bytes is no line.
+/// Skipped bytes and counted blocks are not lines.
 #[tokio::test(start_paused = true)]
-async fn the_first_line_is_judged_whatever_comes_before_it() {
+async fn first_line_is_checked_after_skipped_bytes() {
     const BEFORE: &str = "GET / HTTP/1.1\r\nHost: x\n";
     for (line, refused) in [("hello\n", false), ("GET / HTTP/1.1\r\n", true)] {
         let sent = format!("{BEFORE}{line}");
-        for at_once in 1..=sent.len() {
+        for read_size in 1..=sent.len() {
             let skipping = async |mut conn: Connection| {
-                // It is skipped.
+                // Dropping the body skips it.
                 _ = conn.body(BEFORE.len() as u64);
                 while let Some(line) = conn.next_line().await? {
                     conn.write_line(line?).await?;
                 }
                 Ok(())
             };
-            let said = said_under_guard(LineCodec::new(), sent.as_bytes(), at_once, skipping).await;
-            assert_eq!(said, if refused { "error: HTTP is not supported\n" } else { line }, "{at_once}");
+            let said = said_under_guard(LineCodec::new(), sent.as_bytes(), read_size, skipping).await;
+            assert_eq!(said, if refused { "error: HTTP is not supported\n" } else { line }, "{read_size}");
         }
     }
 }
 
-/// What was looked at, and then skipped or taken as something else.
+/// The guard has already examined the bytes that are then skipped or read as a block or body.
 #[tokio::test(start_paused = true)]
-async fn the_first_line_is_judged_although_it_was_waited_for_before() {
+async fn first_line_is_checked_after_a_dropped_wait() {
     #[derive(Clone, Copy)]
     enum First {
         Skips,
@@ -319,16 +319,16 @@ async fn ordinary_lines_pass_the_guard() {
         "GET / HTTP\n",
         &long,
     ] {
-        for at_once in [1, 2, 5, 8192, 1 << 16] {
+        for read_size in [1, 2, 5, 8192, 1 << 16] {
             let lines = sent.matches('\n').count();
-            let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), at_once).await;
-            assert_eq!((&said[..], seen), (sent, lines), "{at_once}");
+            let (said, seen) = guarded(LineCodec::new(), sent.as_bytes(), read_size).await;
+            assert_eq!((&said[..], seen), (sent, lines), "{read_size}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_browser_at_a_line_port_is_told_and_closed_over_tcp() {
+async fn browsers_get_an_error_over_tcp() {
     let (address, listener) = tcp(Buffers::Usual);
     let server =
         (address, Running::start(Server::builder().refuse_http_and_tls(true), listener, reply(upper)));
@@ -340,9 +340,10 @@ async fn a_browser_at_a_line_port_is_told_and_closed_over_tcp() {
     assert_eq!((counters.refused, counters.failed, counters.lines), (2, 0, 1));
 }
 
-/// B17: commands sent in clear behind a STARTTLS would be taken for what came over TLS.
+/// Without this check, commands sent in clear text after STARTTLS would be run as if they had
+/// arrived over TLS.
 #[tokio::test]
-async fn what_was_sent_in_clear_behind_a_starttls_is_refused_with_the_upgrade() {
+async fn upgrade_fails_with_unread_plaintext_input() {
     let upgrades = Arc::new(AtomicUsize::new(0));
     let upgraded = Arc::clone(&upgrades);
     let handler = async move |mut conn: Connection| {
@@ -388,7 +389,7 @@ async fn what_was_sent_in_clear_behind_a_starttls_is_refused_with_the_upgrade() 
 }
 
 #[tokio::test]
-async fn the_stream_is_not_given_away_with_output_left_over() {
+async fn into_upgrade_fails_with_unsent_output() {
     let (_peer, io) = tokio::io::duplex(64);
     let mut conn = Connection::new(io);
     conn.write_line("go").await.unwrap();
@@ -403,7 +404,7 @@ async fn the_stream_is_not_given_away_with_output_left_over() {
 }
 
 #[tokio::test]
-async fn the_stream_is_not_given_away_with_input_left_over() {
+async fn into_upgrade_fails_with_unread_input() {
     let (mut peer, io) = tokio::io::duplex(64);
     peer.write_all(b"one\ntwo\nthr").await.unwrap();
     let mut conn = Connection::new(io);
@@ -422,7 +423,7 @@ async fn the_stream_is_not_given_away_with_input_left_over() {
 }
 
 #[tokio::test]
-async fn lines_of_a_batch_that_were_put_back_are_left_over_too() {
+async fn upgrade_fails_with_lines_put_back() {
     let (mut peer, io) = tokio::io::duplex(64);
     peer.write_all(b"starttls\nsecret\n").await.unwrap();
     let mut conn = Connection::new(io);
@@ -433,9 +434,9 @@ async fn lines_of_a_batch_that_were_put_back_are_left_over_too() {
     assert!(matches!(upgraded, Err(Error::LeftOver { bytes: 7, .. })));
 }
 
-/// A codec may have counted bytes before it when a connection gets it.
+/// A codec may have a pending block when it is given to a connection.
 #[tokio::test]
-async fn counted_bytes_that_a_batch_begins_with_are_put_back_uncounted() {
+async fn block_in_a_batch_is_put_back_uncounted() {
     for (expected, items) in [(3, 2), (10, 1)] {
         let (mut peer, io) = tokio::io::duplex(64);
         peer.write_all(b"abcline\n").await.unwrap();
@@ -443,7 +444,7 @@ async fn counted_bytes_that_a_batch_begins_with_are_put_back_uncounted() {
         let mut codec = LineCodec::new();
         codec.expect_bytes(expected).unwrap();
         let mut conn = Connection::with_codec(io, codec);
-        // Where the end is seen before the batch is made, too few bytes are an item as well.
+        // If EOF is noticed before the batch is complete, the incomplete block is an item too.
         let batch = conn.next_batch().await.unwrap().unwrap();
         assert_eq!((batch.len(), batch.iter().filter(Result::is_err).count()), (items, 2 - items));
         conn.put_back(batch).unwrap();
@@ -454,7 +455,7 @@ async fn counted_bytes_that_a_batch_begins_with_are_put_back_uncounted() {
 }
 
 #[tokio::test]
-async fn the_stream_is_not_given_away_with_bytes_to_be_skipped() {
+async fn upgrade_fails_with_bytes_to_skip() {
     async fn is_refused(mut conn: Connection, expected: usize) {
         let upgraded = conn.upgrade(async |_| -> io::Result<AnyIo> { panic!("it is refused") }).await;
         assert!(matches!(upgraded, Err(Error::LeftOver { bytes, .. }) if bytes == expected), "{upgraded:?}");

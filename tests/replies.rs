@@ -1,4 +1,4 @@
-//! `reply` and `reply_into` send the same replies to the same lines.
+//! Checks that `reply` and `reply_into` send the same replies to the same lines.
 
 mod served;
 
@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use served::{Buffers, Running, rest, soon, tcp};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Some make a terminator, or part of one, of another byte, or something else of one.
+/// Functions of a byte. Some turn other bytes into a terminator or a part of one, or a terminator
+/// into something else.
 const MAPS: [fn(u8) -> u8; 9] = [
     |byte| byte.to_ascii_uppercase(),
     |byte| byte,
@@ -33,7 +34,7 @@ fn delimiters() -> Vec<Delimiter> {
         Delimiter::Lf,
         Delimiter::Byte(b'\n'),
         Delimiter::Byte(b'x'),
-        // Which error lines have in them.
+        // Error lines contain this byte.
         Delimiter::Byte(b'a'),
         Delimiter::CrLf,
         Delimiter::any_of(b"\n\r").unwrap(),
@@ -67,7 +68,7 @@ prop_compose! {
     }
 }
 
-/// One in thirty is long enough for a reply that waits for its peer.
+/// Generates streams. One in 30 is so long that replies have to wait for the peer.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let letter =
         prop::sample::select(vec![&b"x"[..], b"a", b"z", b"\n", b"\n", b"\r\n", b"\r", b"xy", b"\xff"]);
@@ -77,19 +78,19 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     (some, prop_oneof![29 => Just(1), 1 => Just(300_usize)]).prop_map(|(some, times)| some.repeat(times))
 }
 
-/// All that is answered to `sent`, of which a read gives at most `at_once` bytes, and what was counted.
+/// Sends `sent` in reads of at most `read_size` bytes. Returns the replies and the counters.
 async fn answered<H, Fut>(
     handler: H,
     server: ServerBuilder,
     sent: &[u8],
-    at_once: usize,
+    read_size: usize,
 ) -> (Vec<u8>, ServerCounters)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
     let server = server.build();
-    let (peer, io) = tokio::io::duplex(at_once);
+    let (peer, io) = tokio::io::duplex(read_size);
     let (mut reader, mut writer) = tokio::io::split(peer);
     let mut said = Vec::new();
     let served = server.serve_one(Accepted::new(AnyIo::new(io), Peer::Other), handler);
@@ -107,34 +108,35 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn the_same_is_replied_in_each_way(
+    fn reply_and_reply_into_send_the_same(
         codec in codec(),
         sent in stream(),
         map in prop::sample::select(MAPS.to_vec()),
         max_unsent in prop::sample::select(vec![1, 100, 64 * 1024]),
         max_bad_lines in prop::sample::select(vec![None, Some(1)]),
-        at_once in prop::sample::select(vec![1, 7, 100, 5000, 1 << 20]),
+        read_size in prop::sample::select(vec![1, 7, 100, 5000, 1 << 20]),
     ) {
         let server = || Server::builder().codec(codec.clone()).max_unsent(max_unsent).max_bad_lines(max_bad_lines);
-        the_same_is_replied(server, &sent, map, at_once);
+        check_same_replies(server, &sent, map, read_size);
     }
 }
 
-fn the_same_is_replied(server: impl Fn() -> ServerBuilder, sent: &[u8], map: fn(u8) -> u8, at_once: usize) {
+fn check_same_replies(server: impl Fn() -> ServerBuilder, sent: &[u8], map: fn(u8) -> u8, read_size: usize) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mapped = move |line: &[u8]| line.iter().map(|byte| map(*byte)).collect::<Vec<_>>();
         let into = reply_into(move |line, reply| reply.extend(mapped(line)));
-        let expected = answered(reply(mapped), server(), sent, at_once).await;
-        let got = answered(into, server(), sent, at_once).await;
+        let expected = answered(reply(mapped), server(), sent, read_size).await;
+        let got = answered(into, server(), sent, read_size).await;
         assert!(got == expected, "into: {got:?} instead of {expected:?}");
     });
 }
 
-/// What chance may leave out: lines of which any may become two, or end in what is part of their terminator, or be too long.
+/// Covers cases that random input may miss: lines whose reply becomes two lines, ends in part of
+/// the terminator, or is too long.
 #[test]
-fn the_same_is_replied_to_many_lines_at_once() {
+fn replies_are_the_same_for_many_lines() {
     for delimiter in delimiters() {
         for map in MAPS {
             for line in [&b"ax"[..], b"xa", b"z", b"", b"a\r", &[b'b'; 300], &[b'b'; 301]] {
@@ -142,14 +144,14 @@ fn the_same_is_replied_to_many_lines_at_once() {
                 let line = [line, delimiter.written()].concat();
                 let others = [b"y", delimiter.written()].concat().repeat(40);
                 let sent = [&others[..], &line, &others, &line, &line].concat();
-                the_same_is_replied(|| Server::builder().codec(codec.clone()), &sent, map, 1 << 20);
+                check_same_replies(|| Server::builder().codec(codec.clone()), &sent, map, 1 << 20);
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_block_of_no_bytes_is_answered_before_anything_comes() {
+async fn empty_block_is_answered_without_input() {
     let mut codec = LineCodec::new();
     codec.expect_bytes(0).unwrap();
     let (mut peer, io) = tokio::io::duplex(100);
@@ -165,11 +167,11 @@ async fn a_block_of_no_bytes_is_answered_before_anything_comes() {
     tokio::join!(served, asked);
 }
 
-/// It is not known what it would have become.
+/// The reply was incomplete when the handler panicked.
 #[tokio::test]
-async fn what_a_handler_wrote_before_it_panicked_is_not_sent() {
+async fn partial_reply_of_a_panicking_handler_is_dropped() {
     let half = reply_into(|line, reply| {
-        // Which would be two lines.
+        // For `two`, the reply would be read as two lines.
         let also = if line == b"two" { &b"\n2"[..] } else { b"" };
         reply.extend_from_slice(&[line, also].concat());
         assert_ne!(line, b"panic", "as asked");
@@ -192,7 +194,7 @@ where
 }
 
 #[test]
-fn a_reply_is_changed_as_a_vec_is_and_what_stands_before_it_stays() {
+fn reply_edits_keep_the_bytes_before_it() {
     use std::fmt::Write as _;
     use std::io::Write as _;
 

@@ -1,5 +1,6 @@
-//! Every read and write of a connection short, pending, interrupted or failing, one at a time, wherever it comes: the same
-//! lines are read and the same bytes written, or, after a failure, the beginning of them.
+//! Disturbs every single read and write of a connection in turn: short, pending, interrupted or
+//! failing. The same lines must be read and the same bytes written or, after a failure, a prefix of
+//! them.
 
 mod script;
 
@@ -12,14 +13,15 @@ use script::{By, Case, Disturbance, Does, FAILURE, Halves, MANY, Script, clock, 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::sync::mpsc;
 
-/// What the peer does, how it is read, and what comes of it.
+/// A peer, how its lines are read, and the expected result.
 struct Scenario {
     name: &'static str,
-    /// `None`: the default.
+    /// `None` is the default codec.
     codec: Option<fn() -> LineCodec>,
     by: &'static [By],
     peer: &'static [Does],
-    /// Lines, bad ones by kind, counted bytes in parentheses.
+    /// The expected items, separated by `|`: lines, bad lines by kind, and counted bytes in
+    /// parentheses.
     seen: &'static str,
     received: &'static str,
 }
@@ -141,7 +143,7 @@ const SCENARIOS: &[Scenario] = &[
         received: "A\nb\nasked\nflushed\nc\nasked\n",
     },
     Scenario {
-        name: "reading on behind a shutdown",
+        name: "reading after a shutdown",
         codec: None,
         by: BYTES,
         peer: &[Sends(b"a\nshut\nb\nc"), Sends(b"\nd"), Ends],
@@ -150,7 +152,7 @@ const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// The output is longer than what may be unsent.
+/// Scenarios whose output exceeds `max_unsent`.
 const MUCH: &[Scenario] = &[Scenario {
     name: "more than max_unsent",
     codec: None,
@@ -160,14 +162,14 @@ const MUCH: &[Scenario] = &[Scenario {
     received: "65000 x\n65000 x\n65000 x\nflushed\nA\nB\n",
 }];
 
-/// What reads and writes the lines.
+/// The object that reads and writes the lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Over {
     Connection,
     Joined,
     Split,
     IntoSplit,
-    /// One future reads, another writes.
+    /// One future reads and another one writes.
     PumpOverSplit,
     PumpOverIntoSplit,
 }
@@ -181,7 +183,7 @@ impl Over {
     fn fits(self, scenario: &Scenario, by: By) -> bool {
         match self {
             Self::Connection => true,
-            // Halves do not see how late it is.
+            // Halves do not flush when a handler is slow.
             Self::Split | Self::IntoSplit => by != By::Slow,
             Self::Joined => scenario.codec.is_none(),
             Self::PumpOverSplit | Self::PumpOverIntoSplit => {
@@ -190,7 +192,7 @@ impl Over {
         }
     }
 
-    /// Runs to the end, or to a failure, and then once more.
+    /// Runs the scenario until its end or a failure, and then checks further calls.
     fn run(self, scenario: &Scenario, by: By, script: &Script) -> Outcome {
         let mut seen = Vec::new();
         let codec = scenario.codec.map_or_else(LineCodec::new, |codec| codec());
@@ -232,7 +234,7 @@ impl Outcome {
     }
 }
 
-/// As in a [`Scenario`].
+/// Formats the received bytes as in a [`Scenario`].
 fn shown(received: &[u8]) -> String {
     let text = String::from_utf8_lossy(received);
     if text.len() < MANY {
@@ -241,7 +243,7 @@ fn shown(received: &[u8]) -> String {
     text.replace(&"x".repeat(MANY), &format!("{MANY} x"))
 }
 
-/// Answers lines until the end of the stream, reading while it writes.
+/// Answers lines until the end of the stream. Reads and writes concurrently.
 async fn pump<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     (mut reader, mut writer): (LineReader<R>, LineWriter<W>),
     by: By,
@@ -285,7 +287,8 @@ async fn pump<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     Ok(())
 }
 
-/// After a failure, everything says that the connection is gone; at the end, that it is the end.
+/// After a failure, every call must report that the connection is gone. After the end, the next
+/// read must report the end.
 fn check_again<Io: AsyncRead + AsyncWrite + Unpin>(
     conn: &mut Connection<Io>,
     script: &Script,
@@ -308,7 +311,7 @@ fn check_again<Io: AsyncRead + AsyncWrite + Unpin>(
     assert!(matches!(run(script, conn.request("x")), Err(Error::Io(_))));
 }
 
-/// The same of the half that has failed.
+/// Like `check_again`, for the half that has failed.
 fn check_halves_again<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     halves: Halves<R, W>,
     script: &Script,
@@ -341,7 +344,8 @@ fn is_gone<T>(result: Result<T, Error>) -> bool {
     matches!(result, Err(Error::Io(error)) if error.kind() == io::ErrorKind::NotConnected)
 }
 
-/// Each scenario undisturbed, and then disturbed in every way at every position. Gives how many runs that were.
+/// Runs each scenario undisturbed, and then with every disturbance at every position. Returns the
+/// number of disturbed runs.
 fn disturb_everywhere(scenarios: &[Scenario], script: fn(&Scenario) -> Script, over: &[Over]) -> usize {
     let clock = clock();
     let _in = clock.enter();
@@ -357,7 +361,7 @@ fn disturb_everywhere(scenarios: &[Scenario], script: fn(&Scenario) -> Script, o
             assert!(done.is_ok() && undisturbed.is_shut());
             for how in Disturbance::ALL {
                 if undisturbed.drips() && matches!(how, Disturbance::Short | Disturbance::Pending) {
-                    // They all are.
+                    // With a dripping script, every call is short and pending anyway.
                     continue;
                 }
                 for position in 0.. {

@@ -1,5 +1,5 @@
-//! Connections of a server, with every read and write short, pending, interrupted or failing, one at a time: up to the
-//! end of the session, whatever the handler does with its connection, and through a drain.
+//! Like `scripted.rs`, for the connections of a server: every read and write is disturbed in turn,
+//! up to the end of the session, with several kinds of handler, and during a shutdown.
 
 mod script;
 
@@ -24,15 +24,15 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-/// What handlers do with their connection.
+/// What a handler does with its connection.
 #[derive(Clone, Copy, Debug)]
 enum Handler {
     Answers(By),
     AnswersOverSplit,
     AnswersOverIntoSplit,
-    /// Each half in a task of its own.
+    /// Runs each half in its own task.
     HandsOutHalves,
-    /// Another task answers, and the handler is done at once.
+    /// Lets another task answer, and returns immediately.
     HandsOn,
     IsReply,
     ForgetsItsType,
@@ -63,12 +63,12 @@ impl Handler {
     }
 }
 
-/// Neither task flushes at the end: what is queued then is the server's to send.
+/// Neither task flushes at the end. The server must send what is still queued.
 fn hand_out_halves(conn: Connection) {
     let (mut reader, mut writer) = conn.into_split();
     let (to_writer, mut replies) = mpsc::channel(2);
     tokio::spawn(async move {
-        // Where the writer has failed, the peer's next line may never come.
+        // If the writer has failed, the peer may never send its next line.
         while let Either::Left((Ok(Some(Ok(line))), _)) =
             select(pin!(reader.next_line()), pin!(to_writer.closed())).await
         {
@@ -117,9 +117,9 @@ const SESSIONS: &[Session] = &[
     Session { handler: Handler::AnswersOneLine, peer: UNREAD, received: "A\n" },
 ];
 
-/// Serves the script to the end of the session.
+/// Serves the script until the end of the session.
 fn serve_one(clock: &Runtime, session: &Session, script: &Script) -> ServerCounters {
-    // Nothing may be unsent: writes are waited for wherever they can be.
+    // With `max_unsent` 0, every write that may wait does wait.
     let server = Server::builder().max_unsent(0).build();
     let handler = session.handler;
     let accepted = Accepted::new(AnyIo::new(script.clone()), Peer::Other);
@@ -129,7 +129,7 @@ fn serve_one(clock: &Runtime, session: &Session, script: &Script) -> ServerCount
 }
 
 #[test]
-fn a_session_with_any_one_call_disturbed() {
+fn sessions_survive_any_single_disturbed_call() {
     let clock = clock();
     let mut runs = 0;
     for session in SESSIONS {
@@ -164,13 +164,14 @@ fn a_session_with_any_one_call_disturbed() {
 
 fn check_whole(session: &Session, script: &Script, counters: ServerCounters) {
     assert_eq!(script.received().escape_ascii().to_string(), session.received.escape_default().to_string());
-    // The peer's bytes are all read, those too that nobody wanted: no reset destroys the replies.
+    // The server must read all input, even if the handler did not use it. Otherwise a reset could
+    // destroy the replies.
     assert!(script.is_shut() && script.is_read());
     assert_eq!((counters.accepted, counters.failed, counters.panicked), (1, 0, 0));
     assert_eq!(counters.bytes_sent, session.received.len() as u64);
 }
 
-/// After a failure: the beginning of the replies, and the server knows how much of it.
+/// After a failure, the peer has received a prefix of the replies, and the counters match it.
 fn check_begun(all: &str, script: &Script, counters: ServerCounters) {
     let received = script.received();
     assert!(all.as_bytes().starts_with(&received), "{}", received.escape_ascii());
@@ -178,7 +179,7 @@ fn check_begun(all: &str, script: &Script, counters: ServerCounters) {
     assert_eq!(counters.bytes_sent, received.len() as u64);
 }
 
-/// Gives one stream, then none.
+/// A listener that accepts one stream.
 struct Once(Option<AnyIo>);
 
 impl Listener for Once {
@@ -201,7 +202,7 @@ fn serve_and_drain(
     let server = Server::builder().max_unsent(max_unsent).linger_timeout(LINGER).build();
     let listener = Once(Some(AnyIo::new(script.clone())));
     run_in_time(clock, script, async {
-        // After a failure nobody comes to where the peer signals.
+        // After a failure, the peer may never reach its signal.
         let shutdown = timeout(Duration::from_secs(1), script.signalled());
         let begun = Instant::now();
         let counters = server.serve_with_shutdown(listener, move |conn| handler.run(conn), shutdown).await;
@@ -209,12 +210,13 @@ fn serve_and_drain(
     })
 }
 
-/// What has come when the server is asked to stop, and, behind it, a line that is not whole. Then the peer is silent.
+/// Sends lines before and after the shutdown signal, the last one incomplete, and then nothing
+/// more.
 const DRAINED: &[Does] =
     &[Sends(b"a\n"), Sends(b"b\nc"), Signals, Sends(b"d\n"), Sends(b"e\nf\n"), Sends(b"g\nh")];
 
 #[test]
-fn a_drain_with_any_one_call_disturbed() {
+fn shutdown_survives_any_single_disturbed_call() {
     let clock = clock();
     let all = "A\nB\nCD\nE\nF\nG\n";
     let handlers = [
@@ -238,7 +240,8 @@ fn a_drain_with_any_one_call_disturbed() {
                 assert_eq!(counters.aborted, 0);
                 match how {
                     Disturbance::Fails | Disturbance::TakesNothing if is_disturbed => {}
-                    // A read that waits: nothing has come, so there is nothing more to be answered.
+                    // A pending read means that no input is available, so the server need not
+                    // answer more.
                     Disturbance::Pending if script.disturbed_a_read() => {
                         assert_eq!(counters.lines, counters.lines_written);
                         assert!(script.is_shut());
@@ -257,10 +260,11 @@ fn a_drain_with_any_one_call_disturbed() {
     }
 }
 
-/// A runtime makes a task that finds too much input wait for its turn: that is not the end of what has come.
+/// A task that reads a lot is made to yield by the runtime. The yield must not be taken for the end
+/// of the received input.
 #[test]
-fn a_drain_answers_all_that_has_come_however_many_reads_it_takes() {
-    // Less than is read at most behind the beginning of a drain.
+fn shutdown_answers_received_lines_over_many_reads() {
+    // 6 MB, less than the 8 MiB that a server reads at most after a shutdown starts.
     const LINES: usize = 100;
     let (mut peer, io) = duplex(LINES * 60_000);
     let counters = clock().block_on(async move {
@@ -283,16 +287,16 @@ fn a_drain_answers_all_that_has_come_however_many_reads_it_takes() {
     assert_eq!((counters.lines, counters.lines_written), (LINES as u64, LINES as u64));
 }
 
-/// A peer whose next line is always there does not put off the end.
+/// A peer that always has another line must not delay the end.
 #[test]
-fn a_drain_ends_although_the_peer_goes_on() {
+fn shutdown_ends_although_the_peer_keeps_sending() {
     let (peer, io) = duplex(64);
     let (mut replies, mut lines) = tokio::io::split(peer);
     let stop = Arc::new(Notify::new());
     let stopped = Arc::clone(&stop);
     let talking = async move {
         let sending = async {
-            // Far more than a drain reads.
+            // 20 MB, more than the server reads during a shutdown.
             for _ in 0..4_000_000 {
                 _ = lines.write_all(b"line\n").await;
                 stop.notify_one();
@@ -313,15 +317,15 @@ fn a_drain_ends_although_the_peer_goes_on() {
     assert_eq!((counters.failed, counters.aborted), (0, 0));
 }
 
-/// One line with each read that does not have to wait, which every other one has to; after `lines` of them, a failure. Counts
-/// the lines that were read.
-struct Drips {
+/// A stream that returns one line per successful read and is pending before each. Fails after
+/// `lines` lines. Counts the lines that were read.
+struct DrippingLines {
     lines: usize,
     read: Arc<AtomicUsize>,
     has_to_wait: bool,
 }
 
-impl AsyncRead for Drips {
+impl AsyncRead for DrippingLines {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -340,13 +344,16 @@ impl AsyncRead for Drips {
     }
 }
 
-/// Drains a connection from its beginning. Gives the counters and how many lines were read before the first was shown to the
-/// handler, which reads them itself or is a `reply`.
-fn drain_drips(lines: usize, reads_itself: bool) -> (ServerCounters, usize) {
+/// Shuts down a server immediately after it has accepted a connection. Returns the counters, and
+/// how many lines had been read before the handler saw the first one. The handler either reads
+/// lines itself or is a `reply`.
+fn shut_down_dripping(lines: usize, reads_itself: bool) -> (ServerCounters, usize) {
     let read = Arc::new(AtomicUsize::new(0));
     let before_first = Arc::new(AtomicUsize::new(0));
-    let listener =
-        Once(Some(AnyIo::new(join(Drips { lines, read: Arc::clone(&read), has_to_wait: false }, sink()))));
+    let listener = Once(Some(AnyIo::new(join(
+        DrippingLines { lines, read: Arc::clone(&read), has_to_wait: false },
+        sink(),
+    ))));
     let accepted = Arc::new(Notify::new());
     let shutdown = Arc::clone(&accepted);
     let first = Arc::clone(&before_first);
@@ -370,25 +377,26 @@ fn drain_drips(lines: usize, reads_itself: bool) -> (ServerCounters, usize) {
     (clock().block_on(served), before_first.load(SeqCst))
 }
 
-/// A round of looks is over before a line of it is answered: what comes while that takes its time has come too late.
+/// The server first reads all available input, then the handler answers it. Input that arrives
+/// after that is too late.
 #[test]
-fn a_drain_answers_what_there_is_although_a_little_more_comes_whenever_it_looks() {
+fn shutdown_answers_input_arriving_while_it_reads() {
     for reads_itself in [false, true] {
-        let (counters, before_first) = drain_drips(10_000, reads_itself);
+        let (counters, before_first) = shut_down_dripping(10_000, reads_itself);
         assert!((2..20).contains(&before_first), "{before_first}");
         assert_eq!((counters.lines, counters.lines_written), (10_000, 10_000));
     }
 }
 
 #[test]
-fn a_drain_hands_over_the_lines_that_came_before_a_reset() {
+fn shutdown_returns_lines_received_before_a_reset() {
     for reads_itself in [false, true] {
-        let (counters, _) = drain_drips(3, reads_itself);
+        let (counters, _) = shut_down_dripping(3, reads_itself);
         assert_eq!((counters.lines, counters.lines_written, counters.failed), (3, 3, 1));
     }
 }
 
-/// Far more than a drain reads, without a wait.
+/// A stream that returns 1000 empty lines per read, and never waits.
 struct Flood(usize);
 
 impl AsyncRead for Flood {
@@ -405,9 +413,9 @@ impl AsyncRead for Flood {
     }
 }
 
-/// A drain reads up to 8 MiB, but not at the cost of everybody else.
+/// During a shutdown a connection reads up to 8 MiB, but must not block other tasks.
 #[test]
-fn a_drain_of_who_never_stops_sending_leaves_turns_to_others() {
+fn shutdown_of_an_endless_sender_yields() {
     let listener = Once(Some(AnyIo::new(join(Flood(20_000), sink()))));
     let accepted = Arc::new(Notify::new());
     let shutdown = Arc::clone(&accepted);
@@ -422,14 +430,15 @@ fn a_drain_of_who_never_stops_sending_leaves_turns_to_others() {
     let counters = clock().block_on(
         Server::new().serve_with_shutdown(listener, handler, async move { shutdown.notified().await }),
     );
-    // Ten seconds are up after the first 128 KiB.
+    // The drain timeout of 10 s expires after a few reads.
     assert!(counters.lines < 1 << 19, "{}", counters.lines);
     assert_eq!(counters.aborted, 1);
 }
 
-/// Tokio learns of what comes only when it asks the system, which it does when nothing else is to be done.
+/// Tokio learns of received data only when it polls the system, which it does when all tasks are
+/// idle.
 #[tokio::test]
-async fn a_drain_answers_what_the_system_has_received() {
+async fn shutdown_answers_lines_in_the_socket_buffer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = Arc::new(Notify::new());
@@ -443,7 +452,7 @@ async fn a_drain_answers_what_the_system_has_received() {
     let mut replies = [0; 4];
     peer.write_all(b"a\n").await.unwrap();
     peer.read_exact(&mut replies[..2]).await.unwrap();
-    // Both before any other task runs.
+    // Both happen before any other task runs.
     assert_eq!(peer.try_write(b"b\n").unwrap(), 2);
     stop.notify_one();
     peer.read_exact(&mut replies[2..]).await.unwrap();
@@ -452,9 +461,9 @@ async fn a_drain_answers_what_the_system_has_received() {
     assert_eq!(served.await.unwrap().lines, 2);
 }
 
-/// One too many as well, as a line; who is told that has to take it first.
+/// The request is also a line over the limit. The guard must run before bad lines are counted.
 #[test]
-fn a_request_with_a_long_target_is_refused_and_no_bad_line_too_many() {
+fn long_http_request_is_not_a_bad_line() {
     let clock = clock();
     for position in 0.. {
         let script =
@@ -472,9 +481,10 @@ fn a_request_with_a_long_target_is_refused_and_no_bad_line_too_many() {
     }
 }
 
-/// However the lines are read: the one too many is answered, and none behind it is run.
+/// For every way of reading lines, the bad line over the limit is answered and no later line is
+/// run.
 #[test]
-fn a_bad_line_too_many_is_the_last() {
+fn bad_line_over_the_limit_is_last() {
     let clock = clock();
     for handler in [Handler::Answers(By::Line), Handler::Answers(By::Batch), Handler::IsReply] {
         for most in 0..4 {

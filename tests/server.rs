@@ -1,4 +1,4 @@
-//! A server over real sockets: what its peers get, and how their connections end.
+//! A server over real sockets: the replies to its peers, and how their connections end.
 #![cfg(unix)]
 
 mod served;
@@ -12,14 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
-/// A server of upper case on each kind of socket.
+/// Starts a server on each kind of socket that answers in upper case.
 fn uppers() -> Vec<(Arc<Address>, Running)> {
     let start =
         |(address, listener)| (Arc::new(address), Running::start(Server::builder(), listener, reply(upper)));
     all_kinds().into_iter().map(start).collect()
 }
 
-/// Does `what` `times` over, a few at once.
+/// Runs `what` `times` times, up to 16 at the same time.
 async fn repeat<Fut>(times: usize, what: impl Fn() -> Fut)
 where
     Fut: Future<Output = ()> + Send + 'static,
@@ -37,7 +37,7 @@ where
 }
 
 #[tokio::test]
-async fn lines_are_answered_over_tokios_own_listeners() {
+async fn lines_are_answered_over_tokio_listeners() {
     async fn echo(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             conn.write_line(line?).await?;
@@ -66,7 +66,7 @@ async fn lines_are_answered_over_tokios_own_listeners() {
 }
 
 #[tokio::test]
-async fn one_server_shares_its_counters_between_listeners_and_clones() {
+async fn listeners_and_clones_share_counters() {
     let server = Server::new();
     let mut served = JoinSet::new();
     for (address, listener) in all_kinds() {
@@ -84,7 +84,7 @@ async fn one_server_shares_its_counters_between_listeners_and_clones() {
 }
 
 #[tokio::test]
-async fn a_reply_may_be_appended_to_a_vec_or_given_away_and_each_connection_has_its_own_state() {
+async fn reply_into_state_is_per_connection() {
     let (address, listener) = tcp(Buffers::Usual);
     let mut count = 0;
     let counting = reply_into(move |line, reply| {
@@ -105,7 +105,7 @@ async fn a_reply_may_be_appended_to_a_vec_or_given_away_and_each_connection_has_
 }
 
 #[tokio::test]
-async fn a_block_that_each_connection_begins_with_is_answered_however_little_of_it_comes() {
+async fn initial_blocks_are_answered_or_reported_incomplete() {
     let (address, listener) = tcp(Buffers::Usual);
     let mut codec = lineframe::LineCodec::new();
     codec.expect_bytes(3).unwrap();
@@ -123,10 +123,10 @@ async fn a_block_that_each_connection_begins_with_is_answered_however_little_of_
     soon(running.stopped()).await;
 }
 
-/// Lines are answered where they were read, and what is there of the next one is moved before what is read then, if it is not too
-/// much for that.
+/// A line that arrives in several reads is moved to the start of the buffer or copied, depending on
+/// its length.
 #[tokio::test]
-async fn a_line_that_comes_in_three_reads_is_answered_whole_whatever_was_there_of_it() {
+async fn lines_in_three_reads_are_answered() {
     let letters: Vec<u8> = (0..20_000).map(|i| b'a' + (i % 26) as u8).collect();
     for (length, first) in
         [(5000, 0), (5000, 1), (5000, 4095), (5000, 4096), (5000, 4097), (20_000, 4095), (20_000, 9000)]
@@ -134,7 +134,7 @@ async fn a_line_that_comes_in_three_reads_is_answered_whole_whatever_was_there_o
         let stream = [b"first\n", &letters[..length], b"\nlast\n"].concat();
         for second in [1, 800, 4097] {
             let second = stream.len().min(6 + first + second);
-            // Not before the first piece was read is there room for the next one.
+            // The stream holds only the first piece, so the second one arrives in another read.
             let (peer, io) = tokio::io::duplex(6 + first.max(1));
             let answer = reply_into(|line, reply| reply.extend_from_slice(line))(Connection::new(io));
             let peer = async {
@@ -155,9 +155,9 @@ async fn a_line_that_comes_in_three_reads_is_answered_whole_whatever_was_there_o
     }
 }
 
-/// B12.
+/// Half-closing must not lose replies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_half_closes_gets_every_reply_and_then_the_end() {
+async fn half_closed_clients_get_every_reply() {
     for (address, running) in uppers() {
         repeat(1000, || {
             let address = Arc::clone(&address);
@@ -175,10 +175,10 @@ async fn who_half_closes_gets_every_reply_and_then_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn more_than_the_buffers_hold_is_answered_before_the_end() {
+async fn replies_larger_than_buffers_are_sent_before_eof() {
     for (address, running) in uppers() {
-        // Where both windows of a TCP connection are as small as can be, Linux may come to send a segment in 200 ms (its persist
-        // timer): fewer lines fill them as well.
+        // If both windows of a TCP connection are minimal, Linux may send only one segment per 200
+        // ms (its persist timer). Fewer lines fill these buffers, too.
         let lines = if let Address::Tcp(_, Buffers::Smallest) = *address { 3_000 } else { 40_000 };
         let sent: String = (0..lines).map(|n| format!("line {n}\n")).collect();
         let expected = sent.to_ascii_uppercase();
@@ -194,9 +194,10 @@ async fn more_than_the_buffers_hold_is_answered_before_the_end() {
     }
 }
 
-/// B12: closing with unread bytes would reset the connection, and the reset might overtake the reply.
+/// Closing a socket with unread input resets the connection, and the reset might overtake the
+/// reply.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_stops_at_the_first_line_of_a_mebibyte_is_heard_and_resets_nobody() {
+async fn early_end_of_a_session_causes_no_reset() {
     async fn one_line(mut conn: Connection) -> io::Result<()> {
         conn.next_line().await?;
         conn.write_line("enough").await?;
@@ -204,7 +205,8 @@ async fn a_server_that_stops_at_the_first_line_of_a_mebibyte_is_heard_and_resets
     }
     for ((address, listener), times) in all_kinds().into_iter().zip([100, 100, 10, 10]) {
         let address = Arc::new(address);
-        // A busy machine may take longer for the mebibyte than the two seconds of the default.
+        // On a busy machine, sending the 1 MiB may take longer than the default `linger_timeout` of
+        // 2 s.
         let builder = Server::builder().linger_timeout(NEVER);
         let running = Running::start(builder, listener, one_line);
         repeat(times, || {
@@ -227,14 +229,14 @@ async fn a_server_that_stops_at_the_first_line_of_a_mebibyte_is_heard_and_resets
 }
 
 #[tokio::test]
-async fn a_connection_that_is_handed_to_a_task_is_finished_when_it_comes_home() {
+async fn connection_moved_to_a_task_is_flushed() {
     async fn delegate(conn: Connection) -> io::Result<()> {
         let (mut reader, mut writer) = conn.into_split();
         tokio::spawn(async move {
             while let Some(Ok(line)) = reader.next_line().await.unwrap() {
                 writer.feed_line(upper(&line)).await.unwrap();
             }
-            // Not flushed: the server sees to that.
+            // The task does not flush. The server flushes when the halves are dropped.
         });
         Ok(())
     }
@@ -250,7 +252,7 @@ async fn a_connection_that_is_handed_to_a_task_is_finished_when_it_comes_home() 
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_costs_its_own_connection_only() {
+async fn panicking_handler_ends_only_its_connection() {
     async fn fragile(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             let line = line?;
@@ -275,7 +277,7 @@ async fn a_handler_that_panics_costs_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_panics_costs_its_own_connection_only() {
+async fn panicking_handshake_ends_only_its_connection() {
     let (address, listener) = tcp(Buffers::Usual);
     let is_first = Arc::new(std::sync::atomic::AtomicBool::new(true));
     let server = Server::builder().handshake(async move |accepted| {
@@ -295,7 +297,7 @@ async fn a_handshake_that_panics_costs_its_own_connection_only() {
 }
 
 #[tokio::test]
-async fn a_handler_that_fails_has_its_replies_sent_and_is_counted() {
+async fn failing_handler_has_its_replies_sent() {
     async fn strict(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             conn.write_line(line?).await?;
@@ -313,7 +315,7 @@ async fn a_handler_that_fails_has_its_replies_sent_and_is_counted() {
 }
 
 #[tokio::test]
-async fn what_goes_through_a_connection_is_counted_while_it_is_there_and_once_it_was_taken_apart() {
+async fn counters_include_live_and_dismantled_connections() {
     async fn takes_apart(mut conn: Connection) -> io::Result<()> {
         let mut batch = conn.next_batch().await?.unwrap();
         let first = batch.next().unwrap()?;
@@ -339,7 +341,7 @@ async fn what_goes_through_a_connection_is_counted_while_it_is_there_and_once_it
 }
 
 #[tokio::test]
-async fn one_connection_is_served_without_a_listener() {
+async fn serve_one_needs_no_listener() {
     let (address, listener) = tcp(Buffers::Usual);
     let AnyListener::Tcp(mut listener) = listener else { unreachable!() };
     let server = Server::new();

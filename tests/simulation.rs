@@ -1,7 +1,8 @@
-//! A server with in-memory peers that send pieces, stall, drip, half-close, reset, read slowly or never, under a paused
-//! clock: thousands of seeds, each held against what has to become of every connection, to the millisecond.
+//! Simulates a server under a paused clock. In-memory peers send pieces, stall, drip, half-close,
+//! reset, read slowly or never read. For each of thousands of seeds, the outcome of every
+//! connection is compared with a forecast, to the millisecond.
 //!
-//! `LINEFRAME_SEED=123 cargo test --test simulation` runs one seed and says what it stands for.
+//! `LINEFRAME_SEED=123 cargo test --test simulation` runs one seed and prints its plan.
 
 #![allow(unreachable_pub)]
 
@@ -32,7 +33,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 const SEEDS: u64 = 10_000;
 
-/// One for each core and some more.
+/// Parts run in parallel. Four is a little more than the cores of a small machine.
 const PARTS: u64 = 4;
 
 macro_rules! parts {
@@ -59,13 +60,13 @@ fn run_part(part: u64) {
         if std::panic::catch_unwind(|| run_seed(seed, false)).is_err() {
             eprintln!("reproduce: LINEFRAME_SEED={seed} cargo test --test simulation -- --nocapture\n");
             failed += 1;
-            assert!(failed < 10, "and maybe more");
+            assert!(failed < 10, "too many seeds failed; stopping");
         }
     }
     assert_eq!(failed, 0, "seeds failed");
 }
 
-fn run_seed(seed: u64, is_told: bool) {
+fn run_seed(seed: u64, is_verbose: bool) {
     let mut rng = Rng(seed);
     let (plan, expected) = loop {
         let mut plan = Plan::new(&mut rng);
@@ -73,21 +74,21 @@ fn run_seed(seed: u64, is_told: bool) {
             break (plan, expected);
         }
     };
-    if is_told {
+    if is_verbose {
         eprintln!("{plan:#?}\n{expected:#?}");
     }
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    // Where nothing is left to wait for, the clock jumps there.
+    // If no timer is left, the paused clock jumps to this timeout and the test fails.
     let days = Duration::from_secs(100 * 24 * 60 * 60);
-    runtime.block_on(async { timeout(days, simulate(plan, expected)).await.expect("it came to an end") });
+    runtime.block_on(async { timeout(days, simulate(plan, expected)).await.expect("the simulation ends") });
 }
 
-/// What has to become of all of it.
+/// The expected outcome of a plan.
 #[derive(Debug)]
 struct Forecast {
     drain_at: Ms,
-    /// Of each peer; `None`: it is not accepted any more.
+    /// The expected outcome of each peer, or `None` if it is not accepted.
     connections: Vec<Option<Expected>>,
     accept_errors: u64,
     returns_at: Ms,
@@ -96,7 +97,8 @@ struct Forecast {
 impl Forecast {
     fn new(plan: &mut Plan) -> Result<Self, Undecided> {
         let Some(drain_at) = plan.drain_at else {
-            // Without a drain everything comes to its end by itself, or it is not what is wanted here.
+            // Without a shutdown in the plan, everything must end by itself. Other plans are
+            // discarded.
             plan.drain_at = Some(NEVER / 2);
             let ended = Self::new(plan)?;
             if ended.returns_at >= NEVER / 2 || ended.connections.iter().any(Option::is_none) {
@@ -111,10 +113,10 @@ impl Forecast {
         let mut forecast = Self { drain_at, connections: Vec::new(), accept_errors: 0, returns_at: drain_at };
         let mut ends = Vec::new();
         let mut accepted_at = 0;
-        // When the accept queue is emptied.
+        // The state of emptying the accept queue during the shutdown.
         let (mut queue_at, mut queue_pause, mut queue_has_failed) = (drain_at, 10, false);
         for peer in &plan.peers {
-            // The permit comes before the connection.
+            // The server takes a slot of `max_connections` before it accepts.
             ends.sort_unstable_by(|a: &Ms, b| b.cmp(a));
             let permit_at = ends.get(max_connections - 1).copied().unwrap_or(0);
             let mut at = peer.connect.max(accepted_at).max(permit_at);
@@ -133,7 +135,7 @@ impl Forecast {
             }
             accepted_at = at;
             if at > drain_at {
-                // It is in the accept queue, unless it comes too late.
+                // The peer is in the accept queue, unless it connects too late.
                 if peer.connect == queue_at {
                     return Err(Undecided);
                 }
@@ -146,7 +148,7 @@ impl Forecast {
                     if ends.contains(&queue_at) {
                         return Err(Undecided);
                     }
-                    // It is worth another attempt while there are connections that may end.
+                    // The server retries while open connections may still end and free resources.
                     match ends.iter().any(|end| *end > queue_at) {
                         true => queue_at += queue_pause,
                         false => queue_has_failed = true,
@@ -177,7 +179,7 @@ impl Forecast {
     }
 }
 
-/// What a peer has got, and when.
+/// The bytes that a peer received, and when.
 #[derive(Debug)]
 struct Received {
     bytes: Vec<u8>,
@@ -229,7 +231,7 @@ async fn simulate(plan: Plan, forecast: Forecast) {
         let arriving = Arriving { io, index, errors: peer.accept_errors.clone() };
         running.push(tokio::spawn(async move {
             sleep_until(at(start, peer.connect)).await;
-            // Where the server listens no more, the connection is closed.
+            // If the server no longer listens, dropping `arriving` closes the connection.
             _ = connect.send(arriving);
             live(peer, end, start).await
         }));
@@ -249,7 +251,7 @@ async fn simulate(plan: Plan, forecast: Forecast) {
         if !lives_on(&config, expected) {
             assert!(pipe.server_is_gone(), "a stream is still held");
         } else {
-            // For the task that still has it an error as any other.
+            // The reset ends the task that still owns the connection.
             pipe.reset();
         }
     }
@@ -299,7 +301,7 @@ fn server(config: &Config) -> Server {
         .build()
 }
 
-/// A peer from connect to end.
+/// Runs a peer from connect to end.
 async fn live(peer: Peer, pipe: PeerEnd, start: Instant) -> Received {
     let acts = async {
         for (when, step) in &peer.steps {
@@ -324,7 +326,7 @@ async fn live(peer: Peer, pipe: PeerEnd, start: Instant) -> Received {
             }
             let now = || start.elapsed().as_millis() as Ms;
             let some = poll_fn(|cx| match (pipe.poll_receive(most, cx), peer.reads) {
-                // It looks again when it is time.
+                // A slow reader polls again at its next read time.
                 (Poll::Pending, Reads::Slowly { .. }) => Poll::Ready(Ok(Vec::new())),
                 (some, _) => some,
             });
@@ -351,7 +353,8 @@ async fn live(peer: Peer, pipe: PeerEnd, start: Instant) -> Received {
     received
 }
 
-/// Whether it was aborted when the handler had given it to a task of its own, of which the server does not know.
+/// Returns `true` if the connection was aborted while a task of the handler owned it. The server
+/// cannot stop that task.
 fn lives_on(config: &Config, expected: &Expected) -> bool {
     matches!(config.handler, Handler::Spawned | Handler::Tasks) && !expected.is_home
 }
@@ -365,7 +368,7 @@ fn check_connection(
     received: &Received,
 ) {
     let Some(expected) = connection else {
-        assert_eq!(seen.began_at, None, "peer {index} came too late");
+        assert_eq!(seen.began_at, None, "peer {index} connected too late");
         assert_eq!(received.bytes, b"");
         return;
     };
@@ -392,7 +395,7 @@ fn check_connection(
     }
 }
 
-/// How much at the end of each millisecond.
+/// Reduces the times to the total at the end of each millisecond.
 fn by_time(times: &[(Ms, usize)]) -> Vec<(Ms, usize)> {
     let mut by_time: Vec<(Ms, usize)> = Vec::new();
     for (at, total) in times {
@@ -423,7 +426,7 @@ fn check_counters(config: &Config, forecast: &Forecast, counters: ServerCounters
     let items = |is: fn(&model::Item) -> bool| {
         sum(&|expected| expected.counted.iter().filter(|item| is(item)).count() as u64)
     };
-    // Who lives on has been counted up to some moment.
+    // A connection that lives on was counted only up to some moment.
     let is_exact = !forecast.expected().any(|expected| lives_on(config, expected));
     let check = |what: &str, counted: u64, expected: u64| {
         assert!(counted == expected || !is_exact && counted > expected, "{what}: {counted} {expected}");

@@ -1,4 +1,4 @@
-//! What the server tells `tracing`.
+//! The events and spans that a server reports to `tracing`.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -9,11 +9,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{mpsc, oneshot};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Everything that is told, as text.
+/// Captures all log output as text.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<u8>>>);
+struct Log(Arc<Mutex<Vec<u8>>>);
 
-impl io::Write for Told {
+impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
@@ -24,7 +24,7 @@ impl io::Write for Told {
     }
 }
 
-impl<'a> MakeWriter<'a> for Told {
+impl<'a> MakeWriter<'a> for Log {
     type Writer = Self;
 
     fn make_writer(&'a self) -> Self {
@@ -32,7 +32,7 @@ impl<'a> MakeWriter<'a> for Told {
     }
 }
 
-impl Told {
+impl Log {
     fn listen(&self) -> tracing::subscriber::DefaultGuard {
         let subscriber = tracing_subscriber::fmt().with_writer(self.clone()).with_ansi(false);
         let subscriber = subscriber.with_max_level(tracing::Level::DEBUG).finish();
@@ -45,9 +45,9 @@ impl Told {
 }
 
 #[tokio::test]
-async fn a_connection_is_a_span_and_its_end_an_event() {
-    let told = Told::default();
-    let _listening = told.listen();
+async fn connections_are_spans_and_log_their_end() {
+    let log = Log::default();
+    let _listening = log.listen();
     let (mut client, io) = duplex(1024);
     client.write_all(b"hello\nworld").await.unwrap();
     client.shutdown().await.unwrap();
@@ -58,7 +58,7 @@ async fn a_connection_is_a_span_and_its_end_an_event() {
     let peer = Peer::Tcp("192.0.2.1:5000".parse().unwrap());
     Server::new().serve_one(Accepted::new(AnyIo::new(io), peer), within).await;
 
-    let lines = told.lines();
+    let lines = log.lines();
     assert!(lines[0].contains("connection began peer=192.0.2.1:5000"), "{lines:?}");
     assert!(
         lines[1].contains("connection{peer=192.0.2.1:5000}") && lines[1].contains("within the handler"),
@@ -72,9 +72,9 @@ async fn a_connection_is_a_span_and_its_end_an_event() {
 }
 
 #[tokio::test]
-async fn what_a_handler_failed_with_is_escaped() {
-    let told = Told::default();
-    let _listening = told.listen();
+async fn errors_of_handlers_are_escaped() {
+    let log = Log::default();
+    let _listening = log.listen();
     let failing = async |mut conn: Connection| {
         let line = conn.next_line().await?.unwrap().unwrap();
         Err(io::Error::other(String::from_utf8_lossy(&line).into_owned()))
@@ -83,15 +83,15 @@ async fn what_a_handler_failed_with_is_escaped() {
     client.write_all(b"\x1b]0;x\x07\rnot raw\n").await.unwrap();
     client.shutdown().await.unwrap();
     Server::new().serve_one(Accepted::new(AnyIo::new(io), Peer::Other), failing).await;
-    let told = told.lines().join("\n");
-    assert!(told.contains("WARN") && told.contains("not raw"), "{told}");
-    assert!(!told.contains(['\x1b', '\x07', '\r']), "{told:?}");
+    let log = log.lines().join("\n");
+    assert!(log.contains("WARN") && log.contains("not raw"), "{log}");
+    assert!(!log.contains(['\x1b', '\x07', '\r']), "{log:?}");
 }
 
 const PEER: Peer =
     Peer::Tcp(std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 5000));
 
-/// Connections that a test makes, one after the other.
+/// A listener for the connections that a test makes.
 struct Queue(mpsc::UnboundedReceiver<DuplexStream>);
 
 impl Listener for Queue {
@@ -104,7 +104,7 @@ impl Listener for Queue {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_fault_has_a_reason() {
+async fn each_fault_has_its_own_reason() {
     let server = || Server::builder().idle_timeout(Duration::from_secs(9)).max_bad_lines(0);
     let echo = reply(|line| line.to_vec());
     let failing = |kind: io::ErrorKind| {
@@ -115,12 +115,12 @@ async fn each_fault_has_a_reason() {
     };
     macro_rules! ended {
         ($server:expr, $input:expr, $handler:expr) => {{
-            let told = Told::default();
-            let _listening = told.listen();
+            let log = Log::default();
+            let _listening = log.listen();
             let (mut client, io) = duplex(1024);
             client.write_all($input).await.unwrap();
             $server.build().serve_one(Accepted::new(AnyIo::new(io), PEER), $handler).await;
-            told.lines().pop().unwrap()
+            log.lines().pop().unwrap()
         }};
     }
     let nul = LineCodec::builder().delimiter(Delimiter::Byte(0)).build();
@@ -153,8 +153,8 @@ async fn each_fault_has_a_reason() {
 
 #[tokio::test(start_paused = true)]
 async fn unused_connections_end_at_debug() {
-    let told = Told::default();
-    let _listening = told.listen();
+    let log = Log::default();
+    let _listening = log.listen();
     let reset = async |_: Connection| Err(io::ErrorKind::ConnectionReset.into());
     let closed = async |mut conn: Connection| conn.next_line().await.map(drop).map_err(io::Error::from);
     let gone = || {
@@ -163,14 +163,14 @@ async fn unused_connections_end_at_debug() {
     };
     Server::new().serve_one(gone(), closed).await;
     Server::new().serve_one(gone(), reset).await;
-    let ends: Vec<_> = told.lines().into_iter().filter(|line| line.contains("connection ended")).collect();
+    let ends: Vec<_> = log.lines().into_iter().filter(|line| line.contains("connection ended")).collect();
     assert!(ends.len() == 2 && ends.iter().all(|line| line.contains("DEBUG")), "{ends:#?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn waiting_for_a_place_and_aborts_are_reported() {
-    let told = Told::default();
-    let _listening = told.listen();
+async fn full_server_and_aborts_are_logged() {
+    let log = Log::default();
+    let _listening = log.listen();
     let (connect, incoming) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::builder().max_connections(1).drain_timeout(Duration::ZERO).build();
@@ -179,25 +179,25 @@ async fn waiting_for_a_place_and_aborts_are_reported() {
         std::future::pending().await
     };
     let serving = tokio::spawn(server.serve_with_shutdown(Queue(incoming), ignores_the_drain, stopped));
-    assert!(!told.lines().join("").contains("max_connections"));
+    assert!(!log.lines().join("").contains("max_connections"));
     let (mut client, io) = duplex(64);
     connect.send(io).unwrap();
     client.read_u8().await.unwrap();
     tokio::task::yield_now().await;
-    let waits: Vec<_> = told.lines().into_iter().filter(|line| line.contains("max_connections=1")).collect();
+    let waits: Vec<_> = log.lines().into_iter().filter(|line| line.contains("max_connections=1")).collect();
     assert!(waits.len() == 1 && waits[0].contains("WARN"), "{waits:#?}");
     stop.send(()).unwrap();
     assert_eq!(serving.await.unwrap().aborted, 1);
-    let end = told.lines().pop().unwrap();
+    let end = log.lines().pop().unwrap();
     assert!(end.contains("WARN") && end.contains("lines_written=1") && end.contains("aborted"), "{end}");
 }
 
-/// How many events the line stands for beside its own.
+/// Returns the number of further events that a log line stands for.
 fn suppressed(line: &str) -> u64 {
     line.rsplit_once("suppressed=").map_or(0, |(_, count)| count.parse().unwrap())
 }
 
-/// Fails over and over, and never again once told to stop.
+/// A listener that fails `times` times, then signals and stays pending.
 struct Failing {
     times: u32,
     failed: Option<oneshot::Sender<()>>,
@@ -217,19 +217,20 @@ impl Listener for Failing {
 }
 
 #[tokio::test(start_paused = true)]
-async fn errors_of_accept_are_told_once_a_second() {
-    let told = Told::default();
-    let _listening = told.listen();
+async fn accept_errors_are_logged_once_per_second() {
+    let log = Log::default();
+    let _listening = log.listen();
     let (failed, stop) = oneshot::channel();
     let listener = Failing { times: 20, failed: Some(failed) };
     let begun = tokio::time::Instant::now();
     let counters = Server::new().serve_with_shutdown(listener, reply(|line| line.to_vec()), stop).await;
     assert_eq!(counters.accept_errors, 20);
-    let lines = told.lines();
-    // 10 ms, doubling to a second: 20 attempts take 14 s or so.
+    let lines = log.lines();
+    // The pauses double from 10 ms to 1 s, so 20 attempts take about 14 s.
     let seconds = begun.elapsed().as_secs();
     assert!((12..=16).contains(&seconds), "{seconds} s");
-    // At once, then after 1.27 s, and each of the others a second after the one before.
+    // The first error is logged immediately, the second after 1.27 s, and each later one 1 s after
+    // the previous.
     assert_eq!(lines.len(), 14, "{lines:#?}");
     assert!(lines[0].ends_with("suppressed=0") && lines[1].ends_with("suppressed=6"), "{lines:#?}");
     assert!(lines.iter().all(|line| line.contains("cannot accept") && line.contains("too many open files")));

@@ -1,4 +1,4 @@
-//! A connection with much to do lets others have their turns, and its replies go out meanwhile.
+//! A connection with a lot to do yields to other tasks, and its replies are sent meanwhile.
 
 use std::io;
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, dup
 use tokio::task::yield_now;
 use tokio_util::io::InspectWriter;
 
-/// Nobody else has a turn meanwhile.
-fn hold_up(time: Duration) {
+/// Advances the clock without yielding to other tasks.
+fn block_thread(time: Duration) {
     _ = tokio::time::advance(time).now_or_never();
 }
 
@@ -26,7 +26,8 @@ where
     Server::new().serve_one(Accepted::new(AnyIo::new(io), Peer::Other), handler).await;
 }
 
-/// What takes long for each of a thousand replies, all of them empty.
+/// A reply function that takes 2 ms per empty reply and records how many earlier replies were not
+/// written yet.
 #[derive(Clone, Default)]
 struct Slow {
     answered: Arc<AtomicUsize>,
@@ -36,15 +37,16 @@ struct Slow {
 
 impl Slow {
     fn answer(&self) -> &'static str {
-        hold_up(Duration::from_millis(2));
+        block_thread(Duration::from_millis(2));
         let before = self.answered.fetch_add(1, SeqCst);
         self.late.fetch_max(before - self.written.load(SeqCst), SeqCst);
         ""
     }
 }
 
-/// Each reply is then a write of its own, of which Tokio lets a task make 128 or less before others have had their turns.
-async fn answers_each_when_it_is_done<H, Fut>(lines: usize, most: usize, handler: impl FnOnce(Slow) -> H)
+/// Each reply takes its own write. Tokio's budget lets a task make at most 128 before it must
+/// yield.
+async fn check_prompt_replies<H, Fut>(lines: usize, most: usize, handler: impl FnOnce(Slow) -> H)
 where
     H: FnOnce(Connection) -> Fut + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
@@ -54,7 +56,7 @@ where
     peer.shutdown().await.unwrap();
     let slow = Slow::default();
     let written = Arc::clone(&slow.written);
-    // A stream of Tokio's, which neither reads nor writes once a task has had its turn.
+    // A stream of Tokio, which becomes pending when the task has used up its budget.
     let (reader, writer) = tokio::io::split(stream);
     let writer = InspectWriter::new(writer, move |bytes| _ = written.fetch_add(bytes.len(), SeqCst));
     serve(join(reader, writer), handler(slow.clone())).await;
@@ -66,9 +68,9 @@ where
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_is_slow_for_many_lines_answers_each_when_it_is_done() {
-    answers_each_when_it_is_done(1000, 0, |slow| reply(move |_| slow.answer())).await;
-    answers_each_when_it_is_done(1000, 0, |slow| {
+async fn slow_handlers_send_each_reply_immediately() {
+    check_prompt_replies(1000, 0, |slow| reply(move |_| slow.answer())).await;
+    check_prompt_replies(1000, 0, |slow| {
         async move |mut conn: Connection| {
             while let Some(line) = conn.next_line().await? {
                 line?;
@@ -78,8 +80,9 @@ async fn a_handler_that_is_slow_for_many_lines_answers_each_when_it_is_done() {
         }
     })
     .await;
-    // All of them for the first line, and none for the second. Each is made before the one before it can be waited for.
-    answers_each_when_it_is_done(2, 1, |slow| {
+    // The handler writes all replies for the first line and none for the second. Each reply is
+    // computed before the previous write can be awaited.
+    check_prompt_replies(2, 1, |slow| {
         async move |mut conn: Connection| {
             conn.next_line().await?;
             for _ in 0..1000 {
@@ -91,7 +94,7 @@ async fn a_handler_that_is_slow_for_many_lines_answers_each_when_it_is_done() {
     .await;
 }
 
-/// There are always more lines, so many in each read.
+/// A stream that always has more lines: this many in each read.
 struct Endless(usize);
 
 impl AsyncRead for Endless {
@@ -101,12 +104,13 @@ impl AsyncRead for Endless {
     }
 }
 
-/// How many lines of 300 us are answered in each of a hundred turns.
+/// Returns how many lines of 300 µs are answered between the yields of another task, for 100
+/// yields.
 async fn lines_per_turn(lines_per_read: usize, reads_itself: bool) -> Vec<usize> {
     let lines = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&lines);
     let see = move || {
-        hold_up(Duration::from_micros(300));
+        block_thread(Duration::from_micros(300));
         assert!(seen.fetch_add(1, SeqCst) < 10_000, "nobody else has a turn");
         ""
     };
@@ -138,28 +142,28 @@ async fn lines_per_turn(lines_per_read: usize, reads_itself: bool) -> Vec<usize>
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flooder_leaves_a_turn_to_others_every_millisecond() {
+async fn flooded_connection_yields_every_millisecond() {
     for lines_per_read in [1, 2, 10, usize::MAX] {
         for reads_itself in [false, true] {
             let turns = lines_per_turn(lines_per_read, reads_itself).await;
             let most = *turns.iter().max().unwrap();
-            // Two turns, if they do not alternate.
+            // Other tasks may get their turn only after two turns of the connection.
             assert!(most <= 12, "{most} lines in a turn, with {lines_per_read} a read, {reads_itself}");
-            // Nor does it yield for nothing.
+            // The connection must not yield too often either.
             let lines: usize = turns.iter().sum();
             assert!(lines >= 3 * 90, "{lines} lines, with {lines_per_read} a read, {reads_itself}");
         }
     }
 }
 
-/// Each read takes a millisecond, and none has to wait.
+/// A stream whose reads take 1 ms each and never wait.
 #[derive(Default)]
 struct Slowly(Arc<AtomicUsize>);
 
 impl AsyncRead for Slowly {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.0.fetch_add(1, SeqCst) < 10_000 {
-            hold_up(Duration::from_millis(1));
+            block_thread(Duration::from_millis(1));
             into.put_slice(b"one\n");
         }
         Poll::Ready(Ok(()))
@@ -167,7 +171,7 @@ impl AsyncRead for Slowly {
 }
 
 #[tokio::test(start_paused = true)]
-async fn skipping_leaves_a_turn_to_others_every_millisecond() {
+async fn skipping_yields_every_millisecond() {
     let reads = Arc::new(AtomicUsize::new(0));
     let skips = async |mut conn: Connection| Ok(conn.skip_bytes(u64::MAX).await?);
     let served = serve(join(Slowly(Arc::clone(&reads)), sink()), skips);
@@ -179,9 +183,9 @@ async fn skipping_leaves_a_turn_to_others_every_millisecond() {
     assert!((90..300).contains(&reads), "{reads}");
 }
 
-/// Within one poll of the handler, as where it blocks on what it waits for.
+/// The handler never returns `Pending`, like a handler that blocks on the future.
 #[tokio::test(start_paused = true)]
-async fn who_polls_again_at_once_has_had_its_turn() {
+async fn immediate_repoll_continues_after_a_yield() {
     let pending = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&pending);
     serve(join(Slowly::default(), sink()), async move |mut conn: Connection| {
@@ -200,10 +204,10 @@ async fn who_polls_again_at_once_has_had_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_behind_the_last_reply_is_dropped_for_linger_timeout_and_no_longer() {
+async fn late_input_is_dropped_until_linger_timeout() {
     let reads = Arc::new(AtomicUsize::new(0));
     serve(join(Slowly(Arc::clone(&reads)), sink()), async |_| Ok(())).await;
-    // 2 s.
+    // 2 s is the default `linger_timeout`.
     let reads = reads.load(SeqCst);
     assert!((2000..2030).contains(&reads), "{reads}");
 }

@@ -1,4 +1,5 @@
-//! How a Unix socket begins and ends: who may connect, what is replaced, what is left alone, what is removed.
+//! Creation and removal of Unix sockets: who may connect, which files are replaced, kept and
+//! removed.
 
 #![cfg(unix)]
 
@@ -16,14 +17,14 @@ use tempfile::{TempDir, tempdir};
 use tokio::net::UnixStream;
 use tokio::sync::{Barrier, oneshot};
 
-/// Far longer than anything here takes.
+/// Far longer than any test takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn bind(path: &Path) -> io::Result<BoundUnix> {
     Bind::new().mode(0o600).unix(path).await
 }
 
-/// A socket that a server has left behind: its file is there and nobody listens.
+/// Returns the path of a socket file without a listener, as left behind by a killed server.
 fn stale(dir: &TempDir) -> std::path::PathBuf {
     let path = dir.path().join("socket");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
@@ -41,7 +42,7 @@ fn only(dir: &TempDir) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn lines_are_served_and_the_file_goes_with_the_server() {
+async fn socket_file_is_removed_with_the_server() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("socket");
     let listener = bind(&path).await.unwrap();
@@ -62,7 +63,7 @@ async fn lines_are_served_and_the_file_goes_with_the_server() {
 }
 
 #[tokio::test]
-async fn the_peer_is_known_by_its_credentials() {
+async fn unix_peers_are_identified_by_credentials() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("socket");
     let mut listener = bind(&path).await.unwrap();
@@ -75,14 +76,14 @@ async fn the_peer_is_known_by_its_credentials() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_can_connect_before_the_mode_is_set() {
+async fn sockets_are_unreachable_until_their_mode_is_set() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("socket");
     let done = Arc::new(AtomicBool::new(false));
     let watcher = std::thread::spawn({
         let (done, dir) = (done.clone(), dir.path().to_owned());
         move || {
-            // Whatever name it has at the time: a socket that others may write to must refuse connections.
+            // Under its final name, the socket must never be accessible to others.
             let (mut looks, mut sockets) = (0_u32, 0_u32);
             while !done.load(Ordering::Relaxed) || looks < 1000 {
                 looks += 1;
@@ -93,7 +94,7 @@ async fn nobody_can_connect_before_the_mode_is_set() {
                     }
                     sockets += 1;
                     if metadata.mode() & 0o077 != 0 && entry.file_name() == "socket" {
-                        return Err(format!("mode {:o} at its own name", metadata.mode()));
+                        return Err(format!("mode {:o} under its final name", metadata.mode()));
                     }
                 }
             }
@@ -112,7 +113,7 @@ async fn nobody_can_connect_before_the_mode_is_set() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_stale_socket_is_left_as_it_is() {
+async fn other_files_at_the_path_are_kept() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("there");
     let refused = async || bind(&path).await.unwrap_err().kind();
@@ -126,7 +127,7 @@ async fn what_is_not_a_stale_socket_is_left_as_it_is() {
     assert_eq!(refused().await, ErrorKind::AddrInUse);
     fs::remove_dir(&path).unwrap();
 
-    // Even one that leads to a stale socket.
+    // A symlink is kept, even if it points to a stale socket.
     let target = stale(&dir);
     symlink(&target, &path).unwrap();
     assert_eq!(refused().await, ErrorKind::AddrInUse);
@@ -142,7 +143,7 @@ async fn what_is_not_a_stale_socket_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_socket_left_behind_is_replaced() {
+async fn stale_sockets_are_replaced() {
     let dir = tempdir().unwrap();
     let path = stale(&dir);
     let _listener = bind(&path).await.unwrap();
@@ -151,7 +152,7 @@ async fn a_socket_left_behind_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_that_start_at_once_one_does() {
+async fn only_one_of_two_servers_starts() {
     let dir = tempdir().unwrap();
     for round in 0..300 {
         let path = if round % 2 == 0 { stale(&dir) } else { dir.path().join("socket") };
@@ -165,9 +166,9 @@ async fn of_two_that_start_at_once_one_does() {
         };
         let (one, other) = tokio::join!(start(), start());
         let mut started = [one.unwrap(), other.unwrap()].into_iter().filter_map(Result::ok);
-        let winner = started.next().expect("one of them");
-        assert!(started.next().is_none(), "both, in round {round}");
-        Blocking::connect(&path).expect("the winner answers");
+        let winner = started.next().expect("one server starts");
+        assert!(started.next().is_none(), "both started in round {round}");
+        Blocking::connect(&path).expect("the winner accepts");
         assert_eq!(only(&dir), ["socket"]);
         drop(winner);
         assert!(only(&dir).is_empty());
@@ -175,21 +176,21 @@ async fn of_two_that_start_at_once_one_does() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_longer_ours_is_not_removed() {
+async fn replaced_socket_files_are_not_removed() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("socket");
     let first = bind(&path).await.unwrap();
     fs::remove_file(&path).unwrap();
     let second = bind(&path).await.unwrap();
     drop(first);
-    Blocking::connect(&path).expect("the second one's file is still there");
+    Blocking::connect(&path).expect("the file of the second server still exists");
     drop(second);
     assert!(only(&dir).is_empty());
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_name_in_the_abstract_namespace_is_no_file() {
+async fn abstract_names_create_no_file() {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr;
 
@@ -200,10 +201,10 @@ async fn a_name_in_the_abstract_namespace_is_no_file() {
     Listener::accept(&mut listener).await.unwrap();
 }
 
-/// Linux says so where a backlog is full.
+/// Linux reports an error if the accept queue is full; other systems differ.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_backlog_is_as_asked_for_and_who_has_no_room_in_it_is_still_there() {
+async fn full_backlog_does_not_make_sockets_stale() {
     let dir = tempdir().unwrap();
     let path = dir.path().join("socket");
     let listener = Bind::new().backlog(2).unix(&path).await.unwrap();
@@ -219,14 +220,14 @@ async fn the_backlog_is_as_asked_for_and_who_has_no_room_in_it_is_still_there() 
 }
 
 #[tokio::test]
-async fn a_tcp_port_is_bound_with_its_backlog() {
+async fn tcp_ports_are_bound_with_a_backlog() {
     let listener = Bind::new().backlog(1).tcp("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     assert_eq!(Bind::new().tcp(address).await.unwrap_err().kind(), ErrorKind::AddrInUse);
     Client::new().connect(address).await.unwrap();
 }
 
-/// A directory whose path is so long that one of its files of `name_len` bytes has a path of `len`.
+/// Returns a path of `len` bytes whose last component has `name_len` bytes. Creates its directory.
 fn deep(dir: &TempDir, len: usize, name_len: usize) -> std::path::PathBuf {
     let mut parent = dir.path().to_owned();
     let missing = (len - name_len - 1).checked_sub(parent.as_os_str().len() + 1).expect("a short path");
@@ -239,7 +240,7 @@ fn deep(dir: &TempDir, len: usize, name_len: usize) -> std::path::PathBuf {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn every_path_that_clients_can_use_is_bound() {
+async fn every_path_usable_by_clients_is_bound() {
     let dir = tempdir().unwrap();
     for len in 90..=107 {
         for name_len in [1, 2, 30] {
@@ -253,7 +254,7 @@ async fn every_path_that_clients_can_use_is_bound() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn paths_that_no_client_can_use_are_refused() {
+async fn paths_too_long_for_clients_are_refused() {
     let dir = tempdir().unwrap();
     for (len, name_len) in [(108, 1), (108, 60), (120, 40), (300, 100)] {
         let path = deep(&dir, len, name_len);
@@ -276,10 +277,10 @@ async fn files_with_foreign_names_are_kept() {
     }
 }
 
-/// Whoever may write to the directory could put a link in the place of a file there before its mode
-/// is set.
+/// Otherwise anyone who can write to the directory could replace the socket with a link before its
+/// mode is set.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_else_can_replace_a_new_socket() {
+async fn others_cannot_replace_a_new_socket() {
     let dir = tempdir().unwrap();
     let done = Arc::new(AtomicBool::new(false));
     let watcher = std::thread::spawn({
@@ -333,10 +334,10 @@ async fn live_sockets_keep_their_mode() {
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o060);
 }
 
-/// The one that finds another's new socket in the place of the stale one must not move it away.
+/// A server that finds another server's new socket instead of the stale one must not move it away.
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_that_replace_one_is_reachable() {
+async fn only_one_of_many_servers_replaces_a_socket() {
     let dir = tempdir().unwrap();
     for round in 0..300 {
         let path = stale(&dir);
@@ -355,7 +356,7 @@ async fn of_many_that_replace_one_is_reachable() {
             started.extend(start.await.unwrap());
         }
         assert_eq!(started.len(), 1, "round {round}");
-        Blocking::connect(&path).expect("the winner answers");
+        Blocking::connect(&path).expect("the winner accepts");
         assert_eq!(only(&dir), ["socket"]);
     }
 }

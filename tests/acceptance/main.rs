@@ -1,5 +1,5 @@
-//! What a server costs under pressure, measured: `tests/acceptance/run`, which `cargo test` leaves out. The server is another
-//! process of this program.
+//! Measures what a server costs under pressure. Run it with `tests/acceptance/run`; `cargo test`
+//! does not run it. The server runs in a second process of this program.
 
 mod server;
 
@@ -24,7 +24,7 @@ async fn main() -> ExitCode {
         ["descriptors"] => descriptors().await,
         ["floods"] => floods().await,
         ["idle"] => idle().await,
-        _ => Err("what to measure: descriptors, floods or idle".into()),
+        _ => Err("expected one argument: descriptors, floods or idle".into()),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -41,15 +41,15 @@ async fn serve() -> io::Result<()> {
     server::serve(server.build(), |line| line.to_ascii_uppercase()).await
 }
 
-/// Prints a figure; whether it is under its limit.
-fn shown(what: &str, figure: f64, limit: f64, unit: &str) -> bool {
+/// Prints a measurement and returns `true` if it is below its limit.
+fn report(what: &str, figure: f64, limit: f64, unit: &str) -> bool {
     let is_good = figure < limit;
     let verdict = if is_good { "" } else { "  TOO MUCH" };
     println!("{what:<55} {figure:>9.2} {unit:<4} (less than {limit} {unit}){verdict}");
     is_good
 }
 
-/// A line out, its reply in.
+/// Sends a line and checks its reply.
 async fn ask(peer: &mut TcpStream) -> io::Result<()> {
     peer.write_all(b"line\n").await?;
     let mut reply = [0; 5];
@@ -58,7 +58,7 @@ async fn ask(peer: &mut TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// 60 clients at a server that may have 32 descriptors.
+/// Connects 60 clients to a server that is limited to 32 descriptors.
 async fn descriptors() -> Outcome {
     let server = Server::start("ulimit -n 32; exec \"$0\" serve")?;
     let mut peers = Vec::new();
@@ -68,7 +68,7 @@ async fn descriptors() -> Outcome {
     let (before, since) = (server.cpu()?, Instant::now());
     let mut served = 0;
     for peer in &mut peers {
-        // Those behind the last descriptor stay in the backlog.
+        // Clients for which the server has no descriptor left stay in the accept queue.
         let patience =
             if served > 0 && served < 40 { Duration::from_millis(200) } else { Duration::from_secs(1) };
         match timeout(patience, ask(peer)).await {
@@ -84,19 +84,20 @@ async fn descriptors() -> Outcome {
     let since = Instant::now();
     ask(&mut server.connect().await?).await?;
     let again = since.elapsed();
-    println!("60 clients for 5 s, of which {served} had a place: 32 descriptors");
-    Ok(shown("  errors of accept", errors, 200.0, "")
-        & shown("  CPU of the server", 100.0 * cpu, 20.0, "%")
-        & shown("  a new one is served, after 45 have left, within", again.as_secs_f64(), 1.5, "s"))
+    println!("60 clients for 5 s, 32 descriptors: {served} were served");
+    Ok(report("  accept errors", errors, 200.0, "")
+        & report("  CPU of the server", 100.0 * cpu, 20.0, "%")
+        & report("  after 45 clients leave, a new one is served within", again.as_secs_f64(), 1.5, "s"))
 }
 
 const GIB: usize = 1 << 30;
 
-/// One who sends 1 GiB without a line end, one who sends 1 GiB of lines and never reads, and one who wants to be served.
+/// Runs three clients: one sends 1 GiB without a line end, one sends 1 GiB of lines and never
+/// reads, and one measures how fast its requests are answered.
 async fn floods() -> Outcome {
     let server = Server::start("exec \"$0\" serve")?;
     let mut third = server.connect().await?;
-    // It has served before.
+    // Warm the server up, so that the first measurement includes its usual memory.
     let mut warm = server.connect().await?;
     warm.write_all(&b"a line of thirty-two bytes, LF..\n".repeat(10_000)).await?;
     drop(warm);
@@ -118,13 +119,13 @@ async fn floods() -> Outcome {
     let (seconds, (sent, waited)) = (endless.await??, deaf.await??);
     took.sort();
     let ms = |at: usize| took[at].as_secs_f64() * 1e3;
-    // The longest line, what may be unsent, and what 1 MiB is granted for.
+    // KiB: the longest line (64), `max_unsent` (64), and 1 MiB of tolerance.
     let limit = (64.0 + 64.0) + 1024.0;
-    println!("1 GiB of one line in {seconds:.1} s, and {sent:.1} MiB of lines until nothing went any more");
-    Ok(shown("  growth of the server's memory", (most - before) / 1024.0, limit, "KiB")
-        & shown("  who never reads is cut after (write_timeout: 5 s)", waited, 6.0, "s")
-        & shown("  99 % of a third client's replies come within", ms(took.len() * 99 / 100), 100.0, "ms")
-        & shown(
+    println!("1 GiB of one line in {seconds:.1} s, and {sent:.1} MiB of lines until the socket was full");
+    Ok(report("  growth of the server's memory", (most - before) / 1024.0, limit, "KiB")
+        & report("  a client that never reads is closed after (limit 5 s)", waited, 6.0, "s")
+        & report("  99 % of a third client's replies come within", ms(took.len() * 99 / 100), 100.0, "ms")
+        & report(
             &format!("  all of its {} replies come within", took.len()),
             ms(took.len() - 1),
             1000.0,
@@ -132,7 +133,7 @@ async fn floods() -> Outcome {
         ))
 }
 
-/// Gives how long it took.
+/// Sends a line of 1 GiB and returns the time it took in seconds.
 async fn endless_line(peer: TcpStream) -> io::Result<f64> {
     let since = Instant::now();
     let mut peer = BufReader::new(peer);
@@ -150,7 +151,7 @@ async fn endless_line(peer: TcpStream) -> io::Result<f64> {
     Ok(took)
 }
 
-/// Gives how many MiB it could send and how long it then waited until it was cut.
+/// Returns how many MiB the server took, and after how many seconds it closed the connection.
 async fn never_reads(mut peer: TcpStream) -> io::Result<(f64, f64)> {
     let piece = b"a line of thirty-two bytes, LF..\n".repeat(1000);
     let (mut sent, mut since) = (0, Instant::now());
@@ -166,7 +167,8 @@ async fn never_reads(mut peer: TcpStream) -> io::Result<(f64, f64)> {
 
 const MANY: usize = 10_000;
 
-/// So many clients that stay, have been served a line, and then a burst; and as many after they have gone.
+/// Connects `MANY` clients, then measures after a line each, after a burst each, after all have
+/// disconnected, and after `MANY` new clients have connected.
 async fn idle() -> Outcome {
     let server = Server::start("exec \"$0\" serve")?;
     let descriptors = server.descriptors()?;
@@ -190,18 +192,18 @@ async fn idle() -> Outcome {
     while server.descriptors()? > descriptors {
         sleep(Duration::from_millis(10)).await;
     }
-    // Tokio forgets the last of them when it next looks at its sockets.
+    // Tokio frees the last closed sockets when it next polls for events.
     ask(&mut server.connect().await?).await?;
     let left = (server.memory()? - 1.2 * before) / MANY as f64;
     let peers = crowd(&server).await?;
     let again = each()?;
     drop(peers);
     println!("{MANY} idle connections, memory of the server for each");
-    Ok(shown("  that has not said anything", silent, 1280.0, "B")
-        & shown("  that has been served a line", served, 1280.0, "B")
-        & shown("  that has been served 1800 lines at once", burst, 1280.0, "B")
-        & shown("  that has gone, over 1.2 times what was there before", left, 1024.0, "B")
-        & shown("  that came after those had gone", again, 1400.0, "B"))
+    Ok(report("  that has sent nothing", silent, 1280.0, "B")
+        & report("  that has been served a line", served, 1280.0, "B")
+        & report("  that has been served 1800 lines in one burst", burst, 1280.0, "B")
+        & report("  that has closed, above 1.2 times the initial memory", left, 1024.0, "B")
+        & report("  that connected after those had closed", again, 1400.0, "B"))
 }
 
 async fn crowd(server: &Server) -> io::Result<Vec<TcpStream>> {

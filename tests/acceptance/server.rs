@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers each line with what `answer` makes of it. Says where it is, and its counters whenever it is asked for them.
+/// Serves lines with `answer`. Prints the address once, and the counters for each line on standard
+/// input. Shuts the server down when standard input ends.
 pub(crate) async fn serve(
     server: lineframe::Server,
     answer: impl FnMut(&[u8]) -> Vec<u8> + Clone + Send + Sync + 'static,
@@ -25,18 +26,18 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// The server, in a process of its own, which ends with this.
+/// A server in its own process, which is killed on drop.
 pub(crate) struct Server {
     address: String,
     process: Child,
     pipes: Mutex<(ChildStdin, BufReader<ChildStdout>)>,
 }
 
-/// What it says when it is asked for its counters.
+/// The printed `Debug` output of a server's counters.
 pub(crate) struct Counters(String);
 
 impl Server {
-    /// Runs `script` in a shell, whose `$0` is this program.
+    /// Runs `script` in a shell whose `$0` is the path of this program.
     pub(crate) fn start(script: &str) -> io::Result<Self> {
         let mut process = Command::new("sh")
             .args(["-c", script])
@@ -67,7 +68,7 @@ impl Server {
         Ok(Counters(said))
     }
 
-    /// Its resident memory, in bytes.
+    /// Returns the resident memory of the server in bytes.
     pub(crate) fn memory(&self) -> io::Result<f64> {
         let rollup = self.proc("smaps_rollup")?;
         let rss = rollup.lines().find_map(|line| line.strip_prefix("Rss:"));
@@ -75,15 +76,16 @@ impl Server {
         kib.map(|kib| kib * 1024.0).ok_or(io::ErrorKind::InvalidData.into())
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of open descriptors of the server.
     pub(crate) fn descriptors(&self) -> io::Result<usize> {
         Ok(fs::read_dir(self.proc_path("fd"))?.count())
     }
 
-    /// The CPU time that it has used.
+    /// Returns the CPU time that the server has used.
     pub(crate) fn cpu(&self) -> io::Result<Duration> {
         let stat = self.proc("stat")?;
-        // Behind the program's name, in parentheses, from field 3 on: 14 and 15 are its ticks, 100 a second.
+        // The split starts after the program name, so index 0 is field 3. Fields 14 and 15 are user
+        // and system time in ticks, 100 per second.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
         Ok(Duration::from_millis(10 * (ticks(11) + ticks(12))))
@@ -93,7 +95,7 @@ impl Server {
         fs::read_to_string(self.proc_path(name))
     }
 
-    /// What the system says of its process under `name`.
+    /// Returns the path of `name` in the server's `/proc` directory.
     pub(crate) fn proc_path(&self, name: &str) -> String {
         format!("/proc/{}/{name}", self.process.id())
     }

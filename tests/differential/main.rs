@@ -1,8 +1,9 @@
-//! Compares this codec with other readers, for streams in all their cuts and at all small limits. `docs/testing.md` lists the
-//! differences: each of them occurs here, and no other does.
+//! Compares this codec with other readers, for streams in all their cuts and at all small limits.
+//! Every difference that `docs/testing.md` lists must occur, and no other may.
 //!
-//! Each reader has its own streams: every one of a few letters, and random ones. How a reader is expected to differ is in
-//! `others.rs`, which the fuzz target `differential` runs too.
+//! Each reader gets its own streams: all short ones over a few letters, and random ones.
+//! `others.rs` describes how each reader differs. The fuzz target `differential` uses that file
+//! too.
 
 mod others;
 #[path = "../peers/mod.rs"]
@@ -23,7 +24,7 @@ use peers::{Answers, Program, hex, unhex};
 
 const HEAD: &str = "| difference | readers | why this codec does not |";
 
-/// The table lists exactly the differences that were seen of this reader.
+/// Checks that the table lists exactly the differences that were seen for this reader.
 fn check_table(reader: Reader, seen: &Seen) {
     let rows = include_str!("../../docs/testing.md")
         .lines()
@@ -48,7 +49,7 @@ fn check_table(reader: Reader, seen: &Seen) {
     assert_eq!(listed, seen, "{}: listed, and seen", reader.name());
 }
 
-/// All streams of so many of the letters.
+/// Returns all streams of the given lengths over the letters.
 fn streams(letters: &'static [u8], lengths: Range<u32>) -> impl Iterator<Item = Vec<u8>> {
     lengths.flat_map(move |length| {
         (0..letters.len().pow(length)).map(move |mut number| {
@@ -62,7 +63,7 @@ fn streams(letters: &'static [u8], lengths: Range<u32>) -> impl Iterator<Item = 
     })
 }
 
-/// A stream in every way that it can be cut.
+/// Returns every way to cut a stream into reads.
 fn cuts(stream: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
     (0..1_usize << stream.len().saturating_sub(1)).map(move |cuts| {
         let mut rest = stream;
@@ -81,7 +82,7 @@ fn cuts(stream: &[u8]) -> impl Iterator<Item = Vec<&[u8]>> {
 /// A stream and the sizes of its reads.
 type Cut = (Vec<u8>, Vec<usize>);
 
-/// Lines and nearly lines.
+/// Generates streams of lines, and of bytes that resemble lines.
 fn random() -> impl Strategy<Value = Cut> {
     let words = select(vec![
         &b"a"[..],
@@ -100,7 +101,7 @@ fn random() -> impl Strategy<Value = Cut> {
     (vec(words, 0..40).prop_map(|words| words.concat()), vec(1..20_usize, 1..5))
 }
 
-/// Reads of such sizes, over and over.
+/// Cuts `bytes` into reads of the given sizes, repeated cyclically.
 fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     let mut reads = Vec::new();
     for size in sizes.iter().cycle() {
@@ -114,7 +115,8 @@ fn cut<'a>(mut bytes: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
     reads
 }
 
-/// Streams through a reader, with the end of a long line before each, and lines through its encoder if it has one.
+/// Compares streams, each also after a stream that ended inside a long line. If the reader has an
+/// encoder, compares its output too.
 fn differs_as_listed(reader: Reader, check: Check, check_written: Option<Written>) {
     let sets: &[&[u8]] = match reader {
         Reader::AnyDelimiterCodec => &[b"\r\n", b",;\n\r", b"\n"],
@@ -176,7 +178,7 @@ fn buf_read_until() {
     differs_as_listed(Reader::BufReadUntil, check, None);
 }
 
-/// tokio-util's traits for a codec that has actix-codec's.
+/// Adapts actix-codec's codec to the traits of tokio-util.
 #[derive(Default)]
 struct Actix(actix_codec::LinesCodec);
 
@@ -216,7 +218,7 @@ fn actix_lines_codec() {
     differs_as_listed(Reader::ActixLinesCodec, check, Some(check_written));
 }
 
-/// All streams, cuts and limits to one run of a program.
+/// Sends all streams, cuts and limits to one run of a program.
 fn program_differs_as_listed(reader: Reader, program: Program) {
     let cases: Vec<(Vec<u8>, usize)> =
         (1..4).flat_map(|limit| streams(b"a\r\n", 0..6).map(move |stream| (stream, limit))).collect();
@@ -240,7 +242,7 @@ fn program_differs_as_listed(reader: Reader, program: Program) {
     check_table(reader, &seen);
 }
 
-/// An answer, but for when what came.
+/// Parses an answer, ignoring when each event occurred.
 fn events(answer: &str) -> Vec<Event> {
     let event = |word: &str| match word.split_once('=') {
         Some(("line", line)) => Some(Event::Line(unhex(line))),

@@ -1,5 +1,5 @@
-//! Other line readers, and what each is to give where our codec has given its items: the same, but for the differences that
-//! are named here, each with the lines that it is about. `docs/testing.md` has the reasons.
+//! Other line readers and what each should return, derived from what our codec returned. Each
+//! deviation is a named `Difference`. `docs/testing.md` gives the reasons.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -10,14 +10,14 @@ use bytes::{Bytes, BytesMut};
 use lineframe::{Delimiter, EncodeError, LineCodec, LineError};
 use tokio_util::codec::{AnyDelimiterCodec, Decoder, Encoder, LinesCodec};
 
-/// What a program gets that asks a reader until it says at the end of the stream that it is done.
+/// What a caller gets that polls a reader until the reader reports the end of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Line(Vec<u8>),
-    /// The end of the stream, told from a line by the reader itself.
+    /// An unterminated last line that the reader distinguishes from a line.
     Cut(Vec<u8>),
     Error,
-    /// The reader is done before the stream is.
+    /// The reader stops before the end of the stream.
     End,
 }
 
@@ -32,7 +32,7 @@ pub enum Reader {
     Asyncio,
 }
 
-/// How a reader differs, as in the table in `docs/testing.md`.
+/// A way in which a reader differs, named as in the table in `docs/testing.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Difference {
     CutIsLine,
@@ -50,7 +50,7 @@ pub enum Difference {
     WritesLongLines,
 }
 
-/// The differences that were come across.
+/// The differences that have occurred.
 pub type Seen = BTreeSet<(Reader, Difference)>;
 
 impl Reader {
@@ -84,7 +84,7 @@ impl Reader {
         matches!(self, Self::LinesCodec | Self::ActixLinesCodec | Self::BufReadLines)
     }
 
-    /// It takes a CR off the end of a line, whether an LF has come behind it or not.
+    /// Returns `true` if the reader strips a CR from the end of a line even without an LF.
     fn strips_cr(self) -> bool {
         matches!(self, Self::LinesCodec | Self::ActixLinesCodec | Self::Go)
     }
@@ -110,18 +110,19 @@ impl Difference {
     }
 }
 
-/// A line of a stream: as it is on the wire, and as our codec gives it.
+/// A line of a stream: its bytes on the wire, and the item that our codec returned.
 #[derive(Debug)]
 pub struct Ours<'a> {
     pub item: Result<Bytes, LineError>,
     pub raw: &'a [u8],
-    /// Where it starts in the stream.
+    /// The offset of the line in the stream.
     start: usize,
-    /// The last byte of `raw` ends lines.
+    /// `true` if the last byte of `raw` is a terminator.
     is_terminated: bool,
 }
 
-/// The lines of a stream through our codec, which is at its start and then again. One item comes for each line on the wire.
+/// Decodes a stream with our codec, which returns one item per line on the wire. The codec is at
+/// the start of a stream before and after the call.
 pub fn ours<'a>(codec: &mut LineCodec, set: &[u8], stream: &'a [u8], reads: &[&[u8]]) -> Vec<Ours<'a>> {
     let mut items = Vec::new();
     events(codec, reads, |item| items.push(item.map_err(|never| panic!("{never}")).unwrap()));
@@ -139,13 +140,13 @@ pub fn ours<'a>(codec: &mut LineCodec, set: &[u8], stream: &'a [u8], reads: &[&[
 }
 
 impl Ours<'_> {
-    /// All but the byte that ends the line.
+    /// Returns the line without its terminator byte.
     fn before_its_end(&self) -> &[u8] {
         &self.raw[..self.raw.len() - usize::from(self.is_terminated)]
     }
 }
 
-/// Asks a decoder for everything.
+/// Passes everything that a decoder returns to `event`.
 fn events<D: Decoder>(codec: &mut D, reads: &[&[u8]], mut event: impl FnMut(Result<D::Item, D::Error>)) {
     let mut buffer = BytesMut::new();
     for read in reads {
@@ -159,7 +160,7 @@ fn events<D: Decoder>(codec: &mut D, reads: &[&[u8]], mut event: impl FnMut(Resu
     }
 }
 
-/// What such a decoder gives.
+/// Returns the events of a decoder.
 pub fn decoded<D: Decoder>(codec: &mut D, reads: &[&[u8]]) -> Vec<Event>
 where
     D::Item: AsRef<[u8]>,
@@ -171,7 +172,7 @@ where
     all
 }
 
-/// What `BufRead::lines` gives.
+/// Returns the events of `BufRead::lines`.
 pub fn buf_read_lines(reads: &[&[u8]]) -> Vec<Event> {
     BufReader::new(Reads::new(reads))
         .lines()
@@ -179,7 +180,7 @@ pub fn buf_read_lines(reads: &[&[u8]]) -> Vec<Event> {
         .collect()
 }
 
-/// What `BufRead::read_until` gives, without the byte where it has found it.
+/// Returns the events of `BufRead::read_until`, without the terminator.
 pub fn buf_read_until(end: u8, reads: &[&[u8]]) -> Vec<Event> {
     let mut reader = BufReader::new(Reads::new(reads));
     let mut all = Vec::new();
@@ -195,12 +196,12 @@ pub fn buf_read_until(end: u8, reads: &[&[u8]]) -> Vec<Event> {
     }
 }
 
-/// One read at a time.
+/// Returns one read per call.
 struct Reads<'a>(VecDeque<&'a [u8]>);
 
 impl<'a> Reads<'a> {
     fn new(reads: &[&'a [u8]]) -> Self {
-        // A read of nothing is the end.
+        // An empty read would mean EOF.
         Self(reads.iter().copied().filter(|read| !read.is_empty()).collect())
     }
 }
@@ -216,12 +217,12 @@ impl Read for Reads<'_> {
     }
 }
 
-/// What a reader is to give for the streams that our codec has been through.
+/// Derives what a reader should return from the items of our codec.
 pub struct Expected<'a> {
     pub reader: Reader,
     pub limit: usize,
     pub seen: &'a mut Seen,
-    /// The last stream ended within a line over the limit.
+    /// `true` if the last stream ended inside a line over the limit.
     ended_within_long: bool,
 }
 
@@ -234,7 +235,7 @@ impl<'a> Expected<'a> {
         self.seen.insert((self.reader, difference));
     }
 
-    /// For one stream.
+    /// Returns the expected events of one stream.
     pub fn stream(&mut self, ours: &[Ours], reads: &[&[u8]]) -> Vec<Event> {
         let mut expected = Vec::new();
         let mut lines = ours.iter();
@@ -261,7 +262,7 @@ impl<'a> Expected<'a> {
         expected
     }
 
-    /// For one line.
+    /// Returns the expected event of one line.
     fn line(&mut self, line: &Ours) -> Option<Event> {
         let before_its_end = line.before_its_end();
         let content = match &line.item {
@@ -315,7 +316,8 @@ impl<'a> Expected<'a> {
         Some(Event::Line(cut.to_vec()))
     }
 
-    /// A CR before the byte that ends a line is no content.
+    /// Returns `true` if the reader treats a CR before the terminator byte as part of the
+    /// terminator.
     fn ends_in_crlf(&self) -> bool {
         !matches!(self.reader, Reader::BufReadUntil | Reader::AnyDelimiterCodec)
     }
@@ -324,7 +326,8 @@ impl<'a> Expected<'a> {
         matches!(self.reader, Reader::LinesCodec | Reader::AnyDelimiterCodec)
     }
 
-    /// It throws away all that it holds where that has no terminator and is over the limit, when a read has come.
+    /// After each read, asyncio discards its whole buffer if that has no terminator and is over the
+    /// limit.
     fn asyncio(&mut self, line: &Ours, reads: &[&[u8]], expected: &mut Vec<Event>) {
         let (length, before) = (line.raw.len(), expected.len());
         let read_ends = reads.iter().scan(0, |end, read| {
@@ -359,8 +362,8 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// For a line that is written: by ours, or nothing where ours refuses it. `theirs` has written it, and reads it back as
-    /// `back`.
+    /// Checks a written line. `ours` is the output or the refusal of our encoder, `theirs` is the
+    /// output of the other encoder, and `back` is what the other reader decodes from it.
     pub fn written(&mut self, line: &str, ours: Result<&[u8], &EncodeError>, theirs: &[u8], back: &[Event]) {
         match ours {
             Ok(ours) => assert_eq!(theirs, ours),
@@ -374,10 +377,10 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// Streams, each cut into reads, one after the other through our codec and through a reader of this process.
+/// Compares a reader in this process with our codec on consecutive streams, each cut into reads.
 pub fn check(reader: Reader, set: &[u8], limit: usize, streams: &[(&[u8], Vec<&[u8]>)], seen: &mut Seen) {
     let delimiter = match reader {
-        Reader::AnyDelimiterCodec => Delimiter::any_of(set).expect("a set of some bytes"),
+        Reader::AnyDelimiterCodec => Delimiter::any_of(set).expect("a non-empty set"),
         Reader::BufReadUntil => Delimiter::Byte(set[0]),
         _ => Delimiter::Newline,
     };
@@ -392,16 +395,16 @@ pub fn check(reader: Reader, set: &[u8], limit: usize, streams: &[(&[u8], Vec<&[
             Reader::AnyDelimiterCodec => decoded(&mut any, reads),
             Reader::BufReadLines => buf_read_lines(reads),
             Reader::BufReadUntil => buf_read_until(set[0], reads),
-            _ => panic!("{reader:?} is no reader of this crate"),
+            _ => panic!("{reader:?} does not run in this process"),
         };
         assert_eq!(given, expected.stream(&lines, reads), "{reader:?}, limit {limit}, {reads:?}");
     }
 }
 
-/// A line written by our codec and by an encoder of this process.
+/// Compares an encoder in this process with our codec on one line.
 pub fn check_written(reader: Reader, set: &[u8], limit: usize, line: &str, seen: &mut Seen) {
     let delimiter = match reader {
-        Reader::AnyDelimiterCodec => Delimiter::any_of(set).expect("a set of some bytes"),
+        Reader::AnyDelimiterCodec => Delimiter::any_of(set).expect("a non-empty set"),
         _ => Delimiter::Newline,
     };
     let mut codec = LineCodec::builder().delimiter(delimiter).max_length(limit).build();
@@ -409,15 +412,15 @@ pub fn check_written(reader: Reader, set: &[u8], limit: usize, line: &str, seen:
     let written = codec.encode_line(line.as_bytes(), &mut ours);
     let back = match reader {
         Reader::LinesCodec => {
-            LinesCodec::new().encode(line, &mut theirs).expect("it takes everything");
+            LinesCodec::new().encode(line, &mut theirs).expect("the encoder has no limit");
             decoded(&mut LinesCodec::new(), &[&theirs])
         }
         Reader::AnyDelimiterCodec => {
             let mut any = AnyDelimiterCodec::new(set.to_vec(), vec![set[0]]);
-            any.encode(line, &mut theirs).expect("it takes everything");
+            any.encode(line, &mut theirs).expect("the encoder has no limit");
             decoded(&mut any, &[&theirs])
         }
-        _ => panic!("{reader:?} is no encoder of this crate"),
+        _ => panic!("{reader:?} does not run in this process"),
     };
     let ours = written.as_ref().map(|()| &ours[..]);
     Expected::new(reader, limit, seen).written(line, ours, &theirs, &back);

@@ -1,4 +1,4 @@
-//! Limits for each address, before and after a handshake.
+//! Limits per address, before and after a handshake.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use crate::served::{Running, in_memory, line, rest, soon, upper};
 const ONE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const OTHER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// The first byte is a handshake: the last byte of the address that the peer has in truth.
+/// Handshake that reads one byte, the last byte of the address of the real client.
 async fn learns_the_address(mut accepted: Accepted) -> std::io::Result<Accepted> {
     let byte = accepted.io.read_u8().await?;
     accepted.peer = Peer::Tcp(SocketAddr::from(([10, 0, 0, byte], 1024)));
     Ok(accepted)
 }
 
-fn behind_handshake() -> ServerBuilder {
+fn with_handshake() -> ServerBuilder {
     let builder = Server::builder().handshake_timeout(None).handshake(learns_the_address);
     builder.max_connections(10).max_connections_per_ip(2)
 }
@@ -32,11 +32,11 @@ async fn is_served(peer: &mut DuplexStream) -> bool {
 #[tokio::test]
 pub(crate) async fn addresses_are_counted_before_the_handshake() {
     let (dialer, listener) = in_memory();
-    let running = Running::start(behind_handshake(), listener, reply(upper));
+    let running = Running::start(with_handshake(), listener, reply(upper));
     let mut silent: Vec<_> = (0..10).map(|_| dialer.connect_from(ONE, 64)).collect();
     let mut peer = dialer.connect_from(OTHER, 64);
     peer.write_all(&[7]).await.unwrap();
-    assert!(is_served(&mut peer).await, "places are left for other addresses");
+    assert!(is_served(&mut peer).await, "other addresses still get a connection");
     for refused in &mut silent[2..] {
         assert_eq!(soon(rest(refused)).await, "");
     }
@@ -46,7 +46,7 @@ pub(crate) async fn addresses_are_counted_before_the_handshake() {
 #[tokio::test]
 pub(crate) async fn reported_addresses_are_counted_after_the_handshake() {
     let (dialer, listener) = in_memory();
-    let running = Running::start(behind_handshake(), listener, reply(upper));
+    let running = Running::start(with_handshake(), listener, reply(upper));
     let mut peers = Vec::new();
     for (reported, may_stay) in [(1, true), (2, true), (1, true), (1, false), (2, true)] {
         let mut peer = dialer.connect_from(ONE, 64);
@@ -59,7 +59,7 @@ pub(crate) async fn reported_addresses_are_counted_after_the_handshake() {
 
 #[tokio::test]
 pub(crate) async fn trusted_proxies_are_not_counted() {
-    let server = behind_handshake().build();
+    let server = with_handshake().build();
     let connect = |reported: u8| {
         let (peer, io) = duplex(64);
         let accepted = Accepted::new(AnyIo::new(io), Peer::Tcp((ONE, 1024).into())).from_trusted_proxy();
@@ -70,7 +70,7 @@ pub(crate) async fn trusted_proxies_are_not_counted() {
             is_served(&mut peer).await.then_some(peer)
         }
     };
-    // More than 2 at the same time are in the handshake.
+    // More than two connections are in the handshake at the same time.
     let connecting: Vec<_> = (1..=5).chain([1, 1]).map(connect).collect();
     let mut served = Vec::new();
     for connecting in connecting {
@@ -80,7 +80,7 @@ pub(crate) async fn trusted_proxies_are_not_counted() {
     assert_eq!(is_served, [true, true, true, true, true, true, false]);
 }
 
-/// Which of these peers are served if one connection is allowed for each address.
+/// Returns which of these peers are served if each address may have one connection.
 async fn served(builder: ServerBuilder, peers: &[&str]) -> Vec<bool> {
     let server = builder.max_connections_per_ip(1).build();
     let mut served = Vec::new();

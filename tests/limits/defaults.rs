@@ -1,4 +1,4 @@
-//! The limits of a server that nobody has told of any.
+//! The default limits of a server.
 
 use std::future::pending;
 use std::io;
@@ -30,7 +30,7 @@ async fn ends_after(expected: Duration, mut peer: DuplexStream) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_deadlines() {
+async fn default_deadlines() {
     let (idle, _running) = one(Server::builder(), 64, reply(upper));
     ends_after(seconds(300), idle).await;
 
@@ -75,10 +75,14 @@ async fn of_deadlines() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_what_is_counted() {
+async fn default_counts_and_sizes() {
     let (mut peer, running) = one(bad_lines(), 1 << 16, reply(upper));
     peer.write_all(&b"bad\n".repeat(200)).await.unwrap();
-    assert_eq!(rest(&mut peer).await.lines().count(), 101, "the one too many is answered and is the last");
+    assert_eq!(
+        rest(&mut peer).await.lines().count(),
+        101,
+        "the line over the limit is answered and is the last"
+    );
     assert_eq!(running.stopped().await.bad_lines, 101);
 
     let (written, mut events) = unbounded_channel();
@@ -95,13 +99,13 @@ async fn of_what_is_counted() {
     assert!(format!("{:?}", Bind::new()).contains("backlog: 1024"));
 }
 
-/// A server for which every line of a byte and more is too long, with the bad lines that it takes by default.
+/// Returns a server that treats every non-empty line as too long, with the default `max_bad_lines`.
 fn bad_lines() -> ServerBuilder {
     Server::builder().codec(LineCodec::builder().max_length(0).max_encoded_length(200).build())
 }
 
 #[tokio::test]
-async fn of_max_connections() {
+async fn default_max_connections() {
     let (dialer, listener) = in_memory();
     let running = Running::start(Server::builder(), listener, stays);
     let _peers: Vec<_> = (0..10_010).map(|_| dialer.connect(1)).collect();

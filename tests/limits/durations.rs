@@ -20,7 +20,7 @@ pub(crate) const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
-/// One peer of a server.
+/// Connects one peer to a server.
 pub(crate) fn one<H, Fut>(builder: ServerBuilder, capacity: usize, handler: H) -> (DuplexStream, Running)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
@@ -31,20 +31,21 @@ where
     (dialer.connect(capacity), running)
 }
 
-/// A server without deadlines but those that the test sets.
+/// Returns a server without deadlines, so that a test sets the one it needs.
 pub(crate) fn no_deadlines() -> ServerBuilder {
     let builder = Server::builder().idle_timeout(None).line_timeout(None).write_timeout(None);
     builder.handshake_timeout(None).drain_timeout(None).linger_timeout(Duration::ZERO)
 }
 
-/// Timers are exact to a millisecond.
+/// Allows 3 ms of delay. Tokio's timers have a resolution of 1 ms.
 #[track_caller]
 pub(crate) fn assert_took(since: Instant, expected: Duration) {
     let took = since.elapsed();
     assert!(expected <= took && took <= expected + 3 * MS, "{took:?} instead of {expected:?}");
 }
 
-/// Sends one byte a second until the server ends the stream; gives what it said. It is then at most a second late.
+/// Sends one byte per second until the server ends the stream. Returns what the server sent.
+/// Detects the end within a second.
 pub(crate) async fn drip(peer: DuplexStream) -> String {
     let (mut reader, mut writer) = tokio::io::split(peer);
     let drip = async {
@@ -79,11 +80,11 @@ pub(crate) async fn idle_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn idle_timeout_of_a_body() {
+pub(crate) async fn idle_timeout_applies_to_bodies() {
     async fn skips(mut conn: Connection) -> io::Result<()> {
         conn.skip_bytes(5).await?;
         conn.body(5).read_exact(&mut [0; 5]).await?;
-        // What is left of a body is skipped by the next read.
+        // The next read skips the rest of a dropped body.
         conn.body(5).read_exact(&mut [0; 1]).await?;
         while let Some(line) = conn.next_line().await? {
             conn.write_line(line?).await?;
@@ -132,9 +133,9 @@ pub(crate) async fn line_timeout() {
     assert!(peer.write_all(b"\n").await.is_err());
 }
 
-/// A line that begins in the read that ends the one before it has a deadline of its own.
+/// A line that starts in the same read as the end of the previous line has its own deadline.
 #[tokio::test(start_paused = true)]
-async fn line_timeout_counts_from_the_first_byte_of_a_line() {
+async fn line_timeout_counts_from_the_first_byte() {
     let codec = LineCodec::builder().max_length(4).max_encoded_length(100).build();
     for sent in ["abc", "too long", "too long and skipped"] {
         let (mut peer, _running) =
@@ -145,12 +146,12 @@ async fn line_timeout_counts_from_the_first_byte_of_a_line() {
         line(&mut peer).await;
         sleep(LIMIT * 2 / 3).await;
         peer.write_all(b"\n").await.expect("in time");
-        assert_eq!(line(&mut peer).await, "B\n", "behind {sent:?}");
+        assert_eq!(line(&mut peer).await, "B\n", "after {sent:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn line_timeout_of_a_long_line() {
+pub(crate) async fn line_timeout_applies_to_long_lines() {
     let codec = LineCodec::builder().max_length(4).max_encoded_length(100).build();
     let (peer, running) = one(no_deadlines().line_timeout(LIMIT).codec(codec), 64, reply(upper));
     let since = Instant::now();
@@ -161,10 +162,10 @@ pub(crate) async fn line_timeout_of_a_long_line() {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn line_timeout_of_counted_bytes() {
+pub(crate) async fn line_timeout_applies_to_blocks() {
     async fn block(mut conn: Connection) -> io::Result<()> {
         conn.next_line().await?;
-        // The peer waits for it, and it may take its time.
+        // The peer waits for `go ahead`, which may take any time.
         sleep(2 * LIMIT).await;
         conn.send_line("go ahead").await?;
         let block = conn.read_bytes(40).await?;
@@ -189,9 +190,9 @@ pub(crate) async fn line_timeout_of_counted_bytes() {
     assert_eq!(line(&mut peer).await, "40\n");
 }
 
-/// The wait for it is no wait for a line.
+/// Waiting for a block must not start the deadline of a line.
 #[tokio::test(start_paused = true)]
-async fn a_block_given_up_leaves_no_deadline() {
+async fn dropped_block_read_leaves_no_deadline() {
     async fn gives_up(mut conn: Connection) -> io::Result<()> {
         assert!(timeout(LIMIT * 2 / 3, conn.read_bytes(10)).await.is_err());
         while let Some(line) = conn.next_line().await? {
@@ -213,7 +214,7 @@ async fn a_block_given_up_leaves_no_deadline() {
     }
 }
 
-/// A line without an end, of which there is always more. Each read takes a while.
+/// A stream that always has more bytes of a line without an end. Each read takes 100 ms.
 struct Endless;
 
 impl AsyncRead for Endless {
@@ -224,9 +225,9 @@ impl AsyncRead for Endless {
     }
 }
 
-/// What has arrived is read before a deadline is judged, but not for ever.
+/// Received bytes are read before a deadline is checked, but not without end.
 #[tokio::test(start_paused = true)]
-async fn endless_lines_are_cut_although_no_read_waits() {
+async fn endless_input_is_closed_at_line_timeout() {
     async fn block(mut conn: Connection) -> io::Result<()> {
         conn.read_bytes(1 << 30).await?;
         Ok(())
@@ -255,7 +256,8 @@ async fn endless_lines_are_cut_although_no_read_waits() {
     }
 }
 
-/// When a handler that writes 1000 bytes with an `Op` was done, and how. The stream holds 10 of them.
+/// Receives when, and with what result, a handler finished an `Op` after writing 1000 bytes. The
+/// stream holds 10 bytes.
 type Done = UnboundedReceiver<(Instant, Result<(), Error>)>;
 
 #[derive(Clone, Copy, Debug)]
@@ -307,7 +309,7 @@ pub(crate) async fn write_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn write_timeout_counts_from_the_last_byte_taken() {
+pub(crate) async fn write_timeout_restarts_with_each_byte_taken() {
     for op in OPS {
         let (mut reader, _writer, mut done) = writing(op);
         for _ in 0..100 {
@@ -322,9 +324,10 @@ pub(crate) async fn write_timeout_counts_from_the_last_byte_taken() {
     }
 }
 
-/// Though at most `max_unsent` bytes wait, so that the server reads on.
+/// At most `max_unsent` bytes are queued, so the server continues reading. The deadline applies all
+/// the same.
 #[tokio::test(start_paused = true)]
-pub(crate) async fn write_timeout_of_little_output() {
+pub(crate) async fn write_timeout_applies_below_max_unsent() {
     async fn waits(mut conn: Connection) -> io::Result<()> {
         conn.write_bytes([b'-'; 100]).await?;
         while conn.next_line().await?.is_some() {}
@@ -337,7 +340,7 @@ pub(crate) async fn write_timeout_of_little_output() {
         sleep(LIMIT / 2).await;
         reader.read_exact(&mut vec![0; reads]).await.unwrap();
         while writer.write_all(b"a\n").await.is_ok() {
-            assert!(since.elapsed() < 2 * LIMIT, "nothing ends it");
+            assert!(since.elapsed() < 2 * LIMIT, "the connection is not closed");
             sleep(SECOND).await;
         }
         let after = LIMIT + LIMIT / 2 * reads as u32;
@@ -346,7 +349,7 @@ pub(crate) async fn write_timeout_of_little_output() {
         assert_eq!((counters.write_timeouts, counters.failed), (1, 0));
     }
 
-    // A peer that takes everything is idle, and may be so.
+    // A peer that takes all output is idle, and `write_timeout` does not apply.
     let (mut peer, running) = one(no_deadlines().write_timeout(LIMIT).max_unsent(100), 10, waits);
     peer.read_exact(&mut [0; 100]).await.unwrap();
     sleep(3 * LIMIT).await;
@@ -355,9 +358,10 @@ pub(crate) async fn write_timeout_of_little_output() {
     assert_eq!(running.stopped().await.lines, 1);
 }
 
-/// Each wait for a peer that is slow, but comes below `max_unsent` again, has a deadline of its own.
+/// Each time the output exceeds `max_unsent` again, a new deadline starts. The peer is slow but
+/// drops below the limit in between.
 #[tokio::test(start_paused = true)]
-async fn write_timeout_counts_from_when_output_is_over_its_limit_again() {
+async fn write_timeout_restarts_after_dropping_below_max_unsent() {
     async fn wide(mut conn: Connection) -> io::Result<()> {
         while let Some(line) = conn.next_line().await? {
             conn.write_line(line?.repeat(100)).await?;
@@ -370,8 +374,8 @@ async fn write_timeout_counts_from_when_output_is_over_its_limit_again() {
     for _ in 0..5 {
         writer.write_all(b"ab\n").await.unwrap();
         sleep(LIMIT * 2 / 3).await;
-        // Never all of it: something is always left to send.
-        reader.read_exact(&mut [0; 201]).await.expect("it is in time");
+        // The peer never reads everything, so some output is always queued.
+        reader.read_exact(&mut [0; 201]).await.expect("in time");
     }
     writer.shutdown().await.unwrap();
     rest(&mut reader).await;
@@ -380,7 +384,7 @@ async fn write_timeout_counts_from_when_output_is_over_its_limit_again() {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn write_timeout_of_the_last_flush() {
+pub(crate) async fn write_timeout_applies_to_the_last_flush() {
     async fn leaves(mut conn: Connection) -> io::Result<()> {
         conn.write_bytes([b'-'; 100]).await?;
         Ok(())
@@ -403,7 +407,7 @@ pub(crate) async fn write_timeout_of_the_last_flush() {
     assert_eq!(running.stopped().await.write_timeouts, 0);
 }
 
-/// A stream whose end never goes out, such as a TLS session's with a peer that does not read.
+/// A stream whose shutdown never completes, such as TLS if the peer does not read.
 struct NeverShut(DuplexStream);
 
 impl AsyncRead for NeverShut {
@@ -431,7 +435,7 @@ impl AsyncWrite for NeverShut {
 }
 
 #[tokio::test(start_paused = true)]
-async fn write_timeout_of_the_end_of_the_stream() {
+async fn write_timeout_applies_to_shutdown() {
     let (mut peer, io) = tokio::io::duplex(64);
     let server = no_deadlines().write_timeout(LIMIT).build();
     let since = Instant::now();
@@ -498,13 +502,13 @@ pub(crate) async fn linger_timeout() {
     let since = Instant::now();
     for _ in 0..29 {
         sleep(SECOND).await;
-        peer.write_all(&[b'x'; 1000]).await.expect("it is read away");
+        peer.write_all(&[b'x'; 1000]).await.expect("the server still reads");
     }
     sleep(SECOND + 2 * MS).await;
     assert!(peer.write_all(b"x").await.is_err(), "not after {:?}", since.elapsed());
     assert_eq!(running.stopped().await.failed, 0);
 
-    // Who closes is not waited for.
+    // The server does not wait for a peer that closes the connection.
     let since = Instant::now();
     let (mut peer, running) = one(no_deadlines().linger_timeout(LIMIT), 64, leaves);
     assert_eq!(rest(&mut peer).await, "bye\n");

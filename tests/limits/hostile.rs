@@ -1,4 +1,4 @@
-//! Many at once who want to keep others out.
+//! Clients, listeners and streams that would block a server without limits.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -14,9 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::served::{Running, in_memory, line, soon, upper};
 
-/// B9.
 #[tokio::test(start_paused = true)]
-async fn a_thousand_who_drip_at_the_cap_keep_nobody_out_for_longer_than_the_deadline() {
+async fn slow_clients_release_slots_at_line_timeout() {
     let (dialer, listener) = in_memory();
     let running = Running::start(Server::builder().max_connections(1000), listener, reply(upper));
     let since = Instant::now();
@@ -37,7 +36,7 @@ async fn a_thousand_who_drip_at_the_cap_keep_nobody_out_for_longer_than_the_dead
     assert_eq!(running.server.counters().line_timeouts, 1000);
 }
 
-/// Fails, or accepts, as it is told, and notes when it was asked.
+/// A listener that follows a script of failures and connections, and records the time of each call.
 struct Scripted {
     script: VecDeque<io::Result<Accepted>>,
     asked: Arc<Mutex<Vec<Instant>>>,
@@ -53,7 +52,8 @@ impl Listener for Scripted {
     }
 }
 
-/// When `accept` was called, in milliseconds after the call before, where it fails so often and then succeeds, and so on.
+/// Lets `accept` fail as often as the script says, then succeed, and so on. Returns the pauses
+/// before each call of `accept` in milliseconds.
 async fn calls(script: &[(u32, io::ErrorKind)]) -> (Vec<u128>, Running) {
     let asked = Arc::default();
     let mut peers: Vec<DuplexStream> = Vec::new();
@@ -72,18 +72,18 @@ async fn calls(script: &[(u32, io::ErrorKind)]) -> (Vec<u128>, Running) {
     );
     for peer in &mut peers {
         peer.write_all(b"a\n").await.unwrap();
-        assert_eq!(line(peer).await, "A\n", "none is fatal");
+        assert_eq!(line(peer).await, "A\n", "no error is fatal");
     }
     let asked = asked.lock().unwrap();
     let before = std::iter::once(&since).chain(&*asked);
     (asked.iter().zip(before).map(|(at, before)| (*at - *before).as_millis()).collect(), running)
 }
 
-/// B11. Rust has no kind for `EMFILE` and `ENFILE`.
+/// Rust has no `ErrorKind` for `EMFILE` and `ENFILE`, so the test uses `Other`.
 #[tokio::test(start_paused = true)]
-async fn a_lack_of_resources_is_waited_for_ever_longer_and_got_over() {
+async fn resource_errors_are_retried_with_growing_pauses() {
     let (calls, running) = calls(&[(10, io::ErrorKind::Other), (3, io::ErrorKind::OutOfMemory)]).await;
-    // The last one is answered by nothing.
+    // The last call of `accept` stays pending.
     let expected = [0, 10, 20, 40, 80, 160, 320, 640, 1000, 1000, 1000, 0, 10, 20, 40, 0];
     let differ = calls.iter().zip(expected).any(|(ms, expected)| ms.abs_diff(expected) > 2);
     assert!(calls.len() == expected.len() && !differ, "{calls:?}");
@@ -92,7 +92,7 @@ async fn a_lack_of_resources_is_waited_for_ever_longer_and_got_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_about_one_connection_is_passed_over_at_once() {
+async fn errors_of_one_connection_are_skipped_without_pause() {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
     };
@@ -104,7 +104,7 @@ async fn an_error_about_one_connection_is_passed_over_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_asked_to_stop_while_backing_off_stops_at_once() {
+async fn shutdown_interrupts_the_accept_backoff() {
     let (dialer, listener) = in_memory();
     for _ in 0..100 {
         dialer.fail(io::ErrorKind::Other.into());
@@ -137,8 +137,8 @@ async fn a_listener_that_always_fails_is_paused() {
 }
 
 #[tokio::test]
-async fn a_panicking_stream_frees_its_place() {
-    /// Panics when it is closed, or when it is dropped.
+async fn panicking_stream_frees_its_slot() {
+    /// Panics in `poll_shutdown` or, if the flag is set, on drop.
     struct Panics(DuplexStream, bool);
 
     impl AsyncRead for Panics {

@@ -1,5 +1,5 @@
-//! Every limit of a server, just within and just over, through the streams of its peers: those that count over real
-//! sockets, those that take time under a paused clock.
+//! Every limit of a server, just within and just over. Limits on counts and sizes are tested over
+//! real sockets, timeouts over in-memory streams with a paused clock.
 #![cfg(unix)]
 
 #[path = "../served/mod.rs"]
@@ -38,20 +38,23 @@ const TESTED: &[(&str, Tests)] = &[
     ),
     ("per_ip_prefix", &[per_ip_prefix]),
     ("max_handshakes", &[max_handshakes]),
-    ("max_bad_lines", &[max_bad_lines_one_by_one, max_bad_lines_at_once, max_bad_lines_at_once_with_reply]),
-    ("max_unsent", &[max_unsent_for_who_writes, max_unsent_for_who_reads]),
+    (
+        "max_bad_lines",
+        &[max_bad_lines_sent_one_by_one, max_bad_lines_in_one_write, max_bad_lines_in_one_write_with_reply],
+    ),
+    ("max_unsent", &[max_unsent_blocks_writing, max_unsent_blocks_reading]),
     ("tcp_nodelay", &[tcp_nodelay]),
     ("keepalive", &[keepalive]),
     ("refuse_http_and_tls", &[refuse_http_and_tls]),
-    ("idle_timeout", &[idle_timeout, idle_timeout_of_a_body]),
-    ("line_timeout", &[line_timeout, line_timeout_of_a_long_line, line_timeout_of_counted_bytes]),
+    ("idle_timeout", &[idle_timeout, idle_timeout_applies_to_bodies]),
+    ("line_timeout", &[line_timeout, line_timeout_applies_to_long_lines, line_timeout_applies_to_blocks]),
     (
         "write_timeout",
         &[
             write_timeout,
-            write_timeout_counts_from_the_last_byte_taken,
-            write_timeout_of_little_output,
-            write_timeout_of_the_last_flush,
+            write_timeout_restarts_with_each_byte_taken,
+            write_timeout_applies_below_max_unsent,
+            write_timeout_applies_to_the_last_flush,
         ],
     ),
     ("handshake", &[handshake_timeout]),

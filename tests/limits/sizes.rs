@@ -11,13 +11,13 @@ use tokio::time::timeout;
 
 use crate::served::{Address, Buffers, Running, in_memory, line, rest, soon, tcp, unix, upper};
 
-/// Served on TCP with the handler that answers in upper case.
+/// Serves TCP with a handler that answers in upper case.
 fn uppers(builder: ServerBuilder) -> (Address, Running) {
     let (address, listener) = tcp(Buffers::Usual);
     (address, Running::start(builder, listener, reply(upper)))
 }
 
-/// What is answered to `sent` and the end.
+/// Sends `sent` and half-closes. Returns the replies.
 async fn answer(address: &Address, sent: &[u8]) -> String {
     let mut peer = address.connect().await.unwrap();
     peer.write_all(sent).await.unwrap();
@@ -25,9 +25,9 @@ async fn answer(address: &Address, sent: &[u8]) -> String {
     soon(rest(&mut peer)).await
 }
 
-/// Whether a connection is served.
+/// Returns `true` if the server answers a line.
 async fn is_served(peer: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> bool {
-    peer.write_all(b"are you there?\n").await.is_ok() && soon(line(peer)).await == "ARE YOU THERE?\n"
+    peer.write_all(b"test\n").await.is_ok() && soon(line(peer)).await == "TEST\n"
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ pub(crate) async fn max_connections() {
         assert!(is_served(&mut peer).await);
         peers.push(peer);
     }
-    // One more waits in the backlog, however much goes on beside it.
+    // The fourth connection waits in the accept queue, even if the others are active.
     let mut waiting = address.connect().await.unwrap();
     waiting.write_all(b"a\n").await.unwrap();
     for _ in 0..100 {
@@ -111,7 +111,7 @@ pub(crate) async fn on_error() {
     let (peer, error) = soon(reported.recv()).await.unwrap();
     assert_eq!((peer.ip(), error), (Some(Ipv4Addr::LOCALHOST.into()), "as asked".to_string()));
     assert_eq!(soon(running.stopped()).await.failed, 1);
-    assert!(reported.recv().await.is_none(), "the handler that returned Ok is not reported");
+    assert!(reported.recv().await.is_none(), "a handler that returns Ok is not reported");
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ pub(crate) async fn max_connections_of_all_listeners() {
     assert_eq!(soon(line(&mut waiting)).await, "A\n");
 }
 
-/// A listener to which nobody comes holds no place that another one has a connection for.
+/// An idle listener does not occupy a slot that another listener could use.
 #[tokio::test]
 pub(crate) async fn max_connections_of_an_idle_listener() {
     let server = Server::builder().max_connections(1).build();
@@ -166,7 +166,7 @@ pub(crate) async fn max_connections_per_ip() {
         let mut elsewhere = crate::served::connect_from(Ipv4Addr::new(127, 0, 0, 2), &address).await.unwrap();
         assert!(is_served(&mut elsewhere).await);
     }
-    // Its place is free when the server is done with the connection, not before.
+    // The slot is free only after the server has finished with the connection.
     drop(one);
     soon(async { while !is_served_or_refused(&address).await {} }).await;
     drop((two, three));
@@ -180,18 +180,19 @@ async fn is_served_or_refused(address: &Address) -> bool {
     soon(peer.read(&mut got)).await.is_ok_and(|count| count > 0)
 }
 
-/// What a peer gets that sends so many bad lines, then a good one; at once or each after the reply to the one before.
-async fn after_bad_lines<H, Fut>(most: u64, bad: usize, at_once: bool, handler: H) -> (String, u64)
+/// Sends `bad` bad lines and then a good one, either in one write or each after the reply to the
+/// one before. Returns the replies and the number of failed sessions.
+async fn after_bad_lines<H, Fut>(limit: u64, bad: usize, in_one_write: bool, handler: H) -> (String, u64)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
     let codec = LineCodec::builder().max_length(2).max_encoded_length(100).build();
     let (address, listener) = tcp(Buffers::Usual);
-    let running = Running::start(Server::builder().codec(codec).max_bad_lines(most), listener, handler);
+    let running = Running::start(Server::builder().codec(codec).max_bad_lines(limit), listener, handler);
     let mut peer = address.connect().await.unwrap();
     let mut got = String::new();
-    if at_once {
+    if in_one_write {
         peer.write_all(&[&b"bad\n".repeat(bad)[..], b"ok\n"].concat()).await.unwrap();
     } else {
         for _ in 0..bad {
@@ -217,46 +218,46 @@ async fn by_line(mut conn: Connection) -> io::Result<()> {
     Ok(())
 }
 
-async fn max_bad_lines_are_answered<H, Fut>(at_once: bool, handler: H)
+async fn max_bad_lines_are_answered<H, Fut>(in_one_write: bool, handler: H)
 where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
     let error = "error: line of more than 2 bytes, the limit (max_length)\n";
     for bad in [99, 100] {
-        let (got, failed) = after_bad_lines(100, bad, at_once, handler.clone()).await;
+        let (got, failed) = after_bad_lines(100, bad, in_one_write, handler.clone()).await;
         assert!(got == error.repeat(bad) + "OK\n", "{} lines for {bad}", got.lines().count());
         assert_eq!(failed, 0);
     }
-    // The 101st is answered and ends it.
+    // The 101st bad line is answered, then the server closes the connection.
     for bad in [101, 150, 5000] {
-        if bad == 101 || at_once {
-            let (got, failed) = after_bad_lines(100, bad, at_once, handler.clone()).await;
+        if bad == 101 || in_one_write {
+            let (got, failed) = after_bad_lines(100, bad, in_one_write, handler.clone()).await;
             assert!(got == error.repeat(101), "{} lines for {bad}", got.lines().count());
             assert_eq!(failed, 1);
         }
     }
-    let (got, failed) = after_bad_lines(0, 1, at_once, handler).await;
+    let (got, failed) = after_bad_lines(0, 1, in_one_write, handler).await;
     assert_eq!((&got[..], failed), (error, 1));
 }
 
 #[tokio::test]
-pub(crate) async fn max_bad_lines_one_by_one() {
+pub(crate) async fn max_bad_lines_sent_one_by_one() {
     max_bad_lines_are_answered(false, by_line).await;
     max_bad_lines_are_answered(false, reply(upper)).await;
 }
 
 #[tokio::test]
-pub(crate) async fn max_bad_lines_at_once() {
+pub(crate) async fn max_bad_lines_in_one_write() {
     max_bad_lines_are_answered(true, by_line).await;
 }
 
 #[tokio::test]
-pub(crate) async fn max_bad_lines_at_once_with_reply() {
+pub(crate) async fn max_bad_lines_in_one_write_with_reply() {
     max_bad_lines_are_answered(true, reply(upper)).await;
 }
 
-/// Nothing for an hour.
+/// Returns `true` if there is no event for an hour of paused time.
 async fn nothing<T>(events: &mut UnboundedReceiver<T>) -> bool {
     timeout(Duration::from_secs(3600), events.recv()).await.is_err()
 }
@@ -266,7 +267,7 @@ fn no_deadlines() -> ServerBuilder {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn max_unsent_for_who_writes() {
+pub(crate) async fn max_unsent_blocks_writing() {
     for (unsent, waits) in [(99, false), (100, false), (101, true)] {
         let (written, mut events) = unbounded_channel();
         let handler = async move |mut conn: Connection| {
@@ -292,7 +293,7 @@ pub(crate) async fn max_unsent_for_who_writes() {
 }
 
 #[tokio::test(start_paused = true)]
-pub(crate) async fn max_unsent_for_who_reads() {
+pub(crate) async fn max_unsent_blocks_reading() {
     for (unsent, waits) in [(99, false), (100, false), (101, true)] {
         let (read, mut events) = unbounded_channel();
         let handler = async move |mut conn: Connection| {
@@ -319,7 +320,7 @@ pub(crate) async fn max_unsent_for_who_reads() {
 pub(crate) async fn tcp_nodelay() {
     for yes in [true, false] {
         let handler = async move |mut conn: Connection| {
-            let nodelay = conn.io().downcast_ref::<TcpStream>().expect("it is one").nodelay()?;
+            let nodelay = conn.io().downcast_ref::<TcpStream>().expect("a TCP stream").nodelay()?;
             conn.write_line(nodelay.to_string()).await?;
             Ok(())
         };

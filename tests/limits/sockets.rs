@@ -1,4 +1,4 @@
-//! Options of TCP sockets.
+//! TCP socket options.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -12,10 +12,10 @@ use crate::served::{Address, Buffers, Running, soon, tcp};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How a socket asks its silent peer, and how long sent bytes may be without acknowledgement.
+/// The keepalive and user timeout settings of a socket.
 #[derive(Debug, PartialEq)]
 struct Options {
-    /// Idle time, interval, probes. `None`: off.
+    /// Idle time, interval and probes, or `None` if keepalive is off.
     keepalive: Option<(Duration, Duration, u32)>,
     user_timeout: Option<Duration>,
 }
@@ -68,17 +68,17 @@ pub(crate) async fn keepalive() {
 pub(crate) fn keepalive() {}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn urgent_data_stays_in_its_place() {
+async fn urgent_data_is_read_inline() {
     let (address, listener) = tcp(Buffers::Usual);
     let Address::Tcp(at, _) = &address else { unreachable!() };
-    // A read ends before urgent data. Tokio takes that for an empty socket, so the rest may be read only
-    // when the system is asked before the deadline is judged.
+    // A read ends before urgent data, and Tokio then takes the socket to be empty. The rest is read
+    // within the deadline only if the server asks the system before it checks the deadline.
     let builder = Server::builder().line_timeout(3 * SECOND);
     let running = Running::start(builder, listener, lineframe::reply(|line| line.to_vec()));
     let (at, accepted) = (*at, running.server.clone());
     let asking = tokio::task::spawn_blocking(move || {
         let mut peer = std::net::TcpStream::connect(at).unwrap();
-        // The option is set once the connection is accepted.
+        // The server sets the option when it accepts the connection.
         while accepted.counters().open == 0 {
             std::thread::yield_now();
         }

@@ -1,5 +1,5 @@
-//! Deadlines of sockets about which Tokio knows less than the system. The clock is paused, so that
-//! they do not depend on how fast the machine is.
+//! Deadlines of sockets for which the system has data that Tokio has not noticed. The clock is
+//! paused, so the tests do not depend on the speed of the machine.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -19,10 +19,10 @@ use crate::served::{Address, AnyListener, Buffers, Running, soon, tcp, unix, upp
 trait Socket: Read + Write + Send {}
 impl<S: Read + Write + Send> Socket for S {}
 
-/// Two ends of a TCP connection or of a Unix socket. The other end is registered with a runtime that
-/// never polls the system, so that Tokio never learns what the system has for it.
+/// Both ends of a TCP connection or Unix socket. The server's end belongs to a runtime that never
+/// polls the system, so Tokio never learns that data is available.
 struct Unseen {
-    /// Cannot be dropped within another runtime.
+    /// Taken in `drop`, because a runtime cannot be dropped inside another runtime.
     runtime: Option<Runtime>,
     peer: Box<dyn Socket>,
 }
@@ -65,7 +65,7 @@ impl Unseen {
     }
 }
 
-/// Serves each kind of socket, as it is and within another stream.
+/// Returns each kind of socket, both directly and wrapped in another stream.
 fn each_kind() -> impl Iterator<Item = (Unseen, AnyIo)> {
     [(true, false), (true, true), (false, false), (false, true)].into_iter().map(|(is_tcp, is_wrapped)| {
         let (unseen, io) = Unseen::new(is_tcp);
@@ -82,7 +82,7 @@ fn serve(builder: ServerBuilder, io: AnyIo) -> JoinHandle<ServerCounters> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn bytes_that_arrived_in_time_are_read_after_a_stall() {
+async fn timely_bytes_are_read_after_a_stall() {
     for (mut peer, io) in each_kind() {
         peer.send(b"a\n");
         let counters = serve(no_deadlines().idle_timeout(LIMIT).write_timeout(LIMIT), io).await.unwrap();
@@ -92,7 +92,7 @@ async fn bytes_that_arrived_in_time_are_read_after_a_stall() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_is_complete_after_a_stall_is_read() {
+async fn complete_lines_are_read_after_a_stall() {
     let builder = || no_deadlines().idle_timeout(LIMIT).line_timeout(LIMIT).write_timeout(LIMIT);
     for (mut peer, io) in each_kind() {
         peer.send(b"a");
@@ -117,14 +117,15 @@ async fn a_line_that_is_complete_after_a_stall_is_read() {
     }
 }
 
-/// What the server sends in all. The buffers on the way hold a good megabyte.
+/// Bytes that the server sends in total. The socket buffers hold a little more than 1 MiB.
 const SENT: usize = 4 << 20;
 
-/// In this time the peer reads 240 KiB, so that less than a third of the server's send buffer gets
-/// free, and Linux does not report space.
+/// In this time the peer reads 240 KiB. That frees less than a third of the server's send buffer,
+/// so Linux does not report the socket as writable.
 const TIMEOUT: Duration = Duration::from_millis(600);
 
-/// A server that sends a few megabytes, of which the peer reads `most` bytes, little at a time.
+/// Runs a server that sends `SENT` bytes. The peer reads `most` of them in small pieces and then
+/// stops.
 async fn reads_slowly(
     (address, listener): (Address, AnyListener),
     wraps: bool,
@@ -156,7 +157,7 @@ async fn reads_slowly(
             0 => break,
             count => read += count,
         }
-        // The clock of TCP is not paused.
+        // TCP does not use the paused clock.
         std::thread::sleep(Duration::from_millis(2));
         sleep(Duration::from_millis(80)).await;
     }
@@ -167,7 +168,7 @@ async fn reads_slowly(
 }
 
 #[tokio::test(start_paused = true)]
-async fn steady_slow_readers_are_not_cut() {
+async fn steady_slow_readers_stay_connected() {
     for wraps in [false, true] {
         for socket in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
             assert_eq!(reads_slowly(socket, wraps, SENT).await.write_timeouts, 0);
@@ -176,7 +177,7 @@ async fn steady_slow_readers_are_not_cut() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn readers_that_stop_are_cut_at_write_timeout() {
+async fn stopped_readers_are_closed_at_write_timeout() {
     for wraps in [false, true] {
         for socket in [tcp(Buffers::Usual), unix(Buffers::Usual)] {
             assert_eq!(reads_slowly(socket, wraps, SENT / 8).await.write_timeouts, 1);

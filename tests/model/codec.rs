@@ -1,4 +1,4 @@
-//! The codec under test in the model's words.
+//! Translates between the codec under test and the model.
 
 use bytes::{Bytes, BytesMut};
 use lineframe::{Delimiter, LineCodec, LineCodecBuilder, LineError, Unterminated};
@@ -6,7 +6,7 @@ use tokio_util::codec::Decoder;
 
 use super::naive::{Bad, Item, Kind, Model};
 
-/// A codec of the model's configuration.
+/// Returns a builder with the configuration of the model.
 pub fn builder(model: &Model) -> LineCodecBuilder {
     let delimiter = match &model.kind {
         Kind::Newline => Delimiter::Newline,
@@ -20,7 +20,7 @@ pub fn builder(model: &Model) -> LineCodecBuilder {
     LineCodec::builder().delimiter(delimiter).max_length(model.max_length).unterminated(unterminated)
 }
 
-/// What the codec gave, in the model's words.
+/// Converts an item of the codec to an item of the model.
 pub fn item(model: &Model, item: Result<impl AsRef<[u8]>, LineError>) -> Item {
     item.map(|line| line.as_ref().to_vec()).map_err(|bad| match bad {
         LineError::TooLong { prefix, max_length, .. } => {
@@ -34,12 +34,12 @@ pub fn item(model: &Model, item: Result<impl AsRef<[u8]>, LineError>) -> Item {
     })
 }
 
-/// The next item without further input. The decoder never fails.
+/// Returns the next item, or `None` if the codec needs more input. Decoding never fails.
 pub fn next(codec: &mut LineCodec, buffer: &mut BytesMut) -> Option<Result<Bytes, LineError>> {
     codec.decode(buffer).expect("a decoder that never fails")
 }
 
-/// The next item at the end of the stream.
+/// Returns the next item at EOF.
 pub fn next_at_eof(codec: &mut LineCodec, buffer: &mut BytesMut) -> Option<Result<Bytes, LineError>> {
     codec.decode_eof(buffer).expect("a decoder that never fails")
 }

@@ -1,4 +1,4 @@
-//! The contract as a naive model, and the codec under test in its words.
+//! A naive model of the framing contract, and a translation between the model and the codec.
 
 #![allow(dead_code, unreachable_pub)]
 

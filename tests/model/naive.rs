@@ -1,8 +1,8 @@
-//! The framing contract once more, as naively as it can be said: over all bytes of a stream at once, looking at each line
-//! anew. It shares no code with the codec, and the exhaustive tests, the property tests and the fuzz targets all hold the
-//! codec against it.
+//! A naive implementation of the framing contract. It works on all bytes of a stream and examines
+//! each line from its start. It shares no code with the codec. The exhaustive tests, the property
+//! tests and the fuzz targets compare the codec with it.
 
-/// The content of a good line or block, or what is wrong with a bad one.
+/// The content of a good line or block, or the fault of a bad one.
 pub type Item = Result<Vec<u8>, Bad>;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub enum Kind {
 pub struct Model {
     pub kind: Kind,
     pub max_length: usize,
-    /// At the end of the stream, hand over a line without terminator.
+    /// Whether an unterminated last line is returned as a line.
     pub deliver: bool,
 }
 
-/// What the reader asks for behind an item.
+/// What the reader requests after an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     Lines,
@@ -41,10 +41,11 @@ pub enum Ask {
 
 impl Model {
     // region: items
-    /// Length of the first line's content and of the terminator behind it.
+    /// Returns the length of the first line's content, and of its terminator.
     pub fn first_line(&self, bytes: &[u8]) -> Option<(usize, usize)> {
         let of = |wanted: &[u8]| {
-            // Byte by byte: libFuzzer intercepts `memcmp`, which made up 40 % of a fuzz target.
+            // Compares byte by byte, because libFuzzer intercepts `memcmp`, which took 40 % of the
+            // time of a fuzz target.
             let is_here = |window: &[u8]| window.iter().eq(wanted);
             bytes.windows(wanted.len()).position(is_here).map(|at| (at, wanted.len()))
         };
@@ -73,7 +74,7 @@ impl Model {
         }
     }
 
-    /// The item at the front of all the bytes that are left of a stream, and how many of them are its own.
+    /// Returns the first item of the rest of a stream, and the number of bytes it takes.
     pub fn first_item(&self, bytes: &[u8]) -> Option<(Item, usize)> {
         match self.first_line(bytes) {
             Some((content, terminator)) => Some((self.judge(&bytes[..content], true), content + terminator)),
@@ -83,12 +84,13 @@ impl Model {
     }
     // endregion
 
-    /// All items of a stream.
+    /// Returns all items of a stream.
     pub fn items(&self, bytes: &[u8]) -> Vec<Item> {
         self.items_asked(bytes, |_| Ask::Lines)
     }
 
-    /// All items of a stream whose reader asks for counted bytes, or for some to be skipped, behind its n-th item.
+    /// Returns all items of a stream. `ask(n)` returns what the reader requests after its n-th
+    /// item.
     pub fn items_asked(&self, mut bytes: &[u8], mut ask: impl FnMut(usize) -> Ask) -> Vec<Item> {
         let mut items = Vec::new();
         while let Some((item, taken)) = self.first_item(bytes) {
@@ -115,8 +117,8 @@ impl Model {
         items
     }
 
-    /// How many items the first bytes of a stream make before more of them come: the terminated lines, and one that is
-    /// over the limit whatever comes.
+    /// Returns how many items the codec must return after these bytes, before more arrive: the
+    /// terminated lines, plus one for a last line that is certainly over the limit.
     pub fn prompt(&self, mut bytes: &[u8]) -> usize {
         let mut items = 0;
         while let Some((content, terminator)) = self.first_line(bytes) {

@@ -1,5 +1,5 @@
-// What netty's LineBasedFrameDecoder makes of some reads, and LineEncoder of a line. tests/peers/mod.rs
-// explains the lines in and out.
+// Prints the results of netty's LineBasedFrameDecoder for a sequence of reads, and of LineEncoder for
+// a line. tests/peers/mod.rs describes the input and the output.
 
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufUtil;
@@ -18,8 +18,8 @@ import java.util.ArrayList;
 import java.util.List;
 
 public class NettyLines {
-    // There is no limit by default, so the test's rows without one are run with that of the others' defaults.
-    static final int WITHOUT = 65536;
+    // Netty has no default limit. Rows without a limit use the default of the other readers.
+    static final int DEFAULT_LIMIT = 65536;
 
     static class Decoder extends LineBasedFrameDecoder {
         Decoder(int maxLength) {
@@ -48,7 +48,7 @@ public class NettyLines {
     }
 
     static List<String> read(String limit, String[] words) {
-        Decoder decoder = new Decoder(limit.equals("-") ? WITHOUT : Integer.parseInt(limit));
+        Decoder decoder = new Decoder(limit.equals("-") ? DEFAULT_LIMIT : Integer.parseInt(limit));
         Recorder recorder = new Recorder();
         EmbeddedChannel channel = new EmbeddedChannel(decoder, recorder);
         for (int i = 2; i < words.length; i++) {

@@ -1,13 +1,14 @@
-"""What asyncio's StreamReader.readline makes of some reads. tests/peers/mod.rs explains the lines in and out.
+"""Prints the results of asyncio's StreamReader.readline for a sequence of reads.
 
-The coroutine is resumed by hand: it gets the next read when, and only when, it waits for one.
+tests/peers/mod.rs describes the input and the output. The coroutine is resumed by hand, so that it
+gets the next read only when it waits for one.
 """
 
 import asyncio
 import sys
 
 
-def told(loop, limit, *reads):
+def events(loop, limit, *reads):
     reader = asyncio.StreamReader(loop=loop, **({} if limit == "-" else {"limit": int(limit)}))
     reads = [bytes.fromhex(read) for read in reads]
     while True:
@@ -34,7 +35,7 @@ def main():
     loop = asyncio.new_event_loop()
     for row in sys.stdin:
         task, *words = row.split()
-        print(*(told(loop, *words) if task == "read" else ["-"]))
+        print(*(events(loop, *words) if task == "read" else ["-"]))
     loop.close()
 
 

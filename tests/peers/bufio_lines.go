@@ -1,4 +1,5 @@
-// What Go's bufio.Scanner makes of some reads. tests/peers/mod.rs explains the lines in and out.
+// Prints the results of Go's bufio.Scanner for a sequence of reads. tests/peers/mod.rs describes the
+// input and the output.
 package main
 
 import (
@@ -12,7 +13,7 @@ import (
 	"strings"
 )
 
-// reads gives one of its pieces at each Read, then EOF.
+// reads returns one of its pieces per Read, then io.EOF.
 type reads struct {
 	pieces [][]byte
 	atEOF  func()
@@ -30,13 +31,13 @@ func (r *reads) Read(buffer []byte) (int, error) {
 	return n, nil
 }
 
-// held is how many bytes the scanner has read and not handed over.
+// held returns the number of bytes that the scanner has buffered.
 func held(scanner *bufio.Scanner) string {
 	fields := reflect.ValueOf(scanner).Elem()
 	return fmt.Sprintf("held=%d", fields.FieldByName("end").Int()-fields.FieldByName("start").Int())
 }
 
-func told(limit string, pieces [][]byte) (events []string) {
+func scan(limit string, pieces [][]byte) (events []string) {
 	source := &reads{pieces: pieces}
 	scanner := bufio.NewScanner(source)
 	if n, err := strconv.Atoi(limit); err == nil {
@@ -81,6 +82,6 @@ func main() {
 			}
 			pieces = append(pieces, piece)
 		}
-		fmt.Println(strings.Join(told(words[1], pieces), " "))
+		fmt.Println(strings.Join(scan(words[1], pieces), " "))
 	}
 }

@@ -1,14 +1,20 @@
-//! Line readers of other languages as programs. Each answers every line of its input, a question, with a line:
+//! Line readers in other languages, run as programs. Each line of input is a question, and the
+//! program answers each with one line:
 //!
 //! ```text
 //! read LIMIT READ READ ..     LIMIT: a number or -; each READ in hexadecimal
 //! write LINE                  LINE in hexadecimal
-//! next                        what it cannot do
+//! next                        a question that no program supports
 //! ```
 //!
-//! The answer is words, or `-` alone where the program has no such thing: `line=HEX`, `wrote=HEX`, `error`, `end` (the
-//! reader says that it is done before the stream is), `held=N` (so many bytes are kept after the last read), `eof` (what
-//! follows came only with the end of the stream).
+//! An answer is a list of words, or `-` if the program does not support the question:
+//!
+//! - `line=HEX`: a line that was read.
+//! - `wrote=HEX`: the bytes that were written.
+//! - `error`: the reader reported an error.
+//! - `end`: the reader stopped before the end of the stream.
+//! - `held=N`: the reader holds N bytes after the last read.
+//! - `eof`: everything after this word came only at the end of the stream.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -16,16 +22,16 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A program of this folder and what runs it.
+/// A program in this folder and the command that runs it.
 pub struct Program {
     command: Command,
-    /// What the language is asked for to see whether it is there.
+    /// Arguments that show if the language is installed.
     version: &'static [&'static str],
 }
 
-/// A line for each question.
+/// The answers of a program, one for each question.
 pub struct Answers {
-    /// Of the language.
+    /// The version of the language.
     pub version: String,
     pub answers: Vec<String>,
 }
@@ -33,7 +39,8 @@ pub struct Answers {
 impl Program {
     pub fn go(file: &str) -> Self {
         let mut command = Command::new("go");
-        // Away from the home directory, which may be missing, and from the network.
+        // Keeps Go's caches out of the home directory, which may not exist, and disables network
+        // access.
         let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
         command.env("GOCACHE", scratch.join("go-cache")).env("GOPATH", scratch.join("go-path"));
         command.env("GOPROXY", "off").env("GOTOOLCHAIN", "local").env("GOFLAGS", "");
@@ -50,11 +57,12 @@ impl Program {
     pub fn java(class_path: &str, file: &str) -> Self {
         let mut command = Command::new("java");
         command.args(["-cp", class_path]).arg(path(file));
-        // A runtime without the compiler cannot run a source file.
+        // A Java runtime without the compiler cannot run a source file.
         Self { command, version: &["--describe-module", "jdk.compiler"] }
     }
 
-    /// Asks one run of it everything. `None`: its language is not installed, which is said.
+    /// Runs the program once with all questions. If its language is not installed, prints that and
+    /// returns `None`.
     pub fn ask(mut self, questions: impl Iterator<Item = String>) -> Option<Answers> {
         let name = self.command.get_program().to_string_lossy().into_owned();
         let version = match Command::new(&name).args(self.version).output() {
@@ -69,7 +77,8 @@ impl Program {
         let mut child = self.command.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         let asked = input.lines().count();
-        // It answers while it is asked.
+        // Writes the questions in another thread, because the program answers before it has read
+        // them all.
         let output = std::thread::scope(|scope| {
             scope.spawn(move || stdin.write_all(input.as_bytes()));
             child.wait_with_output().unwrap()
@@ -86,9 +95,9 @@ fn path(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(file)
 }
 
-/// Past the test harness, which shows what passing tests print to nobody.
+/// Writes to stderr directly, because the test harness hides the output of passing tests.
 pub fn skipped(what: &str) {
-    _ = writeln!(io::stderr(), "skipped: no {what} on this machine");
+    _ = writeln!(io::stderr(), "skipped: {what} is not installed");
 }
 
 pub fn hex(bytes: &[u8]) -> String {

@@ -1,4 +1,4 @@
-//! A stream in memory whose other end follows a script, and whose every call can be disturbed.
+//! An in-memory stream whose peer follows a script, and whose calls can be disturbed.
 
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
@@ -18,20 +18,20 @@ use tokio::time::Instant;
 pub use run::{Case, clock, pass, poll_times, run, run_in_time, wait};
 pub use talk::{By, Halves, Line, Lines, MANY, Shut, answer, describe, talk};
 
-/// What the peer does, in order. After the last of it, it stays silent.
+/// A step of the peer. After its last step, the peer stays connected and silent.
 #[derive(Clone, Copy, Debug)]
 pub enum Does {
-    /// Sends bytes: those of one read, if it has room for them.
+    /// Sends bytes. One read returns all of them if its buffer is large enough.
     Sends(&'static [u8]),
-    /// Waits until it has received so many bytes in total.
+    /// Waits until the peer has received this many bytes in total.
     Awaits(usize),
-    /// Goes on at once, and [`Script::signalled`] is done.
+    /// Completes [`Script::signalled`] and continues immediately.
     Signals,
-    /// Sends the end of the stream.
+    /// Ends the peer's output.
     Ends,
 }
 
-/// The same with bytes of its own.
+/// Like [`Does`], but owns its bytes.
 #[derive(Debug)]
 enum Step {
     Sends(Vec<u8>),
@@ -40,16 +40,17 @@ enum Step {
     Ends,
 }
 
-/// What happens to one call of the stream.
+/// A fault in one call of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disturbance {
-    /// One byte goes through.
+    /// Transfers one byte.
     Short,
-    /// It waits, and goes through later.
+    /// Returns `Pending` once before the call completes.
     Pending,
     Interrupted,
-    /// It fails with [`FAILURE`]; a write may also take no byte.
+    /// Fails with [`FAILURE`].
     Fails,
+    /// A write takes no byte. Reads are not affected.
     TakesNothing,
 }
 
@@ -60,7 +61,7 @@ impl Disturbance {
 
 pub const FAILURE: io::ErrorKind = io::ErrorKind::ConnectionReset;
 
-/// What the stream was asked for and did. A call that has to wait is none until it goes through.
+/// A completed call. Calls that returned `Pending` are not recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Read(usize),
@@ -69,26 +70,26 @@ pub enum Call {
     Shutdown,
 }
 
-/// The stream, and a handle on it: clones are the same.
+/// The stream and its control handle. Clones share the same state.
 #[derive(Clone, Debug)]
 pub struct Script(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     peer: VecDeque<Step>,
-    /// What is left of the bytes being sent.
+    /// Bytes of the current step that were not read yet.
     sending: Vec<u8>,
     received: Vec<u8>,
     is_shut: bool,
     calls: Vec<Call>,
-    /// When each write went through, by tokio's clock.
+    /// The time of each completed write on Tokio's clock.
     written_at: Vec<Instant>,
     never_shuts: bool,
-    /// Every call waits once, and one byte goes through.
+    /// If set, each call is pending once and then transfers one byte.
     drips: bool,
-    /// So many bytes go through a write.
+    /// The most bytes that one write takes.
     widest_write: usize,
-    /// So many more bytes the peer takes.
+    /// The number of bytes that the peer still takes.
     takes: usize,
     disturbed: Vec<(usize, Disturbance)>,
     disturbed_a_read: bool,
@@ -96,19 +97,20 @@ struct State {
     reads: Gate,
     writes: Gate,
     signal: Arc<Notify>,
-    /// A reader waits for the peer, a writer for room at the peer's.
+    /// The waker of a read that waits for the peer, and of a write that waits for the peer to take
+    /// bytes.
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
-/// Where the calls of one direction go through.
+/// The state of the calls in one direction.
 #[derive(Debug)]
 enum Gate {
     Open,
-    /// A call is held up until [`Script::go_on`].
+    /// A call waits until [`Script::go_on`].
     Shut(Waker, Option<Disturbance>),
     Reopened(Option<Disturbance>),
-    /// A call has failed, and there may be no further one.
+    /// A call has failed. Another call is an error of the caller.
     Failed,
 }
 
@@ -136,7 +138,7 @@ impl Script {
         })))
     }
 
-    /// Every call waits once, and one byte goes through it.
+    /// Makes each call pending once and then transfer one byte.
     pub fn dripping(self) -> Self {
         self.state().drips = true;
         self
@@ -146,47 +148,47 @@ impl Script {
         self.state().drips
     }
 
-    /// From now on calls go through as they are.
+    /// Ends the effect of [`Script::dripping`].
     pub fn flows(&self) {
         self.state().drips = false;
     }
 
-    /// At most so many bytes go through a write.
+    /// Limits each write to this many bytes.
     pub fn widest_write(self, bytes: usize) -> Self {
         self.state().widest_write = bytes;
         self
     }
 
-    /// A shutdown never comes to its end.
+    /// Makes a shutdown stay pending.
     pub fn never_shutting(self) -> Self {
         self.state().never_shuts = true;
         self
     }
 
-    /// The call at `position`, counted from 0 over all calls, is disturbed.
+    /// Disturbs the call at `position`, counted from 0 over all calls.
     pub fn disturbed(self, position: usize, how: Disturbance) -> Self {
         self.disturb(position, how);
         self
     }
 
-    /// The same for one call more.
+    /// Like [`Script::disturbed`], by reference.
     pub fn disturb(&self, position: usize, how: Disturbance) {
         self.state().disturbed.push((position, how));
     }
 
-    /// The peer takes so many bytes from now on.
+    /// Makes the peer take this many more bytes.
     pub fn takes(&self, bytes: usize) {
         let mut state = self.state();
         state.takes = bytes;
         wake(&mut state.writer);
     }
 
-    /// The peer goes on.
+    /// Appends a step.
     pub fn does(&self, does: Does) {
         self.goes_on(does.into());
     }
 
-    /// The peer sends bytes.
+    /// Appends a step that sends bytes.
     pub fn sends(&self, bytes: Vec<u8>) {
         self.goes_on(Step::Sends(bytes));
     }
@@ -197,14 +199,14 @@ impl Script {
         wake(&mut state.reader);
     }
 
-    /// Lets the calls through that were held up. Whether there was one.
+    /// Lets waiting calls continue. Returns `true` if there was one.
     pub fn go_on(&self) -> bool {
         let mut state = self.state();
         let State { reads, writes, .. } = &mut *state;
         reads.reopen() | writes.reopen()
     }
 
-    /// Done when the peer has come to where it [signals](Does::Signals).
+    /// Completes when the peer reaches [`Does::Signals`].
     pub fn signalled(&self) -> impl Future<Output = ()> + use<> {
         let signal = Arc::clone(&self.state().signal);
         async move { signal.notified().await }
@@ -214,7 +216,7 @@ impl Script {
         self.state().received.clone()
     }
 
-    /// Whether the peer has sent all, and its end.
+    /// Returns `true` if all bytes of the peer were read, and EOF is next.
     pub fn is_read(&self) -> bool {
         let state = self.state();
         state.sending.is_empty() && matches!(state.peer.front(), Some(Step::Ends))
@@ -224,7 +226,7 @@ impl Script {
         self.state().disturbed_a_read
     }
 
-    /// A call has failed.
+    /// Returns `true` if a call has failed.
     pub fn has_failed(&self) -> bool {
         let state = self.state();
         [&state.reads, &state.writes].iter().any(|gate| matches!(gate, Gate::Failed))
@@ -234,17 +236,17 @@ impl Script {
         self.state().is_shut
     }
 
-    /// The calls so far, and none of them from now on.
+    /// Returns and clears the recorded calls.
     pub fn calls(&self) -> Vec<Call> {
         std::mem::take(&mut self.state().calls)
     }
 
-    /// When each write went through.
+    /// Returns the time of each write.
     pub fn written_at(&self) -> Vec<Instant> {
         self.state().written_at.clone()
     }
 
-    /// How many calls there were to disturb.
+    /// Returns the number of calls so far, which are the positions that can be disturbed.
     pub fn positions(&self) -> usize {
         self.state().positions
     }
@@ -286,7 +288,7 @@ impl Gate {
 }
 
 impl State {
-    /// What is to happen to this call, unless it has to wait.
+    /// Returns the disturbance of this call, an injected error, or `Pending`.
     fn enter(
         &mut self,
         gate: fn(&mut Self) -> &mut Gate,
@@ -370,7 +372,7 @@ impl AsyncRead for Script {
 impl AsyncWrite for Script {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let mut state = self.state();
-        assert!(!state.is_shut, "written behind the end");
+        assert!(!state.is_shut, "written after the end");
         if state.takes == 0 {
             state.writer = Some(cx.waker().clone());
             return Poll::Pending;

@@ -1,4 +1,4 @@
-//! Runs futures over scripts, without a runtime and without time passing.
+//! Runs futures over scripts without a runtime, so that no time passes.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -13,17 +13,17 @@ use tokio::time::sleep;
 
 use super::Script;
 
-/// A runtime whose clock stands still. Within `clock().enter()`, everything happens at once.
+/// Returns a runtime with a paused clock. Code inside `clock().enter()` sees no time pass.
 pub fn clock() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
 }
 
-/// Lets time pass on the clock that was entered.
+/// Advances the clock that was entered.
 pub fn pass(time: Duration) {
     Handle::current().block_on(tokio::time::advance(time));
 }
 
-/// Says where it was, should the test fail there.
+/// Prints its text if the test fails while the value is alive.
 pub struct Case(pub String);
 
 impl Drop for Case {
@@ -43,13 +43,13 @@ impl Wake for Flag {
     }
 }
 
-/// Runs a future to its end. The script goes on only when the future waits, and a future that waits is polled only when it
-/// was woken: one that has forgotten to see to that fails here.
+/// Runs a future to completion. The script continues only when the future waits, and the future is
+/// polled again only after it was woken. A future that forgets to register its waker fails here.
 pub fn run<T>(script: &Script, future: impl Future<Output = T>) -> T {
-    wait(script, future).expect("waits for ever")
+    wait(script, future).expect("the future waits forever")
 }
 
-/// The same; `None` where the future waits for what the script does not do.
+/// Like [`run`], but returns `None` if the future waits for something that the script does not do.
 pub fn wait<T>(script: &Script, future: impl Future<Output = T>) -> Option<T> {
     let flag = Arc::new(Flag::default());
     let waker = Waker::from(Arc::clone(&flag));
@@ -67,7 +67,8 @@ pub fn wait<T>(script: &Script, future: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-/// Runs a future to its end on a clock that goes on when everything waits; the script goes on every millisecond.
+/// Runs a future on a clock that advances when everything waits. The script continues every
+/// millisecond. Fails after a minute.
 pub fn run_in_time<T>(clock: &Runtime, script: &Script, future: impl Future<Output = T>) -> T {
     clock.block_on(async {
         let going_on = async {
@@ -83,7 +84,7 @@ pub fn run_in_time<T>(clock: &Runtime, script: &Script, future: impl Future<Outp
     })
 }
 
-/// Polls a future so many times at the most, while the script goes on, and drops it.
+/// Polls a future up to `times` times while the script continues, then drops it.
 pub fn poll_times<T>(script: &Script, times: usize, future: impl Future<Output = T>) -> Poll<T> {
     let mut future = pin!(future);
     for _ in 0..times {

@@ -1,4 +1,4 @@
-//! A line protocol that uses every operation, over a connection and over its halves.
+//! A line protocol that uses every operation of a connection, or of a pair of halves.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::pass;
 
 pub type Line = Result<Bytes, LineError>;
 
-/// What a connection and a pair of halves can both do.
+/// The operations that a connection and a pair of halves have in common.
 pub trait Lines {
     async fn next_line(&mut self) -> Result<Option<Line>, Error>;
     async fn next_text(&mut self) -> Result<Option<Line>, Error>;
@@ -18,7 +18,7 @@ pub trait Lines {
     fn put_back(&mut self, batch: Batch) -> Result<(), Batch>;
     async fn read_bytes(&mut self, count: usize) -> Result<Bytes, Error>;
     async fn skip_bytes(&mut self, count: u64) -> Result<(), Error>;
-    /// Up to `count` of the next `length` bytes; the rest is skipped.
+    /// Returns `count` of the next `length` bytes and skips the rest.
     async fn body(&mut self, length: u64, count: usize) -> Result<Vec<u8>, Error>;
     async fn write_line(&mut self, line: &[u8]) -> Result<(), Error>;
     async fn send_line(&mut self, line: &[u8]) -> Result<(), Error>;
@@ -90,10 +90,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Lines for Connection<Io> {
     }
 }
 
-/// Both halves in one hand. Nobody flushes for them, so reading does it here.
+/// A pair of halves. Halves do not flush before they read, so the reading methods here do.
 pub struct Halves<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> {
     pub reader: LineReader<R>,
-    /// `None`: shut down.
+    /// `None` after a shutdown.
     pub writer: Option<LineWriter<W>>,
 }
 
@@ -103,7 +103,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Halves<R, W> {
     }
 
     fn writer(&mut self) -> &mut LineWriter<W> {
-        self.writer.as_mut().expect("written behind the end")
+        self.writer.as_mut().expect("written after the end")
     }
 
     async fn flush_if_open(&mut self) -> Result<(), Error> {
@@ -167,7 +167,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines for Halves<R, W> {
     }
 
     async fn shutdown(&mut self) -> Result<(), Error> {
-        self.writer.take().expect("written behind the end").shutdown().await
+        self.writer.take().expect("written after the end").shutdown().await
     }
 
     async fn request(&mut self, line: &[u8]) -> Result<Bytes, Error> {
@@ -176,20 +176,20 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines for Halves<R, W> {
     }
 }
 
-/// How lines are read.
+/// The way lines are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
     Line,
     Text,
-    /// What a command takes from the stream itself is put back first.
+    /// By batch. The batch is put back before a command reads from the stream itself.
     Batch,
-    /// After each line the rest is put back.
+    /// By batch. The rest of the batch is put back after each line.
     PutBack,
-    /// By line, and each takes 2 ms.
+    /// By line; each line takes 2 ms.
     Slow,
 }
 
-/// Answers lines until the end of the stream, shuts down, and notes down all that it was given.
+/// Answers lines until the end of the stream, then shuts down. Records everything that was read.
 pub async fn talk(lines: &mut impl Lines, by: By, seen: &mut Vec<String>) -> Result<(), Error> {
     match answer(lines, by, seen).await? {
         Shut(true) => Ok(()),
@@ -197,10 +197,10 @@ pub async fn talk(lines: &mut impl Lines, by: By, seen: &mut Vec<String>) -> Res
     }
 }
 
-/// Whether it was shut down already.
+/// `true` if the output is already shut down.
 pub struct Shut(pub bool);
 
-/// The same without shutting down.
+/// Like [`talk`], without the shutdown.
 pub async fn answer(lines: &mut impl Lines, by: By, seen: &mut Vec<String>) -> Result<Shut, Error> {
     let mut talk = Talk { lines, by, batch: None, is_shut: false, seen };
     while let Some(line) = talk.next().await? {
@@ -253,14 +253,14 @@ impl<L: Lines> Talk<'_, L> {
         }
     }
 
-    /// What follows the line is read in another way.
+    /// Puts the rest of the batch back, so that it can be read in another way.
     fn put_back(&mut self) {
         if let Some(batch) = self.batch.take() {
             self.lines.put_back(batch).unwrap();
         }
     }
 
-    /// Does what a line says; one that says nothing is answered with its upper case.
+    /// Runs the command in a line. Other lines are answered in upper case.
     async fn obey(&mut self, line: &Bytes) -> Result<(), Error> {
         let text = String::from_utf8_lossy(line);
         let words: Vec<_> = text.split(' ').collect();
@@ -329,7 +329,7 @@ impl<L: Lines> Talk<'_, L> {
     }
 }
 
-/// The length of each line that `many` asks for: one of them is allowed to be unsent, two are not.
+/// The length of each line that `many` writes. One such line fits into `max_unsent`, two do not.
 pub const MANY: usize = 65_000;
 
 pub fn describe(bad: &LineError) -> String {

@@ -6,7 +6,8 @@ use lineframe::{Accepted, AnyIo, Listener, Peer};
 use tokio::io::{DuplexStream, duplex};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-/// Accepts what its [`Dialer`] connects: for tests under a paused clock, which sockets do not know of.
+/// Accepts the connections of its [`Dialer`]. Used with a paused clock, which does not work with
+/// sockets.
 pub struct InMemory(UnboundedReceiver<io::Result<Accepted>>);
 
 #[derive(Clone)]
@@ -18,7 +19,8 @@ pub fn in_memory() -> (Dialer, InMemory) {
 }
 
 impl Dialer {
-    /// A peer whose stream holds `capacity` bytes each way, which is also the most that one read gives.
+    /// Connects a peer whose stream buffers `capacity` bytes in each direction. One read returns at
+    /// most `capacity` bytes.
     pub fn connect(&self, capacity: usize) -> DuplexStream {
         self.connect_from([127, 0, 0, 1].into(), capacity)
     }

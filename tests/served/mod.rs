@@ -1,4 +1,4 @@
-//! A server under test and its peers, over real sockets and in memory.
+//! Runs a server for tests, over real sockets and in memory.
 
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
@@ -18,18 +18,18 @@ use tokio::time::timeout;
 pub use in_memory::*;
 pub use sockets::*;
 
-/// The limit of every wait in real time. Long, because a busy machine has to meet it.
+/// The limit of every wait in real time. It is long, so that busy machines meet it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A timeout of a server that no test reaches in real time, because it is longer than [`PATIENCE`].
+/// A server timeout that no test reaches in real time, because it is longer than [`PATIENCE`].
 pub const NEVER: Duration = Duration::from_secs(600);
 
-/// Asserts that `event` happens within [`PATIENCE`].
+/// Waits for `event` and fails after [`PATIENCE`].
 pub async fn soon<T>(event: impl Future<Output = T>) -> T {
     timeout(PATIENCE, event).await.expect("nothing within the limit")
 }
 
-/// A server that serves one listener.
+/// A server that serves one listener in a task.
 pub struct Running {
     pub server: Server,
     stop: Option<oneshot::Sender<()>>,
@@ -49,22 +49,23 @@ impl Running {
     }
 
     pub fn ask_to_stop(&mut self) {
-        self.stop.take().expect("asked once").send(()).unwrap();
+        self.stop.take().expect("asked to stop only once").send(()).unwrap();
     }
 
-    /// Waits until it has stopped, which nobody asks it to.
+    /// Waits until the server has stopped, without asking it to.
     pub async fn stopped_by_itself(self) -> ServerCounters {
         self.served.await.unwrap()
     }
 
-    /// Asks it to stop, if nobody has, and waits until it has.
+    /// Asks the server to stop, unless it was asked before, and waits for it.
     pub async fn stopped(mut self) -> ServerCounters {
         drop(self.stop.take());
         self.served.await.unwrap()
     }
 }
 
-/// The next line that a server sends, its terminator with it; less at the end of the stream.
+/// Returns the next line from the server, with its terminator, or the rest at the end of the
+/// stream.
 pub async fn line(io: &mut (impl AsyncRead + Unpin)) -> String {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -74,14 +75,14 @@ pub async fn line(io: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(line).unwrap()
 }
 
-/// All that a server sends, up to the end of the stream. A reset fails the test.
+/// Returns everything that the server sends until it ends the stream. Fails on a reset.
 pub async fn rest(io: &mut (impl AsyncRead + Unpin)) -> String {
     let mut rest = Vec::new();
     io.read_to_end(&mut rest).await.expect("no reset");
     String::from_utf8(rest).unwrap()
 }
 
-/// Its bytes in upper case: the handler of most tests.
+/// Returns the line in upper case; the handler of most tests.
 pub fn upper(line: &[u8]) -> Vec<u8> {
     line.to_ascii_uppercase()
 }

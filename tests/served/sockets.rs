@@ -10,35 +10,35 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 #[derive(Clone, Copy, Debug)]
 pub enum Buffers {
     Usual,
-    /// As small as the kernel lets them be.
+    /// The smallest size that the kernel allows.
     Smallest,
 }
 
-/// Where peers connect to.
+/// An address that peers can connect to.
 #[derive(Debug)]
 pub enum Address {
     Tcp(SocketAddr, Buffers),
-    /// The file is removed when this is dropped.
+    /// The file is removed on drop.
     Unix(PathBuf, Buffers),
 }
 
-/// The listeners of a kind, with the buffers of all that they accept.
+/// A listener, and the buffer sizes of the connections it accepts.
 pub enum AnyListener {
     Tcp(TcpListener),
     Unix(UnixListener, Buffers),
 }
 
-/// A port of its own.
+/// Listens on a free TCP port.
 pub fn tcp(buffers: Buffers) -> (Address, AnyListener) {
     let socket = TcpSocket::new_v4().unwrap();
-    // What it accepts has them too.
+    // Accepted sockets inherit the buffer sizes of the listener.
     buffers.set(SockRef::from(&socket));
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let listener = socket.listen(1024).unwrap();
     (Address::Tcp(listener.local_addr().unwrap(), buffers), AnyListener::Tcp(listener))
 }
 
-/// A path of its own.
+/// Listens on a new socket path.
 pub fn unix(buffers: Buffers) -> (Address, AnyListener) {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let name = format!("lineframe-{}-{}.sock", std::process::id(), NEXT.fetch_add(1, Relaxed));
@@ -47,7 +47,7 @@ pub fn unix(buffers: Buffers) -> (Address, AnyListener) {
     (Address::Unix(path, buffers), AnyListener::Unix(listener, buffers))
 }
 
-/// Every kind of socket with every size of its buffers.
+/// Returns each kind of socket with each buffer size.
 pub fn all_kinds() -> [(Address, AnyListener); 4] {
     [tcp(Buffers::Usual), unix(Buffers::Usual), tcp(Buffers::Smallest), unix(Buffers::Smallest)]
 }
@@ -85,7 +85,7 @@ impl Listener for AnyListener {
             Self::Tcp(listener) => Listener::accept(listener).await,
             Self::Unix(listener, buffers) => {
                 let accepted = Listener::accept(listener).await?;
-                let io = accepted.io.downcast_ref::<UnixStream>().expect("what it accepts");
+                let io = accepted.io.downcast_ref::<UnixStream>().expect("a Unix stream");
                 buffers.set(SockRef::from(io));
                 Ok(accepted)
             }
@@ -109,10 +109,10 @@ impl Buffers {
     }
 }
 
-/// A TCP peer that comes from another address of this machine.
+/// Connects from another local address of this machine.
 #[cfg(target_os = "linux")]
 pub async fn connect_from(ip: Ipv4Addr, address: &Address) -> io::Result<TcpStream> {
-    let Address::Tcp(address, _) = address else { panic!("no port") };
+    let Address::Tcp(address, _) = address else { panic!("not a TCP address") };
     let socket = TcpSocket::new_v4()?;
     socket.bind((ip, 0).into())?;
     socket.connect(*address).await

@@ -1,5 +1,6 @@
-//! What has to become of a connection, by the contract alone: the naive splitter over what the peer sends, the handler's
-//! function over its items, and the deadlines over the times. Nothing in it takes time but waiting.
+//! Predicts the outcome of a connection from the contract alone. It uses the naive line splitter,
+//! the reply function of the handlers, and the deadlines. In the simulation only waiting takes
+//! time.
 
 use bytes::BytesMut;
 use lineframe::{EncodeError, LineCodec, LineError, TimeoutKind};
@@ -7,7 +8,7 @@ use lineframe::{EncodeError, LineCodec, LineError, TimeoutKind};
 use super::plan::{Config, Handler, Ms, NEVER, Peer, Reads, Step};
 use crate::model::{self, Bad, Item};
 
-/// The content of each line in letters that no delimiter is made of.
+/// Returns the reply to a line: its content in letters that no delimiter contains.
 pub fn reply_to(line: &[u8], repeats: usize) -> Vec<u8> {
     let letters = line.iter().flat_map(|byte| [b'G' + (byte >> 4), b'G' + (byte & 15)]);
     letters.collect::<Vec<_>>().repeat(repeats)
@@ -17,7 +18,7 @@ pub fn codec(config: &Config) -> LineCodec {
     model::builder(&config.model).max_encoded_length(1 << 20).build()
 }
 
-/// Two things at the same time, or something never: which comes first is nobody's promise.
+/// The plan has no certain outcome: two events happen at the same time, or one never happens.
 #[derive(Debug)]
 pub struct Undecided;
 
@@ -32,27 +33,27 @@ pub enum End {
 
 #[derive(Clone, Debug)]
 pub struct Expected {
-    /// What the handler is given.
+    /// The items that the handler gets.
     pub items: Vec<Item>,
-    /// What it has been given as the server counts: by the batch.
+    /// The items that the server counts, which it does batch by batch.
     pub counted: Vec<Item>,
     pub lines_written: u64,
     pub written: Vec<u8>,
-    /// So much of it is sent,
+    /// The number of written bytes that the server sends.
     pub sent: usize,
-    /// and so much received by the peer,
+    /// The number of written bytes that the peer receives.
     pub received: usize,
-    /// at these times, where it reads at once.
+    /// When the peer receives how many bytes, if it reads immediately.
     pub times: Vec<(Ms, usize)>,
-    /// When the peer can see the end.
+    /// When the peer can see the end of the stream.
     pub fin_at: Option<Ms>,
-    /// When its handler got it, if it did.
+    /// When the handler started, if it did.
     pub began_at: Option<Ms>,
     pub end: End,
     pub ended_at: Ms,
-    /// The server has had it back.
-    pub is_home: bool,
-    /// Where all of it was read.
+    /// `true` if the connection returned to the server.
+    pub has_returned: bool,
+    /// The number of bytes read, if all input was read.
     pub bytes_read: Option<usize>,
 }
 
@@ -61,36 +62,37 @@ enum Stop {
     End(End),
 }
 
-/// An item and from when on it can be had.
+/// An item, and the condition for its delivery.
 struct Due {
     item: Item,
     start: usize,
-    /// Where it ends, if it ever does.
+    /// The end of its line in the stream, or `usize::MAX` if the line has no end.
     end: usize,
-    /// So many bytes have to have come; `None`: the end.
+    /// The number of bytes that must have arrived; `None` means EOF.
     prompt: Option<usize>,
 }
 
-struct Run<'a> {
+struct Forecaster<'a> {
     config: &'a Config,
     peer: &'a Peer,
     now: Ms,
     drain_at: Ms,
-    /// The end of the drain.
+    /// The time at which the drain timeout expires.
     horizon: Ms,
     due: Vec<Due>,
     arrivals: Vec<(Ms, usize)>,
     eof_at: Ms,
     reset_at: Ms,
-    /// What has been read, and when.
+    /// The number of bytes read so far after each read, and its time.
     reads: Vec<(usize, Ms)>,
     is_at_eof: bool,
     is_drained: bool,
     next: usize,
     counted: usize,
-    /// Written and not received.
+    /// Bytes written but not received.
     underway: usize,
-    /// Since when output waits for the peer, or when the peer last made room for more of it.
+    /// The time from which `write_timeout` counts: when output started to wait, or when the peer
+    /// last made room.
     waits_since: Option<Ms>,
     received: usize,
     written: BytesMut,
@@ -106,7 +108,7 @@ pub fn expect(
     horizon: Ms,
 ) -> Result<Expected, Undecided> {
     let (stream, arrivals) = peer.stream();
-    let mut run = Run {
+    let mut run = Forecaster {
         config,
         peer,
         now: accepted_at,
@@ -128,7 +130,7 @@ pub fn expect(
         lines_written: 0,
         times: Vec::new(),
     };
-    // A handshake that goes on when the drain comes, or begins after that, has another second.
+    // A handshake that runs when the shutdown starts, or starts later, gets at most 1 s more.
     let deadline = config.handshake_timeout.map_or(NEVER, |after| accepted_at.saturating_add(after));
     let deadline = deadline.min(drain_at.max(accepted_at).saturating_add(1000));
     let began_at = accepted_at.saturating_add(config.handshake.unwrap_or(0));
@@ -177,8 +179,8 @@ fn longest_terminator(config: &Config) -> usize {
     }
 }
 
-impl Run<'_> {
-    /// It has no handler.
+impl Forecaster<'_> {
+    /// Returns the outcome of a connection whose handler never starts.
     fn never_begins(self, end: End, ended_at: Ms) -> Expected {
         Expected {
             items: Vec::new(),
@@ -192,7 +194,7 @@ impl Run<'_> {
             began_at: None,
             end,
             ended_at,
-            is_home: true,
+            has_returned: true,
             bytes_read: Some(0),
         }
     }
@@ -209,7 +211,7 @@ impl Run<'_> {
         });
         let end = match (stopped, handled) {
             (Ok(()), Some(end)) => end,
-            // The handler is done, and nobody is told of what the stream does then.
+            // The handler has returned, so later errors of the stream are not reported.
             (Err(Stop::End(End::Failed)), Some(end)) => end,
             (Err(Stop::End(End::Failed)), None) => self.for_the_handler(End::Failed),
             (Err(Stop::End(end)), _) => end,
@@ -222,7 +224,7 @@ impl Run<'_> {
         let received = match self.peer.reads {
             Reads::Never => 0,
             _ if unread || is_reset => self.received,
-            // A reset that comes while the last bytes are read.
+            // A reset may arrive while the last bytes are read.
             Reads::Slowly { .. } if self.reset_at != NEVER && in_pipe > 0 => return Err(Undecided),
             _ => sent,
         };
@@ -240,12 +242,13 @@ impl Run<'_> {
             began_at: Some(began_at),
             end,
             ended_at: self.now,
-            is_home: handled.is_some() || end != End::Aborted,
+            has_returned: handled.is_some() || end != End::Aborted,
             bytes_read,
         })
     }
 
-    /// What the server is told where the connection belongs to a task.
+    /// Returns the outcome that the server sees. If a task owns the connection, the server does not
+    /// see its errors.
     fn for_the_handler(&self, end: End) -> End {
         match self.config.handler {
             Handler::Spawned => End::Done,
@@ -253,7 +256,7 @@ impl Run<'_> {
         }
     }
 
-    /// Up to when the connection is dropped in order.
+    /// Runs the handler until it drops the connection regularly.
     fn handle(&mut self) -> Result<End, Stop> {
         let mut bad_lines = 0;
         for answered in 0.. {
@@ -264,7 +267,7 @@ impl Run<'_> {
                 _ => {}
             }
             if let Handler::Reply | Handler::ReplyInto = self.config.handler {
-                // A line is taken once there is room for its reply.
+                // `reply` takes a line only if there is room for its reply.
                 self.block(self.config.max_unsent)?;
             }
             if self.is_over_bad_lines(bad_lines) {
@@ -291,8 +294,8 @@ impl Run<'_> {
         self.config.max_bad_lines.is_some_and(|most| bad_lines > most)
     }
 
-    /// Batches are counted when they are handed over: of the lines that are there as many as the handler takes, up to the
-    /// last bad one that it may have.
+    /// Counts a batch when it is handed over: as many available lines as the handler takes, up to
+    /// the bad line that exceeds the limit.
     fn count_batch(&mut self, mut bad_lines: u64) {
         let most = match self.config.handler {
             Handler::Batches(most) => most,
@@ -305,7 +308,7 @@ impl Run<'_> {
             bad_lines += u64::from(self.due[self.counted].item.is_err());
             self.counted += 1;
             let is_full = self.counted - self.next == most || self.is_over_bad_lines(bad_lines);
-            if is_full || !self.is_there(self.counted) {
+            if is_full || !self.is_available(self.counted) {
                 return;
             }
         }
@@ -319,16 +322,16 @@ impl Run<'_> {
         self.reads.last().map_or(0, |(end, _)| *end)
     }
 
-    fn is_there(&self, item: usize) -> bool {
+    fn is_available(&self, item: usize) -> bool {
         self.due.get(item).is_some_and(|due| {
             due.prompt.map_or(self.is_at_eof, |prompt| prompt <= self.read() || self.is_at_eof)
         })
     }
 
-    /// Waits for the next item. `false`: there is none any more.
+    /// Waits for the next item. Returns `false` if there is none.
     fn read_item(&mut self) -> Result<bool, Stop> {
         loop {
-            if self.is_there(self.next) {
+            if self.is_available(self.next) {
                 return Ok(true);
             }
             if self.is_at_eof {
@@ -348,7 +351,7 @@ impl Run<'_> {
             }
             let is_over = self.eof_at <= self.now;
             if self.drain_at <= self.now {
-                // What came until then is answered, and nothing after it.
+                // Input received until the shutdown is answered, later input is not.
                 self.is_at_eof = is_over;
                 self.is_drained = true;
             } else if is_over && !has_more {
@@ -360,7 +363,8 @@ impl Run<'_> {
         }
     }
 
-    /// `TooLong` comes at the latest where it is certain, and maybe before.
+    /// `TooLong` must be reported when the excess is certain, but may be reported earlier. In
+    /// between, the outcome is undecided.
     fn is_clear(&self) -> Result<(), Stop> {
         match self.due.get(self.next) {
             Some(Due { item: Err(Bad::TooLong(_)), start, .. })
@@ -376,7 +380,7 @@ impl Run<'_> {
         let arrival = self.arrivals.iter().map(|(at, _)| *at).find(|at| *at > self.now).unwrap_or(NEVER);
         let event = arrival.min(self.eof_at).min(self.reset_at).min(self.drain_at);
         let (timeout, deadline) = self.deadline();
-        // Little output may wait meanwhile.
+        // A little output may be unsent at the same time.
         while self.is_unsent() {
             let (read, late) = (self.next_slow_read(), self.write_deadline());
             let first = event.min(deadline);
@@ -398,7 +402,7 @@ impl Run<'_> {
             _ if deadline < event => {
                 let at = deadline.max(self.now);
                 self.pass(at - 1);
-                // What a slow peer reads in this very moment makes room, or comes too late.
+                // A slow peer that reads at this very moment may or may not make room in time.
                 let is_close = self.underway > 0 && self.next_slow_read() == at;
                 self.pass(at);
                 Err(if is_close { Stop::Undecided } else { Stop::End(End::TimedOut(timeout)) })
@@ -410,10 +414,10 @@ impl Run<'_> {
         }
     }
 
-    /// Of the line that has begun, or of the one that has not.
+    /// Returns the line deadline if a line has begun, otherwise the idle deadline.
     fn deadline(&self) -> (TimeoutKind, Ms) {
         let begun_line = match self.next.checked_sub(1).map(|last| &self.due[last]) {
-            // The rest of a long line.
+            // The line was reported as too long, and its rest is being skipped.
             Some(last) if last.end > self.read() => Some(last.start),
             Some(last) => (last.end < self.read()).then_some(last.end),
             None => (self.read() > 0).then_some(0),
@@ -435,7 +439,7 @@ impl Run<'_> {
             return Err(if until == self.horizon { Stop::Undecided } else { Stop::End(End::Aborted) });
         }
         self.pass(until);
-        // Read together with what was there, or after it.
+        // Input that arrives at this moment may or may not belong to the next read.
         match self.arrivals.iter().any(|(at, _)| *at == until) {
             true => Err(Stop::Undecided),
             false => Ok(()),
@@ -456,7 +460,7 @@ impl Run<'_> {
         }
         let before = self.written.len();
         let encoded: Result<(), EncodeError> = codec(self.config).encode_line(&reply, &mut self.written);
-        encoded.expect("replies that every delimiter lets through");
+        encoded.expect("replies contain no delimiter");
         self.lines_written += 1;
         match self.peer.reads {
             Reads::Eagerly { .. } => {
@@ -471,7 +475,7 @@ impl Run<'_> {
         if self.sends_each() { self.block(0) } else { Ok(()) }
     }
 
-    /// Waits until no more than `left` bytes are unsent.
+    /// Waits until at most `left` bytes are unsent.
     fn block(&mut self, left: usize) -> Result<(), Stop> {
         while self.underway > self.peer.capacity + left {
             let deadline = self.write_deadline();
@@ -498,7 +502,7 @@ impl Run<'_> {
         self.underway > self.peer.capacity
     }
 
-    /// Each byte that the stream takes puts it off.
+    /// Returns the write deadline, which restarts with each byte that the stream takes.
     fn write_deadline(&self) -> Ms {
         let deadline = self.waits_since.zip(self.config.write_timeout);
         deadline.map_or(NEVER, |(since, after)| since + after)
@@ -514,7 +518,7 @@ impl Run<'_> {
         }
     }
 
-    /// Time passes, and a slow peer reads.
+    /// Advances the time. A slow peer reads meanwhile.
     fn pass(&mut self, until: Ms) {
         while let Reads::Slowly { most, .. } = self.peer.reads {
             let at = self.next_slow_read();
@@ -533,7 +537,7 @@ impl Run<'_> {
         self.now = until;
     }
 
-    /// What the peer still sends is read and dropped.
+    /// Reads and drops further input until the peer or the linger timeout ends it.
     fn linger(&mut self) -> Result<(), Stop> {
         if self.is_at_eof {
             return Ok(());
@@ -546,7 +550,7 @@ impl Run<'_> {
         if until == self.horizon {
             return Err(Stop::Undecided);
         }
-        // Who is cut only here has had all its replies.
+        // A connection closed here has sent all its replies, so it is not aborted.
         self.pass(until.min(self.horizon));
         Ok(())
     }
@@ -555,11 +559,11 @@ impl Run<'_> {
 fn bad_reply(bad: &Bad, config: &Config) -> String {
     let mut codec = model::builder(&config.model).build();
     let error: LineError = match bad {
-        // The words are held elsewhere; here they come from the codec itself.
+        // Other tests check the text of error replies. Here the codec itself provides it.
         Bad::TooLong(_) => provoke(&mut codec, &[b'x'; 4096]),
         Bad::Unterminated(line) => provoke(&mut codec, line),
         Bad::BareTerminator(line) => provoke(&mut codec, &[line, &b"\r\n"[..]].concat()),
-        Bad::Incomplete(..) => unreachable!("nobody asks for counted bytes"),
+        Bad::Incomplete(..) => unreachable!("no handler reads counted bytes"),
     };
     error.reply()
 }

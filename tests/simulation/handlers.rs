@@ -1,4 +1,4 @@
-//! Handlers of every kind. All of them answer the same; they differ in how they go about it.
+//! Handlers of every kind. All send the same replies but use different methods.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +14,7 @@ use super::expected::reply_to;
 use super::plan::{Config, Handler, Ms};
 use crate::model::{self, Item};
 
-/// What the handler of each connection has seen.
+/// What the handler of a connection has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub began_at: Option<Ms>,
@@ -33,7 +33,7 @@ impl Context {
         self.start.elapsed().as_millis() as Ms
     }
 
-    /// Notes what was handed over and makes the reply.
+    /// Records the item and returns the reply.
     fn answer<L: AsRef<[u8]>>(&self, peer: usize, line: Result<L, LineError>) -> Vec<u8> {
         let reply = match &line {
             Ok(line) => reply_to(line.as_ref(), self.config.repeats),
@@ -110,7 +110,7 @@ async fn handle(mut conn: Connection, context: Context) -> io::Result<()> {
         Handler::Panicking(most) => {
             answer_lines(&mut conn, &context, peer, most).await?;
             if context.seen.lock().unwrap()[peer].items.len() as u64 == most {
-                // Without the hook, which would print it.
+                // `resume_unwind` does not call the panic hook, which would print the panic.
                 std::panic::resume_unwind(Box::new("this handler panics"));
             }
             Ok(())

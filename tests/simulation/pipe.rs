@@ -1,5 +1,6 @@
-//! A stream between a peer and the server, in memory: with a capacity, half-close and resets as TCP has them, and reads
-//! and writes of the server that are short, interrupted, or ready only when asked again.
+//! An in-memory stream between a peer and the server, with a limited capacity. Half-close and
+//! resets behave as in TCP. The server's reads and writes may be short, interrupted or spuriously
+//! pending.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,13 +21,13 @@ struct State {
     capacity: usize,
     server_is_done: bool,
     server_is_gone: bool,
-    /// The server has closed with input unread, and what the peer had not taken is lost.
+    /// The server closed with unread input, so output that the peer had not read is lost.
     was_reset_by_server: bool,
-    /// All that the server has sent.
+    /// The number of bytes that the server has sent.
     sent: usize,
     server: [Option<Waker>; 2],
     peer: Option<Waker>,
-    /// Of short and spurious results; `None`: there are none.
+    /// Generates short and spurious results; `None` disables them.
     flaws: Option<Rng>,
     was_spurious: bool,
 }
@@ -42,7 +43,7 @@ impl State {
         }
     }
 
-    /// How much of `most` a read or write may do now.
+    /// Returns how many of `most` bytes a read or write may transfer now.
     fn allowed(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Some(rng) = &mut self.flaws else { return Poll::Ready(Ok(most)) };
         let was_spurious = std::mem::replace(&mut self.was_spurious, true);
@@ -64,19 +65,19 @@ impl State {
     }
 }
 
-/// The peer's end. Resets are asked for; dropping it does nothing.
+/// The peer's end. Dropping it does nothing; it resets the stream only on request.
 #[derive(Clone)]
 pub struct PeerEnd(Arc<Mutex<State>>);
 
 /// The server's end.
 pub struct ServerEnd(Arc<Mutex<State>>);
 
-/// How a stream ends for the peer.
+/// How a stream ended for the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
     /// After a FIN.
     Eof,
-    /// Closed without one.
+    /// Closed without a FIN.
     Closed,
     Reset,
 }
@@ -114,7 +115,7 @@ impl PeerEnd {
         state.wake_peer();
     }
 
-    /// Up to `most` bytes; pending where there are none.
+    /// Returns up to `most` bytes, or `Pending` if none are available.
     pub fn poll_receive(&self, most: usize, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, StreamEnd>> {
         let mut state = self.state();
         if state.is_reset || state.was_reset_by_server {

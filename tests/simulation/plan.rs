@@ -1,4 +1,4 @@
-//! What a seed stands for: a server, its handler, and a few peers with what they do and when.
+//! The plan of a seed: a server, its handler, and peers with their timed actions.
 
 use crate::model::{Kind, Model};
 
@@ -6,7 +6,7 @@ use crate::model::{Kind, Model};
 pub type Ms = u64;
 pub const NEVER: Ms = Ms::MAX;
 
-/// splitmix64.
+/// The splitmix64 generator.
 #[derive(Clone, Debug)]
 pub struct Rng(pub u64);
 
@@ -38,21 +38,21 @@ pub enum Handler {
     Lines,
     /// `next_line` and `send_line`.
     Sends,
-    /// `next_batch`; so many lines of each are taken, the others put back.
+    /// `next_batch`; takes this many lines of each batch and puts the others back.
     Batches(usize),
     Reply,
     ReplyInto,
-    /// Borrowed halves, whole again after so many lines.
+    /// Borrowed halves, rejoined after this many lines.
     Split(u64),
-    /// Halves in a task each.
+    /// Each half in its own task.
     Tasks,
     /// `Lines` in a task of its own.
     Spawned,
-    /// `next_line` given up after so long, again and again.
+    /// `next_line` with a timeout; the future is dropped and created again.
     Impatient(Ms),
-    /// So long before each reply.
+    /// Waits this long before each reply.
     Sleeper(Ms),
-    /// These come to their end after so many lines.
+    /// Ends after this many lines, and so do the next two.
     Early(u64),
     Failing(u64),
     Panicking(u64),
@@ -62,7 +62,7 @@ pub enum Handler {
 pub struct Config {
     pub model: Model,
     pub handler: Handler,
-    /// How often a reply has the line in it.
+    /// How many times a reply repeats the line.
     pub repeats: usize,
     pub max_connections: usize,
     pub max_bad_lines: Option<u64>,
@@ -72,7 +72,7 @@ pub struct Config {
     pub write_timeout: Option<Ms>,
     pub drain_timeout: Option<Ms>,
     pub linger_timeout: Ms,
-    /// A handshake takes this long.
+    /// The duration of the handshake.
     pub handshake: Option<Ms>,
     pub handshake_timeout: Option<Ms>,
 }
@@ -86,11 +86,11 @@ pub enum Step {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
-    /// At once, and closes when it sees the end, or goes on with what it does.
+    /// Reads immediately. At the end of the stream it closes, or continues with its steps.
     Eagerly {
         closes_at_end: bool,
     },
-    /// At most so many bytes each so many milliseconds.
+    /// Reads at most `most` bytes every `every` milliseconds.
     Slowly {
         most: usize,
         every: Ms,
@@ -101,9 +101,10 @@ pub enum Reads {
 #[derive(Clone, Debug)]
 pub struct Peer {
     pub connect: Ms,
-    /// What `accept` says before it gives this one: errors about a connection, and others.
+    /// The errors that `accept` returns before this peer; `true` is an error of a single
+    /// connection.
     pub accept_errors: Vec<bool>,
-    /// In the order of time.
+    /// The steps in order of time.
     pub steps: Vec<(Ms, Step)>,
     pub reads: Reads,
     pub capacity: usize,
@@ -111,7 +112,7 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// All it sends, and when how much of it is on its way.
+    /// Returns the stream that the peer sends, and when how many bytes have arrived.
     pub fn stream(&self) -> (Vec<u8>, Vec<(Ms, usize)>) {
         let (mut stream, mut arrivals) = (Vec::new(), Vec::new());
         for (at, step) in &self.steps {
@@ -132,12 +133,13 @@ impl Peer {
 pub struct Plan {
     pub config: Config,
     pub peers: Vec<Peer>,
-    /// `None`: when all has come to its end.
+    /// `None` starts the shutdown after everything has ended.
     pub drain_at: Option<Ms>,
 }
 
 impl Plan {
-    /// Times are multiples of 4 ms, those of slow reads one more, that of a drain two more: they never meet.
+    /// Events are at multiples of 4 ms, slow reads 1 ms and the shutdown 2 ms later, so that they
+    /// never coincide.
     pub fn new(rng: &mut Rng) -> Self {
         let config = config(rng);
         let mut connect = 0;
@@ -210,14 +212,14 @@ fn peer(rng: &mut Rng, config: &Config, connect: Ms) -> Peer {
     let mut steps = Vec::new();
     let stream = stream(rng, config);
     let mut rest = &stream[..];
-    // Whether it is one that takes its time at all.
+    // 0 never waits; 1 may stall; higher values may also drip.
     let pace = rng.below(4);
     while !rest.is_empty() {
         let wait = match rng.below(12) {
             0 if pace > 0 => 4 * rng.below(1500),
             1 | 2 if pace > 0 => 4 * rng.below(100),
             3 if pace > 1 => {
-                // A byte a second, for a while.
+                // One byte per second, for a while.
                 let (drip, behind) = rest.split_at(rest.len().min(1 + rng.below(8) as usize));
                 rest = behind;
                 for byte in drip {
@@ -240,9 +242,9 @@ fn peer(rng: &mut Rng, config: &Config, connect: Ms) -> Peer {
     }
     at += if rng.one_in(2) { 0 } else { 4 * rng.below(800) };
     match rng.below(8) {
-        // A reset is seen at once only by who waits for it.
+        // A sleeping handler would notice a reset only later.
         0 if !is_slow_handler => steps.push((at + 4, Step::Reset)),
-        // It just stays.
+        // The peer stays connected.
         1 | 2 => {}
         _ => steps.push((at, Step::HalfClose)),
     }
@@ -255,9 +257,9 @@ fn peer(rng: &mut Rng, config: &Config, connect: Ms) -> Peer {
         },
         steps,
         reads,
-        // While a handler sleeps nobody sends for it what does not fit.
+        // While a handler sleeps, it does not send output that exceeds the capacity.
         capacity: if is_slow_handler { 64 * 1024 } else { rng.pick(&[1, 10, 100, 1000, 64 * 1024]) },
-        // What a read brings is to be known where time passes between two of them.
+        // A sleeping handler needs predictable reads, because time passes between them.
         flaws: (is_eager && !is_slow_handler && rng.one_in(2)).then(|| Rng(rng.next())),
     }
 }
@@ -292,7 +294,7 @@ fn stream(rng: &mut Rng, config: &Config) -> Vec<u8> {
         stream.extend_from_slice(terminator);
     }
     if rng.one_in(3) {
-        // What has no terminator is no line.
+        // A tail without a terminator is not a line.
         stream.extend_from_slice(&b"never"[..rng.below(6) as usize]);
     }
     stream

@@ -1,5 +1,6 @@
-//! A server for half an hour under everything at once: `tests/soak/run`, which `cargo test` leaves out. The server is another process of
-//! this program.
+//! Runs a server for half an hour with idle, busy and hostile clients. Run it with
+//! `tests/soak/run`; `cargo test` does not run it. The server runs in a second process of this
+//! program.
 
 mod peers;
 #[path = "../acceptance/server.rs"]
@@ -35,7 +36,8 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The server: default limits but for two deadlines that are 30 s, so that who runs into them comes back more often.
+/// Runs the server with default limits, except that two deadlines are 5 s instead of 30 s, so that
+/// clients meet them more often.
 async fn serve(fault: &str) -> io::Result<()> {
     let deadline = Duration::from_secs(5);
     let server = lineframe::Server::builder().line_timeout(deadline).write_timeout(deadline).build();
@@ -75,7 +77,7 @@ async fn soak(minutes: &str, fault: &str) -> Result<bool, Box<dyn Error>> {
         }
     }
 
-    // Memory, each 10 s: minutes and KiB.
+    // Memory samples, one per 10 s, as minutes and KiB.
     let (since, cpu_before) = (Instant::now(), soak.server.cpu()?);
     let every = Duration::from_secs(10).min(length / 60);
     let mut samples = Vec::new();
@@ -101,7 +103,7 @@ async fn soak(minutes: &str, fault: &str) -> Result<bool, Box<dyn Error>> {
     report(&soak, &samples, warm_up, cpu, left)
 }
 
-/// How many descriptors the server has still open for connections that have ended, 15 s later at the most.
+/// Returns how many descriptors of ended connections the server has not closed after 15 s.
 async fn descriptors_left(server: &Server, alone: usize) -> io::Result<usize> {
     let since = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The clients of a soak: each runs until it is told to stop, and tells what it saw that was not as it has to be.
+//! The clients of a soak. Each one runs until it is stopped and reports every deviation.
 
 use std::io::{self, Write as _};
 use std::sync::Mutex;
@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::server::Server;
 
-/// What all clients share.
+/// State shared by all clients.
 pub(crate) struct Soak {
     pub(crate) server: Server,
     pub(crate) is_over: AtomicBool,
@@ -22,7 +22,7 @@ pub(crate) struct Soak {
     pub(crate) wrong: Mutex<Vec<String>>,
 }
 
-/// What the hostile ones do, in turn.
+/// What the hostile clients do, in turn.
 pub(crate) const HOSTILE: [&str; 6] = [
     "drip a line until they are cut",
     "leave in the middle of a line",
@@ -55,7 +55,7 @@ impl Soak {
         }
     }
 
-    /// Up to so long, or until it is over.
+    /// Waits for a time in milliseconds or until the end of the soak.
     async fn pause(&self, mut milliseconds: u64) {
         while milliseconds > 0 && self.goes_on() {
             let part = milliseconds.min(1000);
@@ -64,7 +64,7 @@ impl Soak {
         }
     }
 
-    /// A line every one to four minutes, on one connection from the beginning to the end.
+    /// Keeps one connection open for the whole soak, and sends a line every one to four minutes.
     pub(crate) async fn idle(&self, mut random: Random) {
         let told = async {
             let mut peer = self.server.connect().await?;
@@ -84,8 +84,8 @@ impl Soak {
         self.hold("idle", told);
     }
 
-    /// 1 to 20 lines at once, twice a second, now and then one as long as may be; after 100 times that says that no more comes, and begins
-    /// anew.
+    /// Sends bursts of 1 to 20 lines twice a second, sometimes with a line of the maximum length.
+    /// Half-closes after 100 bursts and reconnects.
     pub(crate) async fn busy(&self, mut random: Random) {
         while self.goes_on() {
             let told = self.busy_stream(&mut random).await;
@@ -112,7 +112,7 @@ impl Soak {
                 break;
             }
         }
-        // What is sent last is answered too, and then comes the end.
+        // The lines that are sent last must be answered too, before the server ends the stream.
         lines.truncate(lines.iter().position(|&byte| byte == b'\n').map_or(0, |end| end + 1));
         let last = exchange(&mut peer, &lines).await?;
         same(&last, &lines.to_ascii_uppercase())?;
@@ -120,7 +120,7 @@ impl Soak {
         Ok(())
     }
 
-    /// The `at`th of [`HOSTILE`], again and again.
+    /// Repeats entry `at` of [`HOSTILE`].
     pub(crate) async fn hostile(&self, at: usize, mut random: Random) {
         while self.goes_on() {
             let told = match at {
@@ -195,7 +195,7 @@ impl Soak {
     }
 
     async fn garbage(&self, random: &mut Random) -> io::Result<()> {
-        // It must not look like TLS.
+        // The first byte must not look like a TLS handshake.
         let mut bytes = vec![b'.'];
         for _ in 0..4096 {
             bytes.extend_from_slice(&random.next().to_le_bytes());
@@ -226,7 +226,7 @@ impl Soak {
     }
 }
 
-/// Sends all of it and that no more comes; gives what is said until the end.
+/// Sends all bytes and half-closes. Returns everything that the server sends until its end.
 async fn exchange(peer: &mut TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let (mut reader, mut writer) = peer.split();
     let mut said = Vec::new();
@@ -257,7 +257,7 @@ fn same(said: &[u8], expected: &[u8]) -> io::Result<()> {
     Err(io::Error::other(format!("from byte {at} on it said {came:?} in place of {due:?}")))
 }
 
-/// The numbers of splitmix64, which need a seed and no crate.
+/// The splitmix64 generator, which needs a seed and no dependency.
 pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
@@ -273,7 +273,7 @@ impl Random {
         self.next() % bound
     }
 
-    /// A line of up to `longest` bytes, at least 20, that is like no other.
+    /// Appends a unique line of 20 to `longest` bytes.
     fn line(&mut self, longest: usize, lines: &mut Vec<u8>) {
         let length = 20 + self.below(longest as u64 - 19) as usize;
         let end = lines.len() + length;

@@ -1,14 +1,15 @@
-/// What a straight line through points says of their slope.
+/// The slope of a line fitted through points.
 pub(crate) struct Slope {
     pub(crate) slope: f64,
-    /// Half the width of its 95 % confidence interval.
+    /// Half the width of the 95 % confidence interval.
     pub(crate) half: f64,
-    /// So many independent points these are worth.
+    /// The number of independent points that the samples are equivalent to.
     pub(crate) worth: f64,
 }
 
-/// Least squares. Neighbouring samples resemble each other, which makes a slope look more certain than it is: they are counted for as
-/// many as their residuals' correlation from one to the next leaves independent. `None` of fewer than 10 points.
+/// Fits a line by least squares. Adjacent samples are correlated, which would make the slope look
+/// too certain. Therefore the number of points is reduced according to the correlation of adjacent
+/// residuals. Returns `None` for fewer than 10 points.
 pub(crate) fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let n = points.len() as f64;
     if n < 10.0 {
@@ -25,7 +26,7 @@ pub(crate) fn slope(points: &[(f64, f64)]) -> Option<Slope> {
     let worth = (n * (1.0 - correlation) / (1.0 + correlation)).max(4.0);
     let free = worth - 2.0;
     let error = (squares / n * worth / free / (spread / n * worth)).sqrt();
-    // Student's t for 95 %, from the normal distribution's 1.96 (Cornish and Fisher).
+    // Student's t for 95 %, from the 1.96 of the normal distribution (Cornish-Fisher expansion).
     let t = 1.96 + 2.372 / free + 2.823 / free.powi(2);
     Some(Slope { slope, half: t * error, worth })
 }
