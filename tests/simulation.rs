@@ -356,7 +356,7 @@ async fn live(peer: Peer, pipe: PeerEnd, start: Instant) -> Received {
 /// Returns `true` if the connection was aborted while a task of the handler owned it. The server
 /// cannot stop that task.
 fn lives_on(config: &Config, expected: &Expected) -> bool {
-    matches!(config.handler, Handler::Spawned | Handler::Tasks) && !expected.is_home
+    matches!(config.handler, Handler::Spawned | Handler::Tasks) && !expected.has_returned
 }
 
 fn check_connection(

@@ -31,7 +31,12 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         ["serve", fault] => serve(fault).await.map(|()| true)?,
         [minutes] => soak(minutes, "none").await?,
         [minutes, fault @ ("leak" | "wrong")] => soak(minutes, fault).await?,
-        _ => return Err("for how many minutes, and `leak` or `wrong` for a server with that fault".into()),
+        _ => {
+            return Err(
+                "expected arguments: the minutes, then optionally `leak` or `wrong` for a faulty server"
+                    .into(),
+            );
+        }
     };
     Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -128,11 +133,11 @@ fn report(
         "{length:.0} min: {IDLE} idle, {BUSY} busy and {HOSTILES} hostile connections; the server used {:.0} % of a core",
         100.0 * cpu
     );
-    println!("  lines of idle connections, each answered right          {:>10}", count(&soak.idle_lines));
-    println!("  lines of busy ones, each answered right                 {:>10}", count(&soak.busy_lines));
-    println!("  busy streams with all replies and then the end          {:>10}", count(&soak.busy_streams));
+    println!("  lines of idle connections, all answered correctly       {:>10}", count(&soak.idle_lines));
+    println!("  lines of busy connections, all answered correctly       {:>10}", count(&soak.busy_lines));
+    println!("  busy streams that ended after all replies               {:>10}", count(&soak.busy_streams));
     for (what, times) in HOSTILE.iter().zip(&soak.hostile) {
-        println!("  times that hostile ones {what:<32}{:>10}", count(times));
+        println!("  times that hostile clients {what:<29}{:>10}", count(times));
     }
     let counters = soak.server.counters()?;
     for name in [
@@ -150,7 +155,7 @@ fn report(
     }
 
     println!(
-        "memory of the server's process, every tenth of the time after {:.0} min of warm-up",
+        "memory of the server, for each tenth of the time after {:.0} min of warm-up",
         warm_up.as_secs_f64() / 60.0
     );
     let after: Vec<(f64, f64)> =
@@ -159,13 +164,13 @@ fn report(
         let mean = tenth.iter().map(|sample| sample.1).sum::<f64>() / tenth.len() as f64;
         let most = tenth.iter().map(|sample| sample.1).fold(0.0, f64::max);
         println!(
-            "  to minute {:>5.1}: {mean:>9.0} KiB in the mean, {most:>9.0} KiB at the most",
+            "  to minute {:>5.1}: {mean:>9.0} KiB on average, {most:>9.0} KiB at most",
             tenth[tenth.len() - 1].0
         );
     }
     let slope = slope::slope(&after).ok_or("too few samples for a slope")?;
     println!(
-        "  slope {:+.2} KiB a minute, 95 % confidence interval {:+.2} to {:+.2} ({} samples, worth {:.0} independent ones)",
+        "  slope {:+.2} KiB per minute, 95 % confidence interval {:+.2} to {:+.2} ({} samples, equivalent to {:.0} independent ones)",
         slope.slope,
         slope.slope - slope.half,
         slope.slope + slope.half,
@@ -179,11 +184,11 @@ fn report(
     }
     let mut good = true;
     for (is_good, what) in [
-        (wrong.is_empty(), format!("wrong or missing replies, and connections broken: {}", wrong.len())),
+        (wrong.is_empty(), format!("wrong replies, missing replies and broken connections: {}", wrong.len())),
         (slope.slope <= slope.half, "memory does not grow: the interval is not above 0".to_owned()),
-        (left == 0, format!("descriptors open for connections that have ended: {left}")),
-        (counters.count("panicked") == 0.0, "handlers that panicked: none".to_owned()),
-        (counters.count("idle_timeouts") == 0.0, "well-behaved connections cut: none".to_owned()),
+        (left == 0, format!("open descriptors of ended connections: {left}")),
+        (counters.count("panicked") == 0.0, "no handler panicked".to_owned()),
+        (counters.count("idle_timeouts") == 0.0, "no well-behaved connection was closed".to_owned()),
     ] {
         println!("{} {what}", if is_good { "ok    " } else { "FAILED" });
         good &= is_good;

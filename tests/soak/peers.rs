@@ -24,10 +24,10 @@ pub(crate) struct Soak {
 
 /// What the hostile clients do, in turn.
 pub(crate) const HOSTILE: [&str; 6] = [
-    "drip a line until they are cut",
-    "leave in the middle of a line",
-    "send a line of a mebibyte",
-    "never read, until they are cut",
+    "drip a line until closed",
+    "leave within a line",
+    "send a line of 1 MiB",
+    "never read until closed",
     "reset the connection",
     "send garbage",
 ];
@@ -45,11 +45,11 @@ impl Soak {
         }
     }
 
-    fn goes_on(&self) -> bool {
+    fn is_running(&self) -> bool {
         !self.is_over.load(Relaxed)
     }
 
-    fn hold(&self, who: &str, what: io::Result<()>) {
+    fn record(&self, who: &str, what: io::Result<()>) {
         if let (Err(error), Ok(mut wrong)) = (what, self.wrong.lock()) {
             wrong.push(format!("{who}: {error}"));
         }
@@ -57,7 +57,7 @@ impl Soak {
 
     /// Waits for a time in milliseconds or until the end of the soak.
     async fn pause(&self, mut milliseconds: u64) {
-        while milliseconds > 0 && self.goes_on() {
+        while milliseconds > 0 && self.is_running() {
             let part = milliseconds.min(1000);
             sleep(Duration::from_millis(part)).await;
             milliseconds -= part;
@@ -66,11 +66,11 @@ impl Soak {
 
     /// Keeps one connection open for the whole soak, and sends a line every one to four minutes.
     pub(crate) async fn idle(&self, mut random: Random) {
-        let told = async {
+        let result = async {
             let mut peer = self.server.connect().await?;
             self.pause(random.below(240_000)).await;
             let mut line = Vec::new();
-            while self.goes_on() {
+            while self.is_running() {
                 line.clear();
                 random.line(40, &mut line);
                 peer.write_all(&line).await?;
@@ -80,16 +80,16 @@ impl Soak {
             }
             Ok(())
         };
-        let told = told.await;
-        self.hold("idle", told);
+        let result = result.await;
+        self.record("idle", result);
     }
 
     /// Sends bursts of 1 to 20 lines twice a second, sometimes with a line of the maximum length.
     /// Half-closes after 100 bursts and reconnects.
     pub(crate) async fn busy(&self, mut random: Random) {
-        while self.goes_on() {
-            let told = self.busy_stream(&mut random).await;
-            self.hold("busy", told);
+        while self.is_running() {
+            let result = self.busy_stream(&mut random).await;
+            self.record("busy", result);
         }
     }
 
@@ -108,7 +108,7 @@ impl Soak {
             tokio::try_join!(writer.write_all(&lines), expect(&mut reader, replies))?;
             self.busy_lines.fetch_add(count, Relaxed);
             self.pause(250 + random.below(500)).await;
-            if !self.goes_on() {
+            if !self.is_running() {
                 break;
             }
         }
@@ -122,8 +122,8 @@ impl Soak {
 
     /// Repeats entry `at` of [`HOSTILE`].
     pub(crate) async fn hostile(&self, at: usize, mut random: Random) {
-        while self.goes_on() {
-            let told = match at {
+        while self.is_running() {
+            let result = match at {
                 0 => self.drip().await,
                 1 => self.half_line(&mut random).await,
                 2 => self.giant_line().await,
@@ -131,7 +131,7 @@ impl Soak {
                 4 => self.reset(&mut random).await,
                 _ => self.garbage(&mut random).await,
             };
-            self.hold(HOSTILE[at], told);
+            self.record(HOSTILE[at], result);
             self.hostile[at].fetch_add(1, Relaxed);
             self.pause(500 + random.below(1000)).await;
         }
@@ -139,13 +139,13 @@ impl Soak {
 
     async fn drip(&self) -> io::Result<()> {
         let mut peer = self.server.connect().await?;
-        while self.goes_on() {
+        while self.is_running() {
             if peer.write_all(b"x").await.is_err() {
                 break;
             }
             tokio::select! {
                 said = peer.read_u8() => match said {
-                    Ok(byte) => return Err(io::Error::other(format!("half a line was answered: {byte}"))),
+                    Ok(byte) => return Err(io::Error::other(format!("a partial line was answered: {byte}"))),
                     Err(_) => break,
                 },
                 () = sleep(Duration::from_millis(200)) => {}
@@ -162,16 +162,16 @@ impl Soak {
 
     async fn giant_line(&self) -> io::Result<()> {
         let mut lines = vec![b'x'; 1 << 20];
-        lines.extend_from_slice(b"\nbehind it\n");
+        lines.extend_from_slice(b"\nafter it\n");
         let said = exchange(&mut self.server.connect().await?, &lines).await?;
-        same(&said, b"error: line of more than 65536 bytes, the limit (max_length)\nBEHIND IT\n")
+        same(&said, b"error: line of more than 65536 bytes, the limit (max_length)\nAFTER IT\n")
     }
 
     async fn never_read(&self) -> io::Result<()> {
         let mut peer = self.server.connect().await?;
         let mut lines = vec![b'x'; 16 << 10];
         lines[(16 << 10) - 1] = b'\n';
-        while self.goes_on() {
+        while self.is_running() {
             tokio::select! {
                 written = peer.write_all(&lines) => if written.is_err() { break },
                 () = self.pause(10_000) => {}
@@ -253,8 +253,8 @@ fn same(said: &[u8], expected: &[u8]) -> io::Result<()> {
     let at = said.iter().zip(expected).take_while(|(a, b)| a == b).count();
     let around =
         |bytes: &[u8]| bytes[at.saturating_sub(10)..bytes.len().min(at + 30)].escape_ascii().to_string();
-    let (came, due) = (around(said), around(expected));
-    Err(io::Error::other(format!("from byte {at} on it said {came:?} in place of {due:?}")))
+    let (got, wanted) = (around(said), around(expected));
+    Err(io::Error::other(format!("from byte {at}: received {got:?}, expected {wanted:?}")))
 }
 
 /// The splitmix64 generator, which needs a seed and no dependency.
