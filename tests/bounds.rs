@@ -161,7 +161,7 @@ fn poll_once<T>(future: impl Future<Output = T>) -> Poll<T> {
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match poll_once(future) {
         Poll::Ready(ready) => ready,
-        Poll::Pending => panic!("waits"),
+        Poll::Pending => panic!("the future is pending"),
     }
 }
 

@@ -128,7 +128,7 @@ async fn connect_error_converts_and_keeps_its_kind() -> io::Result<()> {
     let said = failed().await.to_string();
     let as_io = io::Error::from(failed().await);
     assert_eq!((as_io.kind(), as_io.to_string()), (io::ErrorKind::ConnectionRefused, said.clone()));
-    let Error::Io(within) = Error::from(failed().await) else { panic!("refused is no timeout") };
+    let Error::Io(within) = Error::from(failed().await) else { panic!("expected an I/O error") };
     assert_eq!((within.kind(), within.to_string()), (io::ErrorKind::ConnectionRefused, said.clone()));
     assert!(within.get_ref().is_some_and(|within| within.is::<ConnectError>()));
     // Converting to `io::Error` and back keeps the error.

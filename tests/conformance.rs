@@ -305,11 +305,11 @@ impl Case {
         }
         let by = self.by.iter().flatten().enumerate().filter_map(|(item, by)| Some((item, (*by)?)));
         for (item, by) in by {
-            if let Some((end, came)) =
-                ends.iter().zip(prompt).find(|(end, came)| by <= **end && **came <= item)
+            if let Some((end, available)) =
+                ends.iter().zip(prompt).find(|(end, available)| by <= **end && **available <= item)
             {
                 return Err(format!(
-                    "expected item {} by byte {by}\n       got {came} items after byte {end}",
+                    "expected item {} by byte {by}\n       got {available} items after byte {end}",
                     item + 1
                 ));
             }
@@ -535,7 +535,7 @@ fn encoder_writes_expected_bytes_and_they_decode() {
         for line in accepted {
             match codec.decode(&mut out) {
                 Ok(Some(Ok(back))) if back == line.0 => {}
-                back => return Err(format!("{line:?} came back as {back:?}")),
+                back => return Err(format!("{line:?} was read back as {back:?}")),
             }
         }
         if out.is_empty() { Ok(()) } else { Err(format!("{} bytes too many were written", out.len())) }

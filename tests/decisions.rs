@@ -221,8 +221,9 @@ fn check_column(column: usize, of: impl Display, rows: &[Row], really: impl Into
     let wrong: Vec<String> = rows
         .iter()
         .filter_map(|Row { cells, .. }| {
-            let (says, gives) = (&cells[column], really.next().expect("an answer for every row"));
-            (*says != gives).then(|| format!("{}\n  the table says {says}\n  {of} gives {gives}", cells[0]))
+            let (says, returned) = (&cells[column], really.next().expect("an answer for every row"));
+            (*says != returned)
+                .then(|| format!("{}\n  the table says {says}\n  {of} returns {returned}", cells[0]))
         })
         .collect();
     assert!(really.next().is_none(), "more answers than rows");

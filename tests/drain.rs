@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::io::InspectReader;
 
-/// What a pipelining client sent and received.
+/// The number of lines that a pipelining client sent and received.
 struct Outcome {
     /// Lines that the server had received before it was asked to stop.
     received: usize,

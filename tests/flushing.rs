@@ -352,7 +352,7 @@ fn bytes_and_fed_lines_respect_max_unsent() {
     assert_eq!(queued, MAX_UNSENT / 1024 + 1);
 }
 
-/// Tests the server's setting one byte below, at and above the size of a line.
+/// Tests settings just below, at and just above multiples of the line length, which is 100 bytes.
 #[test]
 fn server_setting_bounds_unsent_output() {
     for (max_unsent, expected) in [(0, 1), (99, 1), (100, 2), (101, 2), (199, 2), (200, 3)] {
@@ -404,7 +404,7 @@ async fn hanging_shutdown_fails_at_write_timeout() {
     conn.set_write_timeout(Duration::from_secs(30));
     conn.write_line("bye").await.unwrap();
     let begun = Instant::now();
-    let shut = timeout(Duration::from_secs(60), conn.shutdown()).await.expect("waits for ever");
+    let shut = timeout(Duration::from_secs(60), conn.shutdown()).await.expect("the shutdown hangs");
     assert!(matches!(shut, Err(Error::Timeout(TimeoutKind::Write))));
     assert_eq!(begun.elapsed().as_secs(), 30);
     assert_eq!(script.received(), b"bye\n");

@@ -23,7 +23,7 @@ async fn sent<C: Decoder>(bytes: &[u8], codec: C) -> (DuplexStream, Framed<Duple
 
 /// Returns the output of a future that must not wait.
 fn now<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("an answer without further input")
+    future.now_or_never().expect("a result without further input")
 }
 
 /// Formats the content of a good line, or the available bytes of a bad one.

@@ -77,7 +77,7 @@ async fn ends_after<T>(
     call: impl Future<Output = Result<T, Error>>,
 ) {
     let since = Instant::now();
-    let ended = tokio::time::timeout(60 * SECOND, call).await.expect("an end").map(drop);
+    let ended = tokio::time::timeout(60 * SECOND, call).await.expect("no timeout").map(drop);
     assert!(matches!(ended, Err(Error::Timeout(of)) if of == timeout), "{ended:?}");
     // Tokio's timers have a resolution of 1 ms.
     let took = since.elapsed();

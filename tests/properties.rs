@@ -369,7 +369,7 @@ proptest! {
         let mut accepted = Vec::new();
         for line in &lines {
             let before = written.clone();
-            // What the line would be read as after the plain terminator. With `write_crlf`, a CR at
+            // The line must be read back with the plain terminator. With `write_crlf`, a CR at
             // the end is refused as well.
             let without_limit = Model { max_length: usize::MAX, ..model.clone() };
             let plain = [&line[..], codec.delimiter().written()].concat();

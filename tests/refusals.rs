@@ -1,4 +1,4 @@
-//! What the server replies when it refuses input, and which commands it does not run.
+//! Refused input: the error replies, and the commands that must not run.
 #![cfg(unix)]
 
 mod served;
@@ -108,8 +108,9 @@ async fn error_replies_are_single_printable_ascii_lines() {
     }
 }
 
-/// Sends `sent` in reads of `read_size` bytes to a guarded server. Returns the replies and the number
-/// of lines that the handler saw, and checks that they are the same with a `reply` handler.
+/// Sends `sent` in reads of `read_size` bytes to a guarded server. Returns the replies and the
+/// number of lines that the handler saw, and checks that they are the same with a `reply`
+/// handler.
 async fn guarded(codec: LineCodec, sent: &[u8], read_size: usize) -> (String, usize) {
     let seen = Arc::new(AtomicUsize::new(0));
     let [first, second] = [Arc::clone(&seen), Arc::clone(&seen)];
@@ -457,7 +458,8 @@ async fn block_in_a_batch_is_put_back_uncounted() {
 #[tokio::test]
 async fn upgrade_fails_with_bytes_to_skip() {
     async fn is_refused(mut conn: Connection, expected: usize) {
-        let upgraded = conn.upgrade(async |_| -> io::Result<AnyIo> { panic!("it is refused") }).await;
+        let upgraded =
+            conn.upgrade(async |_| -> io::Result<AnyIo> { panic!("the upgrade must be refused") }).await;
         assert!(matches!(upgraded, Err(Error::LeftOver { bytes, .. }) if bytes == expected), "{upgraded:?}");
         let given = conn.into_upgrade().map_err(Error::from);
         assert!(matches!(given, Err(Error::LeftOver { bytes, .. }) if bytes == expected), "{given:?}");

@@ -24,7 +24,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-/// What a handler does with its connection.
+/// The ways in which a handler uses its connection.
 #[derive(Clone, Copy, Debug)]
 enum Handler {
     Answers(By),

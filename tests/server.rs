@@ -123,8 +123,8 @@ async fn initial_blocks_are_answered_or_reported_incomplete() {
     soon(running.stopped()).await;
 }
 
-/// A line that arrives in several reads is moved to the start of the buffer or copied, depending on
-/// its length.
+/// Lines are answered in the read buffer. A partial line is moved in front of the next read, unless
+/// it is too long for that.
 #[tokio::test]
 async fn lines_in_three_reads_are_answered() {
     let letters: Vec<u8> = (0..20_000).map(|i| b'a' + (i % 26) as u8).collect();

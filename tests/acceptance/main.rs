@@ -97,7 +97,7 @@ const GIB: usize = 1 << 30;
 async fn floods() -> Outcome {
     let server = Server::start("exec \"$0\" serve")?;
     let mut third = server.connect().await?;
-    // Warm the server up, so that the first measurement includes its usual memory.
+    // Warms up the server, so that its memory grows only because of the floods.
     let mut warm = server.connect().await?;
     warm.write_all(&b"a line of thirty-two bytes, LF..\n".repeat(10_000)).await?;
     drop(warm);

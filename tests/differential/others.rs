@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use lineframe::{Delimiter, EncodeError, LineCodec, LineError};
 use tokio_util::codec::{AnyDelimiterCodec, Decoder, Encoder, LinesCodec};
 
-/// What a caller gets that polls a reader until the reader reports the end of the stream.
+/// An event that a reader returns when it is called until the end of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     Line(Vec<u8>),

@@ -249,7 +249,7 @@ async fn endless_input_is_closed_at_line_timeout() {
         };
         tokio::select! {
             () = served => {}
-            () = sleep(3 * LIMIT) => panic!("never"),
+            () = sleep(3 * LIMIT) => panic!("the line timeout did not expire"),
         }
         assert_eq!(server.counters().line_timeouts, 1);
         assert!((LIMIT..2 * LIMIT).contains(&since.elapsed()), "{:?}", since.elapsed());
@@ -444,7 +444,7 @@ async fn write_timeout_applies_to_shutdown() {
     peer.write_all(b"a\n").await.unwrap();
     peer.shutdown().await.unwrap();
     assert_eq!(line(&mut peer).await, "A\n");
-    timeout(2 * LIMIT, served).await.expect("an end").unwrap();
+    timeout(2 * LIMIT, served).await.expect("the session ends").unwrap();
     assert_took(since, LIMIT);
     assert_eq!(server.counters().write_timeouts, 1);
 }

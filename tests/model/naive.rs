@@ -27,11 +27,11 @@ pub enum Kind {
 pub struct Model {
     pub kind: Kind,
     pub max_length: usize,
-    /// Whether an unterminated last line is returned as a line.
+    /// `true` if an unterminated last line is returned as a line.
     pub deliver: bool,
 }
 
-/// What the reader requests after an item.
+/// The request of a reader after an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     Lines,

@@ -79,7 +79,7 @@ pub fn run_in_time<T>(clock: &Runtime, script: &Script, future: impl Future<Outp
         };
         match select(pin!(future), pin!(going_on)).await {
             Either::Left((done, _)) => done,
-            Either::Right(_) => panic!("not done in a minute"),
+            Either::Right(_) => panic!("the future did not complete within a minute"),
         }
     })
 }

@@ -26,7 +26,7 @@ pub const NEVER: Duration = Duration::from_secs(600);
 
 /// Waits for `event` and fails after [`PATIENCE`].
 pub async fn soon<T>(event: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, event).await.expect("nothing within the limit")
+    timeout(PATIENCE, event).await.expect("the event did not happen within PATIENCE")
 }
 
 /// A server that serves one listener in a task.

@@ -14,7 +14,7 @@ use super::expected::reply_to;
 use super::plan::{Config, Handler, Ms};
 use crate::model::{self, Item};
 
-/// What the handler of a connection has seen.
+/// The items that the handler of a connection has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub began_at: Option<Ms>,

@@ -22,7 +22,7 @@ pub(crate) struct Soak {
     pub(crate) wrong: Mutex<Vec<String>>,
 }
 
-/// What the hostile clients do, in turn.
+/// The actions of the hostile clients, distributed in turn.
 pub(crate) const HOSTILE: [&str; 6] = [
     "drip a line until closed",
     "leave within a line",
