@@ -1,5 +1,8 @@
 //! A client that connects over TCP or a Unix socket, with a timeout and retries.
 
+mod builder;
+mod error;
+
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -16,9 +19,10 @@ use tokio::net::UnixStream;
 use tokio::net::{TcpStream, ToSocketAddrs, lookup_host};
 use tokio::time::{Instant, sleep, timeout_at};
 
+pub use self::builder::ClientBuilder;
+pub use self::error::ConnectError;
 use crate::LineCodec;
-use crate::error::Escaped;
-use crate::net::{AnyIo, Connection, Error, Keepalive, Peer, TimeoutKind, configure};
+use crate::net::{AnyIo, Connection, Keepalive, Peer, configure};
 
 /// Pause before the second round of attempts. Each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -54,100 +58,6 @@ pub struct Client {
     connect_timeout: Option<Duration>,
     retry: u32,
     keepalive: Option<Keepalive>,
-}
-
-/// A builder for a [`Client`], returned by [`Client::builder`]. Requires the feature `net`.
-///
-/// ```
-/// use lineframe::{Client, Delimiter, LineCodec};
-/// use std::time::Duration;
-///
-/// let smtp = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(998).build();
-/// let timeout = Duration::from_secs(3);
-/// let client = Client::builder().codec(smtp).connect_timeout(timeout).retry(5).build();
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct ClientBuilder {
-    client: Client,
-}
-
-impl ClientBuilder {
-    /// Sets the codec that reads and writes lines. Each connection starts with a fresh copy.
-    /// Default: [`LineCodec::new`].
-    ///
-    /// ```
-    /// use lineframe::{Client, LineCodec};
-    ///
-    /// let codec = LineCodec::builder().max_length(1024).build();
-    /// let client = Client::builder().codec(codec).build();
-    /// ```
-    pub fn codec(mut self, codec: LineCodec) -> Self {
-        self.client.codec = codec;
-        self
-    }
-
-    /// Sets how long one round of attempts may take, including the name lookup. Default: 10 s.
-    /// `None` means the timeout of the system, which is minutes for an address that does not
-    /// answer.
-    ///
-    /// The addresses that are left share the remaining time equally, so a silent address does not
-    /// use up the time of the next one. A lookup that times out continues in its own thread.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// let client = lineframe::Client::builder().connect_timeout(Duration::from_secs(3)).build();
-    /// ```
-    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.client.connect_timeout = timeout.into();
-        self
-    }
-
-    /// Sets how many more rounds of attempts follow a failed one. Default: 0.
-    ///
-    /// The client pauses for 100 ms before the first of these rounds. Each further pause is twice
-    /// as long, up to 5 s. Each round looks up the name again and has its own
-    /// [`connect_timeout`](Self::connect_timeout).
-    ///
-    /// Only temporary errors are retried: connection refused, reset or aborted, timeout, host or
-    /// network unreachable, unknown host name, and a Unix socket that does not exist yet. Permanent
-    /// errors, such as a lack of permission or an invalid address, are returned immediately.
-    ///
-    /// A connection that breaks later is not opened again.
-    ///
-    /// ```
-    /// let client = lineframe::Client::builder().retry(5).build();
-    /// ```
-    pub fn retry(mut self, further_rounds: u32) -> Self {
-        self.client.retry = further_rounds;
-        self
-    }
-
-    /// Sets when the system probes an idle TCP connection for a server that has vanished. `None`
-    /// disables the probes. Default: [`Keepalive::new`].
-    ///
-    /// ```
-    /// use std::time::Duration;
-    ///
-    /// use lineframe::{Client, Keepalive};
-    ///
-    /// let keepalive = Keepalive::new().idle(Duration::from_secs(30));
-    /// let client = Client::builder().keepalive(keepalive).build();
-    /// ```
-    pub fn keepalive(mut self, keepalive: impl Into<Option<Keepalive>>) -> Self {
-        self.client.keepalive = keepalive.into();
-        self
-    }
-
-    /// Returns the client.
-    ///
-    /// ```
-    /// let client = lineframe::Client::builder().build();
-    /// ```
-    pub fn build(self) -> Client {
-        self.client
-    }
 }
 
 impl Client {
@@ -441,94 +351,6 @@ fn is_temporary(error: &io::Error) -> bool {
             | AddrNotAvailable
             | Interrupted
     )
-}
-
-/// The error of a [`Client`] that could not connect. Requires the feature `net`.
-///
-/// `Display` and `Debug` print one line: the target, each attempt and its error. Unprintable
-/// characters are escaped. Example: `cannot connect to "localhost:7000": [::1]:7000: Connection
-/// refused (os error 111); 127.0.0.1:7000: Connection refused (os error 111)`.
-///
-/// Converts into an [`io::Error`] with the kind of the last attempt's error and the same message.
-/// Converts into [`Error::Timeout`] with [`TimeoutKind::Connect`] if the last attempt has timed
-/// out, and otherwise into [`Error::Io`].
-pub struct ConnectError {
-    /// The target as its `Debug` prints it.
-    target: String,
-    failed: Vec<Attempt>,
-}
-
-impl ConnectError {
-    /// Returns each address that was tried with its error, the last attempt last. An address is an
-    /// IP address with a port, such as `10.0.0.7:7000`, a Unix path, or `name lookup` if the lookup
-    /// failed. If an address failed in the same way in several rounds, it occurs once, with the
-    /// latest error.
-    ///
-    /// ```
-    /// # async fn run() -> std::io::Result<()> {
-    /// # use lineframe::Client;
-    /// if let Err(error) = Client::new().connect("localhost:7000").await {
-    ///     for (address, reason) in error.tried() {
-    ///         println!("{address}: {reason}");
-    ///     }
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn tried(&self) -> impl Iterator<Item = (&str, &io::Error)> {
-        self.failed.iter().map(|attempt| (attempt.at.as_str(), &attempt.error))
-    }
-
-    fn last(&self) -> Option<&io::Error> {
-        self.failed.last().map(|attempt| &attempt.error)
-    }
-
-    fn kind(&self) -> io::ErrorKind {
-        self.last().map_or(io::ErrorKind::Other, io::Error::kind)
-    }
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot connect to {}", Escaped(&self.target))?;
-        for (index, Attempt { at, error, times }) in self.failed.iter().enumerate() {
-            f.write_str(if index == 0 { ": " } else { "; " })?;
-            let at = Escaped(at).to_string();
-            // Do not repeat the target. `Debug` of a string has quotes.
-            if self.target.trim_matches('"') != at {
-                write!(f, "{at}: ")?;
-            }
-            write!(f, "{}", Escaped(error))?;
-            if *times > 1 {
-                write!(f, ", {times} times")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnectError({self})")
-    }
-}
-
-/// Has no source, because `Display` contains all errors.
-impl core::error::Error for ConnectError {}
-
-impl From<ConnectError> for io::Error {
-    fn from(error: ConnectError) -> Self {
-        Self::new(error.kind(), error)
-    }
-}
-
-impl From<ConnectError> for Error {
-    fn from(error: ConnectError) -> Self {
-        match error.kind() {
-            io::ErrorKind::TimedOut => Self::Timeout(TimeoutKind::Connect),
-            _ => Self::Io(error.into()),
-        }
-    }
 }
 
 #[cfg(all(test, target_os = "linux"))]
