@@ -1,4 +1,4 @@
-//! Where a server is, as it is written on the command line.
+//! Server addresses on the command line.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,13 +11,14 @@ use tokio::net::lookup_host;
 
 use crate::show;
 
-/// `host:port`, `[v6]:port`, `[v6%interface]:port`, the path of a Unix socket (anything with a slash in it), or `@name` in Linux's abstract
-/// namespace. What has a scheme (`tls://`) and `sd-listen` are kept for later.
+/// A server address: `host:port`, `[v6]:port`, `[v6%interface]:port`, the path of a Unix socket
+/// (contains a slash), or `@name` in the abstract namespace of Linux. Schemes such as `tls://` and
+/// `sd-listen` are reserved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Address {
     Tcp(String),
     Unix(PathBuf),
-    /// The name without the `@`, never empty.
+    /// Name without the `@`; never empty.
     Abstract(Vec<u8>),
 }
 
@@ -27,13 +28,13 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(name) = text.strip_prefix('@') {
             return match name.len() {
-                0 => Err("the name after the @ is missing".into()),
+                0 => Err("the name after the @ is missing, such as @lineframe".into()),
                 _ => Ok(Self::Abstract(name.into())),
             };
         }
         if let Some(scheme) = reserved(text) {
             return Err(format!(
-                "{scheme:?} is reserved for a later version; the path of a Unix socket may begin with ./"
+                "{scheme:?} is reserved for a later version; if this is the path of a Unix socket, put ./ before it"
             ));
         }
         if text.contains('/') {
@@ -42,22 +43,22 @@ impl FromStr for Address {
         let digits = text.strip_prefix(':').unwrap_or(text);
         if digits.parse::<u16>().is_ok() && !digits.starts_with('+') {
             return Err(format!(
-                "the host is missing: 127.0.0.1:{digits}, or [::]:{digits} for all addresses"
+                "the host is missing; write 127.0.0.1:{digits}, or [::]:{digits} for all addresses"
             ));
         }
         let (host, port) =
-            text.rsplit_once(':').ok_or("neither host:port, nor a path with a slash in it, nor a @name")?;
-        // A number may be parsed with a plus before it.
+            text.rsplit_once(':').ok_or("expected host:port, a path that contains a slash, or @name")?;
+        // `parse` accepts a leading plus sign.
         if port.starts_with('+') || port.parse::<u16>().is_err() {
-            return Err(format!("the port is not a number from 0 to 65535: {port:?}"));
+            return Err(format!("the port {port:?} is not a number from 0 to 65535"));
         }
         if let Some(inner) = in_brackets(host) {
             let (address, scope) = inner.split_once('%').unwrap_or((inner, "0"));
             if address.parse::<Ipv6Addr>().is_err() || scope.is_empty() {
-                return Err(format!("not an IPv6 address: {host:?}"));
+                return Err(format!("{host:?} is not an IPv6 address"));
             }
         } else if host.is_empty() || host.contains([':', '[', ']']) {
-            return Err("the host is missing, or an IPv6 address without its brackets".into());
+            return Err("the host is missing, or an IPv6 address lacks its brackets: [::1]:8083".into());
         }
         Ok(Self::Tcp(text.into()))
     }
@@ -67,27 +68,26 @@ fn in_brackets(host: &str) -> Option<&str> {
     host.strip_prefix('[')?.strip_suffix(']')
 }
 
-/// Replaces the name of an interface by its number, because [`SocketAddr`](std::net::SocketAddr)
-/// parses `[fe80::1%2]:9` only, not `[fe80::1%eth0]:9`.
+/// Replaces the name of an interface with its number, because [`SocketAddr`](std::net::SocketAddr)
+/// parses `[fe80::1%2]:9`, but not `[fe80::1%eth0]:9`.
 pub(crate) async fn with_scope_number(address: &str) -> io::Result<Cow<'_, str>> {
     let scoped = address.rsplit_once(':').and_then(|(host, port)| {
         let host = in_brackets(host)?;
         let (_, scope) = host.split_once('%')?;
-        // A number stays as it is.
         scope.parse::<u32>().is_err().then_some((host, scope, port.parse::<u16>().ok()?))
     });
     let Some((host, scope, port)) = scoped else { return Ok(address.into()) };
-    // The system knows the names of its interfaces.
+    // The resolver of the system knows the names of its interfaces.
     match lookup_host((host, port)).await.ok().and_then(|mut found| found.next()) {
         Some(found) => Ok(found.to_string().into()),
         None => Err(io::Error::new(
             io::ErrorKind::NotFound,
-            format!("no interface {scope:?}, or the address needs none"),
+            format!("no interface {scope:?}, or the address takes no interface"),
         )),
     }
 }
 
-/// The beginning of `text`, where it has a meaning to come: `tls://`, `sd-listen`.
+/// Returns the reserved prefix of `text`, such as `tls://` or `sd-listen`.
 fn reserved(text: &str) -> Option<&str> {
     if text.split(':').next() == Some("sd-listen") {
         return Some("sd-listen");
@@ -98,7 +98,7 @@ fn reserved(text: &str) -> Option<&str> {
         .then(|| &text[..scheme + 3])
 }
 
-/// As it was given, but that nothing in it steers a terminal.
+/// Displays the address as it was typed, with control characters escaped.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -114,7 +114,7 @@ mod tests {
     use super::Address;
 
     #[test]
-    fn each_kind_is_known_by_its_look() {
+    fn addresses_are_parsed_by_kind() {
         let unix = |path: &str| Ok(Address::Unix(path.into()));
         for (text, expected) in [
             ("localhost:8083", Ok(Address::Tcp("localhost:8083".into()))),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_as_it_is_written() {
+    fn addresses_display_as_typed_and_escaped() {
         for text in ["localhost:8083", "./a.sock", "@a"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }

@@ -1,15 +1,15 @@
-//! Completions for shells, made from the arguments themselves.
+//! The command `completions`: shell completions generated from the argument definitions.
 
 use clap_complete::Shell;
 
 use crate::failure::Failure;
 use crate::show::print_all;
 
-/// Print a script with which a shell completes commands and options.
+/// Print a shell script that completes commands and options
 #[derive(clap::Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct Arguments {
-    /// The shell
+    /// Shell that will load the script
     #[arg(value_enum)]
     shell: Shell,
 }

@@ -1,4 +1,4 @@
-//! Lines by hand.
+//! The command `connect`: an interactive session with a server.
 
 mod editor;
 mod history;
@@ -31,18 +31,20 @@ use crate::stream::Connecting;
 use crate::units::{self, Limit};
 use crate::{send, show};
 
-/// Talk to a server by hand.
+/// Talk to a server interactively.
 ///
-/// Sends each line that you type, but empty ones, and prints the server's lines above it as they come, with control
-/// characters written out. Up and down, Ctrl-R and the usual keys edit; Ctrl-D, Ctrl-C and the server's end end it. Where
-/// stdin is not a terminal it is `send`.
+/// Sends each line that you type, except empty lines. Prints the lines of the server above the input line when they
+/// arrive, with control characters escaped. Up, Down and Ctrl-R recall earlier lines. The session ends at Ctrl-D, at
+/// Ctrl-C, or when the server closes the connection.
+///
+/// If stdin is not a terminal, `connect` works like `send`.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
   lineframe connect 127.0.0.1:8083
   lineframe connect --crlf --reconnect irc.example:6667")]
 pub(crate) struct Arguments {
-    /// The server: host:port, a path with a slash in it for a Unix socket, or @name
+    /// Server: host:port, a path with a slash for a Unix socket, or @name
     #[arg(value_name = "ADDR")]
     address: Address,
 
@@ -55,7 +57,7 @@ pub(crate) struct Arguments {
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct Options {
-    /// When the server goes, connect again, for as long as it takes
+    /// Reconnect when the connection ends, and retry until it succeeds
     #[arg(long)]
     reconnect: bool,
 
@@ -63,7 +65,7 @@ pub(crate) struct Options {
     #[arg(long)]
     send_empty: bool,
 
-    /// Where lines are stored from one run to the next. A line that begins with a space is not stored, but is sent with
+    /// File that stores typed lines between sessions. A line that begins with a space is not stored, but is sent with
     /// its space [default: lineframe/history in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "FILE|none", value_parser = units::limit(file))]
     history: Option<Limit<PathBuf>>,
@@ -80,8 +82,8 @@ fn file(path: &str) -> Result<PathBuf, String> {
 }
 
 impl Options {
-    /// The usual ones, but that nothing is remembered.
-    pub(crate) fn forgetful() -> Self {
+    /// Returns the default options without a history file.
+    pub(crate) fn without_history() -> Self {
         Self { history: Some(Limit(None)), ..Self::default() }
     }
 
@@ -100,26 +102,26 @@ pub(crate) async fn run(Arguments { address, options, connecting }: Arguments) -
     talk(server, greeting, again, &options).await
 }
 
-/// So many bytes may wait for the server to read them before further lines are refused.
-const MOST_UNSENT: usize = 1 << 20;
+/// Limit for unsent bytes in a session. Beyond it, further lines are refused.
+const MAX_UNSENT: usize = 1 << 20;
 
-/// So many keys are taken before the screen is brought up to date.
-const MOST_KEYS: usize = 4000;
+/// Maximum number of keys handled between two updates of the screen.
+const MAX_KEYS: usize = 4000;
 
-/// Keys that follow each other within this are taken together: a paste, which costs one redraw.
+/// Maximum pause between two keys of the same batch. A pasted text then costs one update.
 const PASTE_GAP: Duration = Duration::from_millis(1);
 
-/// How long keys are taken before the screen is brought up to date.
+/// Maximum duration of a batch of keys.
 const LONGEST_BATCH: Duration = Duration::from_millis(20);
 
-/// How long what was typed may take to go out when all else has ended.
-const LAST_WORDS: Duration = Duration::from_millis(50);
+/// Time limit for sending the remaining lines when the session ends.
+const LAST_WRITE: Duration = Duration::from_millis(50);
 
-/// A server that goes within this is not connected to again at once.
+/// A connection that lasts less than this is short: the reconnection waits as long.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Talks to `server` by hand, and then with the one at the address `again`; where nobody is there to type, sends what stdin
-/// holds.
+/// Runs an interactive session with `server`; reconnects to the address `again` if there is one.
+/// If stdin is not a terminal, sends its lines like `send`.
 pub(crate) async fn talk(
     server: AnyIo,
     greeting: impl Display,
@@ -130,17 +132,17 @@ pub(crate) async fn talk(
         return send::pipe(server, &send::Options::new(options.framing.clone(), options.escaping)).await;
     }
     show::note(format_args!(
-        "{greeting}\nType a line and press Enter. Up and Ctrl-R find earlier ones, Ctrl-D ends."
+        "{greeting}\nType a line and press Enter. Up and Ctrl-R recall earlier lines; Ctrl-D exits."
     ));
     let history = options
         .history_path()
         .map_or(Ok(History::default()), |path| History::open(&path).map_err(|error| (path, error)));
     let history = history.unwrap_or_else(|(path, error)| {
         let path = show::escaped(path.as_os_str().as_encoded_bytes());
-        show::note(format_args!("Lines are not remembered: {path}: {error}"));
+        show::note(format_args!("Lines are not stored: cannot use {path}: {error}"));
         History::default()
     });
-    // From here on nothing ends the process that does not give the terminal back.
+    // Handle signals before raw mode begins, so that every exit restores the terminal.
     let signals = Signals::new().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let screen = Screen::new(options.escaping.is_on(&io::stdout()));
     let screen = screen.map_err(|error| Failure::other("cannot use the terminal", error))?;
@@ -150,13 +152,13 @@ pub(crate) async fn talk(
     let editor = Editor::new(history);
     let mut talk = Talk { link, codec, unsent, editor, screen, signals, again, options };
     let ended = talk.run().await;
-    // Gives the terminal back.
+    // Restores the terminal.
     drop(talk);
     match ended? {
-        Some(Gone::Cut(length)) => Err(Failure::cut(length)),
-        Some(Gone::Failed(error)) => Err(Failure::other("the connection failed", error)),
-        Some(gone @ Gone::Closed) => {
-            show::note(format_args!("{gone}"));
+        Some(End::Cut(length)) => Err(Failure::cut(length)),
+        Some(End::Failed(error)) => Err(Failure::other("connection failed", error)),
+        Some(end @ End::Closed) => {
+            show::note(format_args!("{end}"));
             Ok(())
         }
         None => Ok(()),
@@ -166,7 +168,7 @@ pub(crate) async fn talk(
 struct Talk<'a> {
     link: Link,
     codec: LineCodec,
-    /// Lines typed that the server has not taken. Grows by a line only while it is not over `MOST_UNSENT`.
+    /// Encoded lines not yet sent. A line is added only if the length is at most `MAX_UNSENT`.
     unsent: BytesMut,
     editor: Editor,
     screen: Screen,
@@ -175,23 +177,23 @@ struct Talk<'a> {
     options: &'a Options,
 }
 
-/// The way to the server.
+/// Connection state.
 enum Link {
     Up { replies: Lines<ReadHalf<AnyIo>>, to_server: WriteHalf<AnyIo>, since: Instant },
     Down(Pin<Box<dyn Future<Output = Result<AnyIo, Failure>>>>),
 }
 
 enum Event {
-    Came(Batch),
-    Gone(Gone),
+    Received(Batch),
+    Ended(End),
     NotSent(io::Error),
     Connected(Result<AnyIo, Failure>),
 }
 
-/// How a server has gone.
-enum Gone {
+/// How a connection ended.
+enum End {
     Closed,
-    /// Within a line, after so many bytes of it.
+    /// Within a line, after this many of its bytes.
     Cut(usize),
     Failed(io::Error),
 }
@@ -203,15 +205,15 @@ impl Link {
         Self::Up { replies, to_server, since: Instant::now() }
     }
 
-    /// Sends what is unsent, until something else happens. Dropped before, it loses nothing.
+    /// Sends `unsent` until the next event. Cancel safe.
     async fn next(&mut self, unsent: &mut BytesMut) -> Event {
         match self {
             Self::Up { replies, to_server, .. } => loop {
                 tokio::select! {
-                    came = replies.next() => return match came {
-                        Ok(Some(batch)) => Event::Came(batch),
-                        Ok(None) => Event::Gone(Gone::Closed),
-                        Err(error) => Event::Gone(Gone::Failed(error)),
+                    received = replies.next() => return match received {
+                        Ok(Some(batch)) => Event::Received(batch),
+                        Ok(None) => Event::Ended(End::Closed),
+                        Err(error) => Event::Ended(End::Failed(error)),
                     },
                     sent = to_server.write_buf(unsent), if !unsent.is_empty() => {
                         if let Err(error) = sent {
@@ -226,18 +228,18 @@ impl Link {
 }
 
 impl Talk<'_> {
-    /// Until the person ends it, or the server goes for good.
-    async fn run(&mut self) -> Result<Option<Gone>, Failure> {
+    /// Runs the session. Returns `None` if the user ended it, or how the connection ended.
+    async fn run(&mut self) -> Result<Option<End>, Failure> {
         let mut typed = typed();
         let mut hung_up = pin!(hung_up());
         loop {
             self.screen.draw(&self.editor);
             tokio::select! {
-                // Ctrl-C is a key here.
+                // In raw mode Ctrl-C is a key and not a signal.
                 _ = self.signals.next() => return Ok(None),
                 () = &mut hung_up => return Ok(None),
                 keys = typed.recv() => {
-                    // Without a terminal there is nobody left.
+                    // The terminal is gone.
                     let Some(keys) = keys else { return Ok(None) };
                     let mut keys = keys.into_iter();
                     loop {
@@ -251,7 +253,7 @@ impl Talk<'_> {
                             Request::End => {
                                 self.enter();
                                 self.screen.end();
-                                self.say_last_words().await;
+                                self.flush_and_close().await;
                                 return Ok(None);
                             }
                         }
@@ -259,29 +261,29 @@ impl Talk<'_> {
                     self.enter();
                 }
                 event = self.link.next(&mut self.unsent) => {
-                    let gone = match event {
-                        Event::Came(batch) => self.show(&batch).map_err(Failure::stdout)?,
-                        Event::Gone(gone) => Some(gone),
+                    let end = match event {
+                        Event::Received(batch) => self.show(&batch).map_err(Failure::stdout)?,
+                        Event::Ended(end) => Some(end),
                         Event::NotSent(error) => {
-                            self.forget_unsent(error);
+                            self.discard_unsent(error);
                             None
                         }
                         Event::Connected(server) => {
                             self.link = Link::to(server?, &self.options.framing);
-                            self.screen.note(format_args!("connected again"));
+                            self.screen.note(format_args!("reconnected"));
                             None
                         }
                     };
-                    if let Some(gone) = gone {
-                        let Some(again) = self.again else { return Ok(Some(gone)) };
-                        self.connect_again(gone, again);
+                    if let Some(end) = end {
+                        let Some(again) = self.again else { return Ok(Some(end)) };
+                        self.reconnect(end, again);
                     }
                 }
             }
         }
     }
 
-    /// Sends the lines that were entered.
+    /// Queues the entered lines for sending and adds them to the history.
     fn enter(&mut self) {
         for line in self.editor.take_entered() {
             self.screen.leave(&line);
@@ -289,25 +291,26 @@ impl Talk<'_> {
                 continue;
             }
             if let Err(error) = self.editor.remember(&line) {
-                self.screen.note(format_args!("not remembered: {error}"));
+                self.screen.note(format_args!("not stored in the history: {error}"));
             }
-            if self.unsent.len() > MOST_UNSENT {
-                self.screen.note(format_args!("not sent: the server has still to read what was sent before"));
+            if self.unsent.len() > MAX_UNSENT {
+                self.screen.note(format_args!("not sent: the server has not read the earlier lines yet"));
             } else if let Err(refused) = self.codec.encode_line(line.as_bytes(), &mut self.unsent) {
                 self.screen.note(format_args!("not sent: {refused}"));
             }
         }
     }
 
-    /// Shows replies in their order, bad ones by what is wrong with them, and tells where one was cut.
-    fn show(&mut self, batch: &Batch) -> io::Result<Option<Gone>> {
-        let mut gone = None;
+    /// Prints the replies of a batch in order, and a note for each bad one. Returns `End::Cut` if the
+    /// stream ended within a reply.
+    fn show(&mut self, batch: &Batch) -> io::Result<Option<End>> {
+        let mut end = None;
         for lines in batch.lines.split_inclusive(|line| line.kind != Kind::Line) {
             let last = lines.last().map(|line| (line.kind, line.content.len()));
             let (shown, bad) = match last {
                 Some((Kind::Line, _)) | None => (lines, None),
                 Some((Kind::Unterminated, length)) => {
-                    gone = Some(Gone::Cut(length));
+                    end = Some(End::Cut(length));
                     (lines, None)
                 }
                 Some((kind, _)) => (&lines[..lines.len() - 1], Some(kind)),
@@ -318,12 +321,12 @@ impl Talk<'_> {
                 self.screen.note(format_args!("bad reply: {fault}"));
             }
         }
-        Ok(gone)
+        Ok(end)
     }
 
-    fn connect_again(&mut self, gone: Gone, (address, connecting): (&Address, Connecting)) {
-        self.screen.note(format_args!("{gone}; connecting again"));
-        self.forget_unsent("the server has gone");
+    fn reconnect(&mut self, end: End, (address, connecting): (&Address, Connecting)) {
+        self.screen.note(format_args!("{end}; reconnecting"));
+        self.discard_unsent("the connection ended");
         let was_short = matches!(self.link, Link::Up { since, .. } if since.elapsed() < SHORT);
         let address = address.clone();
         self.link = Link::Down(Box::pin(async move {
@@ -334,46 +337,47 @@ impl Talk<'_> {
         }));
     }
 
-    fn forget_unsent(&mut self, why: impl Display) {
+    fn discard_unsent(&mut self, why: impl Display) {
         if !self.unsent.is_empty() {
             self.screen.note(format_args!("{} not sent: {why}", show::bytes(self.unsent.len())));
             self.unsent.clear();
         }
     }
 
-    /// What was entered before the end goes out before it, if the server takes it.
-    async fn say_last_words(&mut self) {
+    /// Sends the unsent lines and closes the sending direction, within `LAST_WRITE`.
+    async fn flush_and_close(&mut self) {
         if let Link::Up { to_server, .. } = &mut self.link {
-            let saying = async {
+            let sending = async {
                 to_server.write_all_buf(&mut self.unsent).await?;
                 to_server.shutdown().await
             };
-            _ = timeout(LAST_WORDS, saying).await;
+            _ = timeout(LAST_WRITE, sending).await;
         }
-        self.forget_unsent("the server has not taken them");
+        self.discard_unsent("the server did not read them in time");
     }
 }
 
-/// What is typed, from a thread of its own that is never joined: it may wait for a key for ever.
+/// Returns the typed keys, read by a separate thread. The thread is never joined, because it may wait
+/// for a key forever.
 fn typed() -> mpsc::Receiver<Vec<crossterm::event::Event>> {
-    // One batch, so that the next ones grow while the screen is brought up to date.
+    // Capacity 1: later keys collect into larger batches while the screen is updated.
     let (send, typed) = mpsc::channel(1);
     std::thread::spawn(move || while keys().is_ok_and(|keys| send.blocking_send(keys).is_ok()) {});
     typed
 }
 
-/// Waits for a key, and takes those that follow it without a pause.
+/// Waits for a key, and returns it with the keys that follow without a pause.
 fn keys() -> io::Result<Vec<crossterm::event::Event>> {
     let mut keys = vec![crossterm::event::read()?];
     let first = Instant::now();
-    while keys.len() < MOST_KEYS && first.elapsed() < LONGEST_BATCH && crossterm::event::poll(PASTE_GAP)? {
+    while keys.len() < MAX_KEYS && first.elapsed() < LONGEST_BATCH && crossterm::event::poll(PASTE_GAP)? {
         keys.push(crossterm::event::read()?);
     }
     Ok(keys)
 }
 
-/// Waits until the terminal has gone. crossterm goes on reading where nothing is left, so the end is here also where SIGHUP was
-/// to be ignored.
+/// Waits for SIGHUP, even if the process was started with SIGHUP ignored: crossterm does not report
+/// that the terminal is gone.
 async fn hung_up() {
     #[cfg(unix)]
     if let Ok(mut hangup) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()) {
@@ -383,14 +387,14 @@ async fn hung_up() {
     std::future::pending().await
 }
 
-impl Display for Gone {
+impl Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Closed => f.write_str("the server has closed the connection"),
+            Self::Closed => f.write_str("the server closed the connection"),
             Self::Cut(length) => {
-                write!(f, "the server has left within a line, after {} of it", show::bytes(*length))
+                write!(f, "the server closed the connection after {} of a line", show::bytes(*length))
             }
-            Self::Failed(error) => write!(f, "the connection failed: {error}"),
+            Self::Failed(error) => write!(f, "connection failed: {error}"),
         }
     }
 }

@@ -1,14 +1,14 @@
-//! The limit for open files (RLIMIT_NOFILE), and whether there is enough of what a command needs to start.
+//! The limit for open files (RLIMIT_NOFILE), and a check that threads and descriptors suffice.
 
 use std::fs::File;
 use std::io;
 use std::sync::mpsc;
 use std::thread;
 
-/// Descriptors that stay free for listeners, the runtime, and commands that are being started.
-const OTHERS: u64 = 64;
+/// Descriptors reserved for listeners, the runtime, and children that are being started.
+const RESERVED: u64 = 64;
 
-/// Descriptors that a command needs to start.
+/// Descriptors needed to start any subcommand.
 const TO_START: usize = 12;
 
 #[cfg(unix)]
@@ -19,13 +19,13 @@ mod limit {
 
     static AT_START: OnceLock<Rlimit> = OnceLock::new();
 
-    /// The limit before it was raised.
+    /// Returns the limit that was in effect before `raise`.
     #[cfg_attr(not(any(target_os = "linux", target_os = "android")), allow(dead_code))]
     pub(crate) fn at_start() -> Option<Rlimit> {
         AT_START.get().copied()
     }
 
-    /// Raises the soft limit as far as it goes, and returns it.
+    /// Raises the soft limit to the hard limit, and returns the limit in effect.
     pub(crate) fn raise() -> Option<u64> {
         let limit = getrlimit(Resource::Nofile);
         let limit = *AT_START.get_or_init(|| limit);
@@ -47,13 +47,15 @@ mod limit {
 pub(crate) use limit::at_start;
 pub(crate) use limit::raise;
 
-/// How many connections, at most `most`, the limit allows if each has `each` descriptors.
+/// Returns how many connections with `each` descriptors fit into the limit, from 1 to `most`.
 pub(crate) fn connections(limit: Option<u64>, each: u64, most: usize) -> usize {
-    let allowed = limit.map(|limit| (limit.saturating_sub(OTHERS) / each).max(1));
+    let allowed = limit.map(|limit| (limit.saturating_sub(RESERVED) / each).max(1));
     allowed.and_then(|allowed| usize::try_from(allowed).ok()).map_or(most, |allowed| allowed.min(most))
 }
 
-/// Fails if there are not `threads` more threads and a few descriptors: Tokio panics or hangs without them.
+/// Checks that the system has `threads` more threads and a few more descriptors.
+///
+/// Without them Tokio panics or hangs.
 pub(crate) fn check(threads: usize) -> io::Result<()> {
     let (release, held) = mpsc::channel::<()>();
     let held = std::sync::Arc::new(std::sync::Mutex::new(held));
@@ -66,14 +68,16 @@ pub(crate) fn check(threads: usize) -> io::Result<()> {
         })
         .collect();
     drop(release);
-    let more = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-    for thread in started.map_err(|error| more(&format!("{threads} threads are needed"), error))? {
+    let context = |what: &str, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    for thread in started.map_err(|error| context(&format!("needs {threads} more threads"), error))? {
         _ = thread.join();
     }
     #[cfg(unix)]
     {
         let opened: io::Result<Vec<_>> = (0..TO_START).map(|_| File::open("/dev/null")).collect();
-        opened.map_err(|error| more(&format!("{TO_START} more open files are needed"), error))?;
+        opened.map_err(|error| {
+            context(&format!("needs {TO_START} more open files (see ulimit -n)"), error)
+        })?;
     }
     Ok(())
 }
@@ -83,7 +87,7 @@ mod tests {
     use super::connections;
 
     #[test]
-    fn the_limit_of_descriptors_bounds_connections() {
+    fn descriptor_limit_bounds_connections() {
         assert_eq!(connections(None, 5, 10_000), 10_000);
         assert_eq!(connections(Some(1024), 1, 10_000), 960);
         assert_eq!(connections(Some(1024), 5, 10_000), 192);

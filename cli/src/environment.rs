@@ -1,4 +1,6 @@
-//! Options from the environment: `--max-length` is `LINEFRAME_MAX_LENGTH` as well, and so is every other. Flags win.
+//! Options from environment variables: `--max-length` can be set by `LINEFRAME_MAX_LENGTH`.
+//!
+//! An option on the command line overrides its variable.
 
 use clap::builder::{FalseyValueParser, TypedValueParser};
 use clap::{Arg, ArgAction, Command};
@@ -7,7 +9,7 @@ use crate::show;
 
 const PREFIX: &str = "LINEFRAME_";
 
-/// Gives every option of every subcommand its variable.
+/// Assigns an environment variable to every option of every subcommand.
 pub(crate) fn with_variables(command: Command) -> Command {
     command.mut_subcommands(|subcommand| subcommand.mut_args(with_variable))
 }
@@ -17,14 +19,14 @@ fn with_variable(arg: Arg) -> Arg {
     let variable = format!("{PREFIX}{}", name.to_uppercase().replace('-', "_"));
     let arg = arg.env(variable).hide_env(true);
     match arg.get_action() {
-        // 0, no, off, false and nothing are off, whatever else is on.
+        // Off if the value is 0, no, off, false or empty; on otherwise.
         ArgAction::SetTrue => arg.value_parser(FalseyValueParser::new()),
         ArgAction::Count => arg.value_parser(count),
         _ => arg,
     }
 }
 
-/// How often the flag is given: a number, or as for a flag that is given once.
+/// Parses the value of a counted flag: a number, or on/off for a flag that is given once.
 fn count(text: &str) -> Result<u8, clap::Error> {
     match text.parse() {
         Ok(count) => Ok(count),
@@ -32,7 +34,7 @@ fn count(text: &str) -> Result<u8, clap::Error> {
     }
 }
 
-/// Names the variables that are set: where arguments are wrong, it may be one of these that is.
+/// Prints the names of the variables that are set, because one of them may have caused a usage error.
 pub(crate) fn note_variables() {
     let mut names: Vec<_> = std::env::vars_os()
         .map(|(name, _)| show::escaped(name.as_encoded_bytes()))
@@ -40,6 +42,6 @@ pub(crate) fn note_variables() {
         .collect();
     names.sort();
     if !names.is_empty() {
-        show::note(format_args!("\nFrom the environment: {}", names.join(", ")));
+        show::note(format_args!("\nSet by environment variables: {}", names.join(", ")));
     }
 }

@@ -1,4 +1,4 @@
-//! What a line is: the options that every command has which reads or writes lines.
+//! Framing options, shared by all commands that read or write lines.
 
 use std::str::FromStr;
 
@@ -10,16 +10,16 @@ use crate::units;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Lines")]
 pub(crate) struct Framing {
-    /// What ends a line: newline (LF or CRLF), lf, crlf (nothing else), nul, byte:HEX, any:HEX (each byte of a set) or
-    /// sequence:HEX
+    /// Line delimiter: newline (LF or CRLF), lf, crlf (a lone CR or LF is an error), nul, byte:HEX,
+    /// any:HEX (any byte of the set) or sequence:HEX
     #[arg(long, value_name = "DELIMITER", default_value = "newline")]
     delimiter: Ending,
 
-    /// Write CRLF, where the delimiter is newline. It reads both
+    /// Write CRLF if the delimiter is newline. Reading accepts LF and CRLF
     #[arg(long)]
     crlf: bool,
 
-    /// The longest line, its terminator not counted
+    /// Longest line, without its terminator
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "64k")]
     pub(crate) max_length: usize,
 }
@@ -31,35 +31,34 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// At the start of a stream.
-    #[allow(dead_code, reason = "used by the commands to come")]
+    /// Returns a codec for the start of a stream.
     pub(crate) fn codec(&self) -> LineCodec {
         self.builder().build()
     }
 
-    /// For who passes on the terminators too.
+    /// Returns a scanner for commands that keep the original terminators.
     pub(crate) fn scanner(&self, unterminated: Unterminated) -> Scanner {
         Scanner::new(self.delimiter.0.clone(), self.max_length, unterminated)
     }
 
-    /// What a line without a terminator is given.
+    /// Returns the terminator to write after a line that has none.
     pub(crate) fn terminator(&self) -> &[u8] {
         if self.rewrites() { b"\r\n" } else { self.delimiter.0.written() }
     }
 
-    /// Whether each line is given that, whatever it came with.
+    /// Returns whether every terminator is replaced by CRLF.
     pub(crate) fn rewrites(&self) -> bool {
         self.crlf && self.delimiter.0 == Delimiter::Newline
     }
 
-    /// The same, for who sets more than that.
+    /// Returns a codec builder with the framing options applied.
     pub(crate) fn builder(&self) -> LineCodecBuilder {
         let builder = LineCodec::builder().delimiter(self.delimiter.0.clone());
         builder.write_crlf(self.crlf).max_length(self.max_length)
     }
 }
 
-/// A delimiter as it is written on the command line.
+/// Delimiter as parsed from the command line.
 #[derive(Clone, Debug)]
 struct Ending(Delimiter);
 
@@ -76,10 +75,10 @@ impl FromStr for Ending {
                 _ => return Err(NONE.into()),
             },
             Some((kind, digits)) => {
-                let bytes = bytes(digits).ok_or("HEX is two digits for each byte, such as 0d0a")?;
+                let bytes = bytes(digits).ok_or("HEX must have two digits per byte, such as 0d0a")?;
                 match (kind, &bytes[..]) {
                     ("byte", [byte]) => Delimiter::Byte(*byte),
-                    ("byte", _) => return Err("byte:HEX is one byte: two digits".into()),
+                    ("byte", _) => return Err("byte:HEX takes one byte (two digits), such as byte:1e".into()),
                     ("any", set) => Delimiter::any_of(set).map_err(|error| error.to_string())?,
                     ("sequence", bytes) => Delimiter::sequence(bytes).map_err(|error| error.to_string())?,
                     _ => return Err(NONE.into()),
@@ -90,7 +89,7 @@ impl FromStr for Ending {
     }
 }
 
-const NONE: &str = "a delimiter is newline, lf, crlf, nul, byte:HEX, any:HEX or sequence:HEX";
+const NONE: &str = "expected newline, lf, crlf, nul, byte:HEX, any:HEX or sequence:HEX";
 
 fn bytes(digits: &str) -> Option<Vec<u8>> {
     let pairs = digits.as_bytes().chunks(2).map(|pair| match pair {
@@ -109,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_delimiter_can_be_named() {
+    fn delimiters_are_parsed_by_name() {
         for (text, expected) in [
             ("newline", Some(Delimiter::Newline)),
             ("lf", Some(Delimiter::Lf)),

@@ -1,4 +1,5 @@
-//! The fuzz target `arguments` without a fuzzer, as `tests/fuzz_corpus.rs` of the library has the others.
+//! Runs the corpus of the fuzz target `arguments` without a fuzzer. The library's targets are in
+//! `tests/fuzz_corpus.rs`.
 
 #[path = "../../fuzz/bodies/arguments.rs"]
 mod arguments;

@@ -118,7 +118,7 @@ async fn limited<T>(writing: impl Future<Output = T>, signals: &mut Option<Signa
         match signals {
             None => std::future::pending().await,
             Some(signals) => {
-                if !signals.has_come() {
+                if !signals.was_received() {
                     signals.next().await;
                 }
                 tokio::time::sleep(LAST_WRITE).await;

@@ -1,4 +1,4 @@
-//! Lines as a stream brings them, to the byte: with the terminators that they came with.
+//! Reads lines together with their original terminators.
 
 use std::io;
 use std::ops::Range;
@@ -9,23 +9,23 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::show;
 
-/// So many bytes are asked for with each read.
+/// Bytes requested by each read.
 const READ: usize = 64 * 1024;
 
-/// So many lines are handed over at once, at most.
+/// Maximum number of lines in a batch.
 const MAX_LINES: usize = 4096;
 
-/// Cuts a stream into lines and alters no byte of it.
+/// Splits a stream into lines without changing any byte.
 pub(crate) struct Lines<R> {
     from: R,
     scanner: Scanner,
-    /// What has come and is no whole line yet. Its length is at most the scanner's limit, the longest terminator and one
-    /// read.
+    /// Bytes received but not yet returned. The length is at most the scanner's limit, plus the
+    /// longest terminator, plus one read.
     held: BytesMut,
     at_end: bool,
 }
 
-/// Lines that came together, and, but for what was over the limit, their bytes without a gap.
+/// Consecutive lines and their bytes. Discarded pieces of overlong lines are in no line's range.
 pub(crate) struct Batch {
     pub(crate) bytes: Bytes,
     pub(crate) lines: Vec<Line>,
@@ -33,20 +33,20 @@ pub(crate) struct Batch {
 
 /// A line of a batch, as ranges of the batch's bytes.
 pub(crate) struct Line {
-    /// Anything but `Piece`.
+    /// Never `Piece`.
     pub(crate) kind: Kind,
     pub(crate) content: Range<usize>,
-    /// With its terminator, where it has one.
+    /// Content and terminator, if the line has one.
     pub(crate) whole: Range<usize>,
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
-    /// `from` is at the start of a stream, and so is `scanner`.
+    /// Reads `from` with a `scanner` that has not been used yet.
     pub(crate) fn new(from: R, scanner: Scanner) -> Self {
         Self { from, scanner, held: BytesMut::new(), at_end: false }
     }
 
-    /// The lines that come next; `None` at the end. Dropped before it is done, it loses nothing.
+    /// Returns the next lines, or `None` at the end of the stream. Cancel safe.
     pub(crate) async fn next(&mut self) -> io::Result<Option<Batch>> {
         loop {
             if let Some(batch) = self.cut() {
@@ -60,25 +60,25 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Nothing more comes: what is left is cut.
+    /// Stops reading. A buffered partial line counts as cut.
     pub(crate) fn end(&mut self) {
         self.at_end = true;
     }
 
-    /// What has come of a line whose terminator has not.
+    /// Returns the buffered part of a line that has no terminator yet.
     pub(crate) fn begun(&self) -> &[u8] {
         &self.held
     }
 
-    /// What is wrong with a line of `kind`, where it is not whole and well.
+    /// Describes the fault of a line of this kind, or returns `None` for a good line.
     pub(crate) fn fault(&self, kind: Kind) -> Option<String> {
         let max_length = self.scanner.max_length().unwrap_or(usize::MAX);
         match kind {
             Kind::Line | Kind::Piece => None,
             Kind::TooLong => {
-                Some(format!("more than {}; --max-length sets the limit", show::bytes(max_length)))
+                Some(format!("longer than {}; raise the limit with --max-length", show::bytes(max_length)))
             }
-            Kind::BareTerminator => Some("a CR or LF in it that is not part of a CRLF".into()),
+            Kind::BareTerminator => Some("contains a CR or LF that is not part of a CRLF".into()),
             _ => Some("cut before its terminator".into()),
         }
     }
@@ -87,15 +87,15 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let mut lines = Vec::new();
         let mut end = 0;
         while lines.len() < MAX_LINES {
-            let shown = &self.held[end..];
+            let rest = &self.held[end..];
             let verdict = match self.at_end {
-                true => self.scanner.scan_eof(shown),
-                false => self.scanner.scan(shown),
+                true => self.scanner.scan_eof(rest),
+                false => self.scanner.scan(rest),
             };
             let Some(verdict) = verdict else { break };
             let start = end;
             end += verdict.consumed;
-            // What is left of a line over the limit is of no use to anybody.
+            // Discard further pieces of an overlong line.
             if verdict.kind != Kind::Piece {
                 let content = start..start + verdict.content.end;
                 lines.push(Line { kind: verdict.kind, content, whole: start..end });

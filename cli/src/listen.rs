@@ -1,4 +1,4 @@
-//! Where a server listens.
+//! Listeners for every kind of address.
 
 use std::io;
 
@@ -33,13 +33,13 @@ impl Listener {
             Address::Abstract(name) => {
                 bind.unix_abstract(name).map(|listener| Self::Abstract(listener, address.clone()))
             }
-            #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
+            #[allow(unreachable_patterns, reason = "Linux supports every kind")]
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
         .map_err(|error| Failure::other(format_args!("cannot listen on {address}"), error))
     }
 
-    /// The address as a client may be given it.
+    /// Returns the address that clients connect to, with the actual port.
     pub(crate) fn address(&self) -> io::Result<Address> {
         match self {
             Self::Tcp(listener) => listener.local_addr().map(|at| Address::Tcp(at.to_string())),

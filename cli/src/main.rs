@@ -1,4 +1,4 @@
-//! `lineframe`: serve, connect to, send to, inspect and measure protocols made of lines.
+//! `lineframe`: a command-line tool for line-based protocols.
 
 #![forbid(unsafe_code)]
 
@@ -34,7 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::{EXIT_CODES, Failure};
 
-/// Serve, connect to, send to, inspect and measure protocols made of lines.
+/// Serve, connect to, send to, inspect and measure line-based protocols.
 #[derive(Parser)]
 #[command(name = "lineframe", version, after_help = format!("{NOTATION}\n\n{EXIT_CODES}"))]
 struct Arguments {
@@ -44,15 +44,16 @@ struct Arguments {
 
 const NOTATION: &str = "\
 Addresses:
-  127.0.0.1:8083  TCP, as host:port; an IPv6 address in brackets: [::1]:8083
-  ./some.sock     a Unix socket: anything with a slash in it
-  @name           a Unix socket in Linux's abstract namespace
+  127.0.0.1:8083  TCP, as host:port; put an IPv6 address in brackets: [::1]:8083
+  ./some.sock     path of a Unix socket; it must contain a slash
+  @name           Unix socket in the abstract namespace of Linux
 
-Durations are 500ms, 2s, 3m, 1h; sizes are bytes, or 1k, 64k, 1M. Every option
-is an environment variable too: --max-length is LINEFRAME_MAX_LENGTH. Flags win.";
+Write durations as 500ms, 2s, 3m or 1h. Write sizes in bytes, or as 1k, 64k, 1M.
+Every option can also be set by an environment variable: --max-length by
+LINEFRAME_MAX_LENGTH. An option on the command line overrides its variable.";
 
 #[derive(Subcommand)]
-#[allow(clippy::large_enum_variant, reason = "there is one of it in a process")]
+#[allow(clippy::large_enum_variant, reason = "a process has only one value of this type")]
 enum Command {
     Demo(demo::Arguments),
     Serve(serve::Arguments),
@@ -64,8 +65,8 @@ enum Command {
     Man(man::Arguments),
 }
 
-/// Tokio looks for what has come on sockets after so many turns of tasks. At its own 61, some of 512 busy connections wait for many
-/// rounds of the others: docs/performance.md.
+/// Number of task polls after which Tokio checks for I/O events. With Tokio's default of 61, some of
+/// 512 busy connections wait while the others are polled many times: docs/performance.md.
 const EVENT_INTERVAL: u32 = 1024;
 
 fn main() -> ExitCode {
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
             Command::Man(arguments) => man::run(arguments),
         }
     });
-    // A thread that waits for stdin is never joined: it would hold the end up until the next line is typed.
+    // Do not join the thread that reads stdin: it would delay the exit until the next line is typed.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,7 +102,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Threads beside the workers: for name lookups, stdin, stdout, and the output and stderr of `inspect`.
+/// Threads needed in addition to the workers: name lookups, stdin, stdout, and the frames and notes
+/// of `inspect`.
 const BLOCKING_THREADS: usize = 5;
 
 fn runtime(command: &Command) -> io::Result<Runtime> {
@@ -110,7 +112,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
         Command::Serve(arguments) => arguments.workers.unwrap_or_else(default),
         _ => default(),
     };
-    // Each thread of bench may need another for a name lookup.
+    // Each thread of `bench` may need a second thread for a name lookup.
     let more = match command {
         Command::Bench(arguments) => 2 * arguments.threads as usize,
         _ => BLOCKING_THREADS,
@@ -120,7 +122,7 @@ fn runtime(command: &Command) -> io::Result<Runtime> {
     runtime.worker_threads(workers).enable_all().event_interval(EVENT_INTERVAL).build()
 }
 
-/// The whole command line, with its options from the environment.
+/// Returns the complete command line; its options can be set by environment variables.
 fn command() -> clap::Command {
     environment::with_variables(Arguments::command())
 }
@@ -131,8 +133,8 @@ fn parse<A: Into<std::ffi::OsString> + Clone>(
     command().try_get_matches_from(arguments).and_then(|matches| Arguments::from_arg_matches(&matches))
 }
 
-/// Help, or what is wrong with the arguments. The message repeats some of them, so it is made again from arguments that a
-/// terminal may be given.
+/// Prints the help or the usage error. An error message quotes arguments, so the arguments are
+/// escaped and parsed again to build a message that cannot control the terminal.
 fn explain(error: clap::Error) -> ExitCode {
     let shown = std::env::args_os().map(|argument| show::escaped(argument.as_encoded_bytes()));
     let error = parse(shown).err().unwrap_or(error);

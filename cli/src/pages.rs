@@ -1,4 +1,5 @@
-//! Every `lineframe ..` that README and the pages in `docs` show in a block is a command line that the program takes.
+//! Checks that the program accepts every `lineframe ..` command line in a code block of README.md
+//! and the pages in `docs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 
 #[test]
-fn every_command_on_the_pages_is_taken() {
+fn commands_on_pages_are_accepted() {
     let mut commands = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();
@@ -37,7 +38,7 @@ fn pages() -> Vec<PathBuf> {
     pages
 }
 
-/// As a shell has them, up to what it does not hand on: a comment, a redirection, the next command.
+/// Splits like a shell, up to a comment, a redirection or the next command.
 fn words(typed: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (place, part) in typed.split('\'').enumerate() {

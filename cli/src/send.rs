@@ -1,4 +1,4 @@
-//! Lines by script.
+//! The command `send`: sends the lines of stdin and prints the replies.
 
 mod exchange;
 mod progress;
@@ -21,9 +21,11 @@ use crate::units::{self, Limit};
 
 /// Send the lines of stdin and print the replies.
 ///
-/// Does both at once, and ends when as many replies as lines have come, whether or not the server goes. Bytes pass as they
-/// are; a last line without its terminator is given one. For servers with other than one reply to a line there is
-/// --replies, for those that answer when they have seen the end there is --end half-close.
+/// Sends and receives at the same time. Exits after one reply for each line, even if the server keeps the connection open.
+/// If the server does not send one reply per line, use --replies. If it replies only at the end of the input, use
+/// --end half-close.
+///
+/// Bytes are passed on unchanged, except that a last line without a terminator gets one.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -32,7 +34,7 @@ Examples:
   echo PING | lineframe send --retry 5 --timeout 2s --expect '^PONG$' ./some.sock
   sort words | lineframe send --end half-close ./some.sock | sort -u")]
 pub(crate) struct Arguments {
-    /// The server: host:port, a path with a slash in it for a Unix socket, or @name
+    /// Server: host:port, a path with a slash for a Unix socket, or @name
     #[arg(value_name = "ADDR")]
     address: Address,
 
@@ -43,23 +45,23 @@ pub(crate) struct Arguments {
     connecting: Connecting,
 }
 
-/// What is sent, what is waited for, and how it is shown.
+/// Options for sending, for the end of the exchange and for printing.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// When it ends
+    /// When to stop
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = End::Replies)]
     end: End,
 
-    /// Wait for so many replies, in place of one for each line or of the server's end. Further ones are not printed
+    /// Stop after N replies [default: one per line]. Later replies are discarded
     #[arg(long, value_name = "N")]
     replies: Option<u64>,
 
-    /// How long the server may keep it waiting without taking or sending a byte
+    /// Give up if the server neither accepts nor sends a byte for this long
     #[arg(long, value_name = "DURATION|none", default_value = "30s")]
     #[arg(value_parser = units::limit(units::duration))]
     timeout: Limit<Duration>,
 
-    /// What each reply has to match, one at least: the first that does not ends it with exit code 7
+    /// Stop with exit code 7 at the first reply that does not match, or if there is no reply
     #[arg(long, value_name = "REGEX")]
     expect: Option<Regex>,
 
@@ -72,16 +74,16 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum End {
-    /// When as many replies as lines have come
+    /// After one reply for each line
     Replies,
-    /// When the server ends. It is told after the last line that no more comes
+    /// When the server closes the connection; the sending direction is closed after the last line
     HalfClose,
-    /// After the last line, without waiting for replies
+    /// After sending the last line, without waiting for replies
     Close,
 }
 
 impl Options {
-    /// Those of `send` without any.
+    /// Returns the defaults of `send`, with these framing and escaping options.
     pub(crate) fn new(framing: Framing, escaping: Escaping) -> Self {
         let timeout = Limit(Some(Duration::from_secs(30)));
         Self { end: End::Replies, replies: None, timeout, expect: None, escaping, framing }
@@ -91,18 +93,18 @@ impl Options {
 pub(crate) async fn run(Arguments { address, options, connecting }: Arguments) -> Result<(), Failure> {
     if options.end == End::Close && (options.replies.is_some() || options.expect.is_some()) {
         return Err(Failure::usage(
-            "--end close waits for no reply: neither --replies nor --expect go with it",
+            "--end close does not wait for replies: it cannot be combined with --replies or --expect",
         ));
     }
     pipe(connecting.connect(&address).await?, &options).await
 }
 
-/// Sends the lines of stdin and prints the replies, both at once.
+/// Sends the lines of stdin and prints the replies at the same time.
 pub(crate) async fn pipe(server: AnyIo, options: &Options) -> Result<(), Failure> {
     let exchange = Exchange::new(options);
     let arrived = Arrived::of(&server);
     let (from_server, to_server) = tokio::io::split(server);
-    let from_server = InspectReader::new(from_server, |_| exchange.goes_on());
+    let from_server = InspectReader::new(from_server, |_| exchange.mark_progress());
     let to_server = InspectWriter::new(to_server, |bytes| exchange.has_sent(bytes.len()));
     let mut replies = Lines::new(from_server, options.framing.scanner(Unterminated::Report));
     let done = {
@@ -127,7 +129,7 @@ pub(crate) async fn pipe(server: AnyIo, options: &Options) -> Result<(), Failure
         }
     };
     if done.is_err() {
-        // A line begun may say why.
+        // A partial reply may explain the failure.
         exchange.print_begun(replies.begun()).await?;
     }
     done.and_then(|()| exchange.judge()).map_err(|failure| exchange.name_reset(failure))

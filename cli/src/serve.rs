@@ -1,4 +1,4 @@
-//! A server for lines.
+//! The command `serve`: a server that replies to lines.
 
 mod answer;
 mod exec;
@@ -26,61 +26,60 @@ use crate::address::Address;
 use crate::failure::Failure;
 use crate::framing::Framing;
 use crate::listen::Listener;
-use crate::show::print;
+use crate::show::{counted, print};
 use crate::signals::{Signal, Signals};
 use crate::units;
 
 pub(crate) use self::answer::upper;
 
-/// How long what was ended at once may take to be gone: children killed, sockets closed.
+/// How long to wait at exit for killed children and closing connections.
 const GONE: Duration = Duration::from_secs(1);
 
-/// Answer lines: in upper case, as they are, or by a command for each connection.
+/// Run a server that replies to each line: in upper case, unchanged, or by a command per connection.
 ///
-/// Prints "listening ADDR" on stdout for each listener, with the port that it got in place of port 0. Serves until SIGINT,
-/// SIGTERM or SIGHUP, and then until what has come by then is answered (--drain-timeout). A second signal or SIGQUIT ends it
-/// at once. SIGUSR1 logs the counters.
+/// Prints "listening ADDR" to stdout for each listener, with the actual port if the port was 0. Stops at SIGINT, SIGTERM or
+/// SIGHUP: the server replies to all lines received by then, within --drain-timeout. A second signal or SIGQUIT stops it
+/// immediately. SIGUSR1 logs the counters.
 ///
-/// A line that is too long, cut or otherwise bad gets one line of answer that begins with "error: ", and the next line is
-/// taken as if nothing had happened.
+/// A line that is too long, cut or otherwise bad gets one reply that begins with "error: ". The server then continues with
+/// the next line.
 #[derive(clap::Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct Arguments {
-    /// Where to listen: host:port, a path with a slash in it for a Unix socket, or @name
+    /// Addresses to listen on: host:port, a path with a slash for a Unix socket, or @name
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:8083")]
     addresses: Vec<Address>,
 
-    /// What answers a line
+    /// What to reply to a line
     #[arg(long, value_enum, default_value_t = Handler::Upper)]
     handler: Handler,
 
-    /// Answer with a command: one child for each connection, without a shell. Lines come on its stdin, its lines on stdout are
-    /// the replies
+    /// Run CMD once for each connection, without a shell. It reads the lines from stdin and writes the replies to stdout
     ///
-    /// A program that holds its output back where that is a pipe has to be told not to: stdbuf -oL CMD, sed -u, python3 -u.
+    /// Many programs buffer their output if it goes to a pipe. Turn this off: stdbuf -oL CMD, sed -u, python3 -u.
     ///
-    /// Its environment says who is there: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT, as tcpserver has
-    /// them, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. What it writes to stderr
-    /// is logged, a record for each line.
+    /// Environment variables describe the connection: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT as
+    /// with tcpserver, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. Each line that the command
+    /// writes to stderr is logged.
     ///
-    /// Its stdin ends with the client's lines, and it is killed where it outlives its connection. Where neither the client nor
-    /// the child says anything for --idle-timeout, both are ended.
+    /// Its stdin is closed after the last line of the client. It is killed if it outlives the connection. If neither the
+    /// client nor the command sends anything for --idle-timeout, the connection is closed and the command killed.
     #[arg(long)]
     exec: bool,
 
-    /// The command for --exec, which may then be left out, and its arguments
+    /// Command to run for each connection, with its arguments. Implies --exec
     #[arg(value_name = "CMD", last = true, conflicts_with = "handler")]
     command: Vec<OsString>,
 
     #[command(flatten)]
     framing: Framing,
 
-    /// The longest reply [default: as --max-length, and at least 64k, so that error lines fit]
+    /// Longest reply [default: the value of --max-length, but at least 64k]
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Lines")]
     max_encoded_length: Option<usize>,
 
-    /// Threads that serve connections, 1 to 1024 [default: as many as there are CPUs for this process]
-    // Tokio panics where the system has no more threads: nobody has use for more of them than this.
+    /// Threads that serve connections, 1 to 1024 [default: one per CPU available to the process]
+    // The upper limit exists because Tokio panics if the system runs out of threads.
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
     #[arg(help_heading = "Limits")]
     pub(crate) workers: Option<usize>,
@@ -99,10 +98,10 @@ Examples:
   lineframe serve ./calc.sock --exec -- stdbuf -oL bc
 
 Exit codes:
-  0  stopped by a signal, every line that had come was answered
-  1  cannot listen, cannot run CMD; the drain has cut somebody off; a second signal
-     or SIGQUIT came while there were connections left
-  2  usage";
+  0  stopped by a signal, after a reply to every line received by then
+  1  cannot listen or cannot run CMD; or connections were still open at
+     --drain-timeout, at a second signal or at SIGQUIT
+  2  usage error";
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     let log = arguments.log.start()?;
@@ -122,13 +121,13 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
         limits,
         log: _,
     } = arguments;
-    // Before anybody can know that there is something to stop.
+    // Handle signals before the process announces its address.
     let mut signals =
         Signals::with_report().map_err(|error| Failure::other("cannot wait for signals", error))?;
     let longest_reply = max_encoded_length.unwrap_or(framing.max_length.max(64 * 1024));
     let codec = framing.builder().max_encoded_length(longest_reply).build();
     let (answer, descriptors) = match command.is_empty() {
-        true if exec => return Err(Failure::usage("--exec needs a command: serve --exec -- CMD")),
+        true if exec => return Err(Failure::usage("--exec needs a command, such as serve --exec -- CMD")),
         true => (Answer::Handler(handler), 1),
         false => {
             let exec = Exec::new(command, &codec, longest_reply, &limits)?;
@@ -144,19 +143,19 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
         }
         Ok(listeners)
     };
-    // A name lookup may take long.
+    // A name lookup may take long, so a signal can interrupt it.
     let listeners = tokio::select! {
         bound = bound => bound?,
         () = async { while signals.next().await == Signal::Report {} } => {
-            return Err(Failure::other("interrupted", "before it listened"));
+            return Err(Failure::other("interrupted", "stopped before listening"));
         }
     };
     let mut listening = Vec::new();
     for listener in listeners {
-        let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
+        let address = listener.address().map_err(|error| Failure::other("cannot get the address of the listener", error))?;
         match print(format_args!("listening {address}")) {
             Err(failure) if failure.is_error() => return Err(failure),
-            // Nobody reads stdout any more: `serve | head -1`.
+            // Continue if stdout is a closed pipe, as in `serve | head -1`.
             _ => info!(%address, "listening"),
         }
         listening.push((listener, Arc::new(address)));
@@ -165,11 +164,11 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
     let server = limits.apply(Server::builder(), descriptors).codec(codec).build();
     let stop = CancellationToken::new();
     let mut serving = JoinSet::new();
-    // Each handler holds one end. The other hears when the last of them is gone.
+    // Each handler and each connection holds a sender. The receiver ends when all of them are gone.
     let (present, mut gone) = mpsc::channel::<Infallible>(1);
     let handlers = listening.len();
     for (listener, address) in listening {
-        // One pointer, which each session has beside what it needs.
+        // A single `Arc`, because each session holds a clone of the handler.
         let own = Arc::new((answer.clone(), address, present.clone()));
         let handler = move |connection| {
             let (answer, address, present) = &*own;
@@ -182,7 +181,7 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
     tokio::spawn(exec::reap());
 
     let signal = asked_to_stop(&mut signals, &server).await;
-    // Each connection holds an end too. Counted before the drain ends some of them.
+    // Count the connections before the drain closes some of them.
     let has_connections = gone.sender_strong_count() > handlers;
     stop.cancel();
     let is_drained = match signal {
@@ -193,7 +192,7 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
             () = asked_to_cut(&mut signals, &server) => false,
         },
     };
-    // A Unix socket's file is removed where its listener is dropped, which is in these tasks.
+    // Ends the tasks that own the listeners, which removes the files of Unix sockets.
     serving.shutdown().await;
     _ = timeout(GONE, gone.recv()).await;
     exec::kill_all();
@@ -202,22 +201,23 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
     match (is_drained, counters.aborted) {
         (false, _) => {
             let which = if signal == Signal::Quit { "SIGQUIT" } else { "a second signal" };
-            Err(Failure::other("stopped", format_args!("{which} came while there were connections left")))
+            Err(Failure::other("stopped", format_args!("{which} closed the remaining connections")))
         }
         (true, 0) => Ok(()),
         (true, aborted) => {
-            let why = format!("{aborted} connections were cut by the end of the drain (drain_timeout)");
+            let aborted = counted(aborted, "connection");
+            let why = format!("closed {aborted} at the drain timeout; raise the limit with --drain-timeout");
             Err(Failure::other("stopped", why))
         }
     }
 }
 
-/// Waits for a signal that ends a drain. The end of a terminal, which may send SIGHUP twice, does not.
+/// Waits for a signal that ends the drain. SIGHUP does not: a closing terminal may send it twice.
 async fn asked_to_cut(signals: &mut Signals, server: &Server) {
     while asked_to_stop(signals, server).await == Signal::Hangup {}
 }
 
-/// Waits for a signal to stop. Logs the counters when asked for them.
+/// Waits for a signal to stop. Logs the counters at SIGUSR1.
 async fn asked_to_stop(signals: &mut Signals, server: &Server) -> Signal {
     loop {
         match signals.next().await {

@@ -1,35 +1,37 @@
-//! What a person is shown, and that nothing in it steers the terminal.
+//! Output for people, escaped so that it cannot control the terminal.
 
 use std::fmt::{Arguments, Display, Write as _};
 use std::io::{self, IsTerminal, Write as _};
 
 use crate::failure::Failure;
 
-/// Says something on stderr. Where nobody reads that any more, there is nobody left to tell.
+/// Writes a line to stderr. Ignores write errors, because there is no other place to report them.
 pub(crate) fn note(line: Arguments<'_>) {
-    // In one write: stdout may go to the same terminal.
+    // A single write, because stdout may go to the same terminal.
     _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Prints a line of data on stdout, at once.
+/// Prints a line of data to stdout and flushes it.
 pub(crate) fn print(line: impl Display) -> Result<(), Failure> {
     print_all(format!("{line}\n").as_bytes())
 }
 
-/// Prints data on stdout, at once.
+/// Prints data to stdout and flushes it.
 pub(crate) fn print_all(data: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(data).and_then(|()| stdout.flush()).map_err(Failure::stdout)
 }
 
-/// What came from elsewhere as a terminal may be given it: control characters (C0, DEL, C1), bidirectional controls, invisible
-/// characters and bytes that are not UTF-8 are written out as `\x1b`, `\u{202e}`, `\u{200b}`, `\xff`.
+/// Escapes untrusted bytes for a terminal.
+///
+/// Control characters (C0, DEL, C1), bidirectional controls, invisible characters and bytes that are
+/// not UTF-8 become `\x1b`, `\u{202e}`, `\u{200b}`, `\xff`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
-    escaped_but(bytes, "")
+    escaped_except(bytes, "")
 }
 
-/// The same, with the characters in `allowed` as they are.
-pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
+/// Escapes like [`escaped`], but keeps the characters in `allowed`.
+pub(crate) fn escaped_except(bytes: &[u8], allowed: &str) -> String {
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -48,7 +50,7 @@ pub(crate) fn escaped_but(bytes: &[u8], allowed: &str) -> String {
     shown
 }
 
-/// `1 line`, `2 lines`, `2 replies`.
+/// Returns the count with its noun in singular or plural: `1 line`, `2 lines`, `2 replies`.
 pub(crate) fn counted(count: u64, what: &str) -> String {
     match (count, what.strip_suffix('y')) {
         (1, _) => format!("1 {what}"),
@@ -57,13 +59,16 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// `1 byte`, `2 bytes`.
+/// Returns `1 byte`, `2 bytes` and so on.
 pub(crate) fn bytes(count: usize) -> String {
     counted(count as u64, "byte")
 }
 
-/// Whether a terminal would act on it or hide it: control characters, line and paragraph separators, the no-break space, and what
-/// Unicode calls Default_Ignorable_Code_Point (soft hyphen, zero width, bidirectional controls, fillers, variation selectors, tags).
+/// Returns whether a terminal would interpret or hide the character.
+///
+/// These are control characters, line and paragraph separators, the no-break space, and the Unicode
+/// property Default_Ignorable_Code_Point: soft hyphen, zero width, bidirectional controls, fillers,
+/// variation selectors, tags.
 pub(crate) fn needs_escape(character: char) -> bool {
     matches!(
         character,
@@ -89,10 +94,10 @@ pub(crate) fn needs_escape(character: char) -> bool {
     )
 }
 
-/// Whether what a peer has sent is printed escaped or as it is: an option of the commands that print it.
+/// The option `--escape`, for commands that print bytes received from a peer.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Escaping {
-    /// Escape control characters, bidirectional controls and bad UTF-8 in what is printed: auto where stdout is a terminal
+    /// Escape control characters, bidirectional controls and invalid UTF-8 in printed lines; auto escapes if stdout is a terminal
     #[arg(long = "escape", value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     when: When,
 }
@@ -106,7 +111,7 @@ enum When {
 }
 
 impl Escaping {
-    /// Whether what goes to `stream` is to be escaped.
+    /// Returns whether output to `stream` must be escaped.
     pub(crate) fn is_on(self, stream: &impl IsTerminal) -> bool {
         match self.when {
             When::Auto => stream.is_terminal(),
@@ -118,10 +123,10 @@ impl Escaping {
 
 #[cfg(test)]
 mod tests {
-    use super::{escaped, escaped_but};
+    use super::{escaped, escaped_except};
 
     #[test]
-    fn nothing_that_steers_a_terminal_comes_through() {
+    fn control_characters_and_invalid_utf8_are_escaped() {
         let controls = (0..0xa0).chain(0x2028..=0x202e).chain(0x2066..=0x2069).filter_map(char::from_u32);
         for character in controls.filter(|c| !(' '..='~').contains(c)) {
             let shown = escaped(character.to_string().as_bytes());
@@ -142,12 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_allowed_stays() {
-        assert_eq!(escaped_but(b"a\tb\n\x1b", "\t\n"), "a\tb\n\\x1b");
+    fn allowed_characters_are_kept() {
+        assert_eq!(escaped_except(b"a\tb\n\x1b", "\t\n"), "a\tb\n\\x1b");
     }
 
     #[test]
-    fn text_stays_text() {
+    fn printable_text_is_unchanged() {
         assert_eq!(escaped("HéLLO 世界 ~".as_bytes()), "HéLLO 世界 ~");
     }
 }

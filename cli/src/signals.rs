@@ -1,30 +1,30 @@
-//! The signals that end a command, and SIGUSR1 for those that report.
+//! Signals that stop a command, and SIGUSR1, which requests a report.
 
 use std::io;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(unix), allow(dead_code, reason = "there is only Ctrl-C"))]
+#[cfg_attr(not(unix), allow(dead_code, reason = "only Ctrl-C is supported"))]
 pub(crate) enum Signal {
     Interrupt,
     Terminate,
     Hangup,
-    /// Ends without a drain.
+    /// SIGQUIT: stops without a drain.
     Quit,
-    /// SIGUSR1: the command reports and goes on.
+    /// SIGUSR1: the command writes a report and continues.
     Report,
 }
 
-/// Those that come from when it is made; elsewhere than on Unix, Ctrl-C.
+/// Receives the signals that arrive after its creation. On other systems than Unix, only Ctrl-C.
 #[cfg(unix)]
 pub(crate) struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     quit: tokio::signal::unix::Signal,
-    /// `None` if SIGHUP is ignored, as nohup(1) does.
+    /// `None` if the process was started with SIGHUP ignored, as by nohup(1).
     hangup: Option<tokio::signal::unix::Signal>,
-    /// `None`: SIGUSR1 has its default action.
+    /// `None` if SIGUSR1 keeps its default action.
     report: Option<tokio::signal::unix::Signal>,
-    has_come: bool,
+    was_received: bool,
 }
 
 #[cfg(unix)]
@@ -41,11 +41,11 @@ impl Signals {
                 false => Some(signal(SignalKind::hangup())?),
             },
             report: None,
-            has_come: false,
+            was_received: false,
         })
     }
 
-    /// With SIGUSR1.
+    /// Receives SIGUSR1 as well.
     pub(crate) fn with_report() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
 
@@ -60,7 +60,7 @@ impl Signals {
             () = next_if_any(&mut self.hangup) => Signal::Hangup,
             () = next_if_any(&mut self.report) => Signal::Report,
         };
-        self.has_come = true;
+        self.was_received = true;
         signal
     }
 }
@@ -73,7 +73,7 @@ async fn next_if_any(signal: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
-/// Whether the process was started with this signal ignored, where the system tells: proc_pid_status(5).
+/// Returns whether the process was started with this signal ignored: proc_pid_status(5).
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -84,13 +84,13 @@ fn is_ignored(signal: i32) -> bool {
 
 #[cfg(not(unix))]
 pub(crate) struct Signals {
-    has_come: bool,
+    was_received: bool,
 }
 
 #[cfg(not(unix))]
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { has_come: false })
+        Ok(Self { was_received: false })
     }
 
     pub(crate) fn with_report() -> io::Result<Self> {
@@ -99,14 +99,14 @@ impl Signals {
 
     pub(crate) async fn next(&mut self) -> Signal {
         _ = tokio::signal::ctrl_c().await;
-        self.has_come = true;
+        self.was_received = true;
         Signal::Interrupt
     }
 }
 
 impl Signals {
-    /// Whether `next` has returned one.
-    pub(crate) fn has_come(&self) -> bool {
-        self.has_come
+    /// Returns whether `next` has returned a signal.
+    pub(crate) fn was_received(&self) -> bool {
+        self.was_received
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a server.
+//! Connecting to a server.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use crate::address::{self, Address};
 use crate::failure::Failure;
 use crate::units::{self, Limit};
 
-/// How a connection is made: options of the commands that make one.
+/// Connection options, shared by the commands that connect to a server.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_help_heading = "Connecting")]
 pub(crate) struct Connecting {
-    /// The time for one round of attempts, over all addresses of the host
+    /// Time limit for one round of attempts over all addresses of the host
     #[arg(long, value_name = "DURATION|none", default_value = "10s")]
     #[arg(value_parser = units::limit(units::duration))]
     connect_timeout: Limit<Duration>,
 
-    /// So many more rounds of attempts follow one that failed, after pauses of 100ms and more, up to 5s
+    /// Retry up to N times if connecting fails, pausing 100ms at first and up to 5s
     #[arg(long, value_name = "N", default_value_t = 0)]
     retry: u32,
 }
@@ -29,7 +29,7 @@ impl Default for Connecting {
 }
 
 impl Connecting {
-    /// The same, again and again.
+    /// Returns these options with unlimited retries.
     pub(crate) fn for_ever(self) -> Self {
         Self { retry: u32::MAX, ..self }
     }
@@ -45,7 +45,7 @@ impl Connecting {
             }
             #[cfg(unix)]
             Address::Unix(path) => client.connect_unix(path).await,
-            // As `connect_unix` and unix(7) have it, such a name begins with a NUL.
+            // An abstract name begins with a NUL byte: unix(7).
             #[cfg(any(target_os = "linux", target_os = "android"))]
             Address::Abstract(name) => {
                 use std::os::unix::ffi::OsStringExt;
@@ -53,9 +53,9 @@ impl Connecting {
                 let name = std::ffi::OsString::from_vec([b"\0", &name[..]].concat());
                 client.connect_unix(std::path::PathBuf::from(name)).await
             }
-            #[allow(unreachable_patterns, reason = "every kind is known on Linux")]
+            #[allow(unreachable_patterns, reason = "Linux supports every kind")]
             _ => {
-                let why = format!("cannot connect to {address}: this system has no such sockets");
+                let why = format!("cannot connect to {address}: this system does not support such sockets");
                 return Err(Failure::cannot_connect(why));
             }
         };
@@ -63,12 +63,12 @@ impl Connecting {
     }
 }
 
-/// Asks the system whether bytes have arrived. Tokio's readiness may be older: a process that was
-/// stopped sees its timers fire before it sees what its sockets received meanwhile.
+/// Asks the system whether a connection has unread bytes. Tokio's readiness may be out of date:
+/// after the process was stopped, timers fire before Tokio learns of bytes received meanwhile.
 pub(crate) struct Arrived(#[cfg(unix)] Option<std::os::fd::OwnedFd>);
 
 impl Arrived {
-    /// For a connection that this does not keep from being read. It holds a descriptor of its own.
+    /// Duplicates the descriptor, so that the connection can be read at the same time.
     pub(crate) fn of(io: &AnyIo) -> Self {
         #[cfg(unix)]
         return Self(socket(io).and_then(|socket| socket.try_clone_to_owned().ok()));
@@ -87,7 +87,7 @@ impl Arrived {
     }
 }
 
-/// The same, once.
+/// Returns whether the connection has unread bytes, or an end or error to report.
 pub(crate) fn has_arrived(io: &AnyIo) -> bool {
     #[cfg(unix)]
     return socket(io).is_some_and(|socket| is_readable(&socket));
@@ -110,11 +110,11 @@ fn socket(io: &AnyIo) -> Option<std::os::fd::BorrowedFd<'_>> {
 fn is_readable(socket: &impl std::os::fd::AsFd) -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&at_once)).is_ok_and(|ready| ready > 0)
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&zero)).is_ok_and(|ready| ready > 0)
 }
 
-/// By default: 10 s, one round.
+/// Connects with the default options: one round of attempts, within 10 s.
 pub(crate) async fn connect(address: &Address) -> Result<AnyIo, Failure> {
     Connecting::default().connect(address).await
 }

@@ -1,4 +1,4 @@
-//! Durations and sizes as they are written on the command line, as value parsers for clap:
+//! Durations and sizes on the command line: value parsers for clap.
 //!
 //! ```ignore
 //! #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "30s")]
@@ -11,22 +11,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// `start + after`, or a year after `start` if the clock cannot hold it. Tokio's timers go no
-/// further than two.
+/// Returns `start + after`, at most a year after `start`. Tokio's timers cover about two years.
 pub(crate) fn later(start: Instant, after: Duration) -> Instant {
     const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
     start + after.min(YEAR)
 }
 
-/// `500ms`, `2s`, `3m`, `1h 30m`.
+/// Parses a duration such as `500ms`, `2s`, `3m` or `1h 30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| match text.parse::<u64>() {
-        Ok(number) => format!("the unit is missing: {number}s, {number}ms or {number}m"),
-        Err(_) => format!("{error} (a duration is 500ms, 2s, 3m or 1h)"),
+        Ok(number) => format!("the unit is missing; write {number}s, {number}ms or {number}m"),
+        Err(_) => format!("{error}; write a duration as 500ms, 2s, 3m or 1h"),
     })
 }
 
-/// Bytes: `100`, or with a power of 1024 as `1k`, `64k`, `1M`, `1G`.
+/// Parses a number of bytes: `100`, or with a power of 1024 as `1k`, `64k`, `1M`, `1G`.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let factor = match unit {
@@ -37,14 +36,14 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         _ => None,
     };
     let bytes = factor.zip(digits.parse::<usize>().ok()).and_then(|(factor, n)| n.checked_mul(factor));
-    bytes.ok_or_else(|| "a size is a number of bytes, or 1k, 64k, 1M, 1G".into())
+    bytes.ok_or_else(|| "write a size as a number of bytes, or as 1k, 64k, 1M or 1G".into())
 }
 
-/// A limit that may be off. (`Option` has another meaning to clap: an option that may be left out.)
+/// A limit that can be disabled. A plain `Option` field means an omitted option to clap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit<T>(pub(crate) Option<T>);
 
-/// `none`, `off`, or what `value` takes.
+/// Returns a parser that accepts `none`, `off` and every input of `value`.
 pub(crate) fn limit<T, E>(value: fn(&str) -> Result<T, E>) -> impl Fn(&str) -> Result<Limit<T>, E> + Clone {
     move |text| match text {
         "none" | "off" => Ok(Limit(None)),
@@ -57,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit() {
+    fn durations_need_a_unit() {
         for (text, expected) in [
             ("500ms", Some(Duration::from_millis(500))),
             ("2s", Some(Duration::from_secs(2))),
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_powers_of_1024() {
+    fn size_suffixes_are_powers_of_1024() {
         for (text, expected) in [
             ("0", Some(0)),
             ("1000", Some(1000)),
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_may_be_off() {
+    fn limits_can_be_disabled() {
         for (text, expected) in [
             ("none", Some(Limit(None))),
             ("off", Some(Limit(None))),

@@ -5,24 +5,25 @@ use tui_input::{Input, InputRequest};
 
 use super::history::History;
 
-/// The line being typed: what keys do to it.
+/// Line editor: the line being typed, and the effect of keys on it.
 pub(super) struct Editor {
     input: Input,
     history: History,
     state: State,
-    /// Lines whose Enter was pressed, the latest last.
+    /// Lines completed with Enter, oldest first.
     entered: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
 enum State {
     Typing,
-    /// Through the history, at this line of it; `draft` is what had been typed before.
+    /// Shows the line `at` of the history. `draft` is the line that was typed before.
     Browsing {
         at: usize,
         draft: String,
     },
-    /// For `query`, up to this line of the history; `draft` is what had been typed before.
+    /// Searches the history backwards for `query`, from the line `at`. `draft` is the line that was
+    /// typed before.
     Searching {
         query: String,
         at: usize,
@@ -31,11 +32,11 @@ enum State {
     },
 }
 
-/// What a key asks of those who hold more than the line.
+/// A key that the editor leaves to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Request {
     None,
-    /// Ctrl-C, or Ctrl-D where nothing is typed.
+    /// Ctrl-C, or Ctrl-D on an empty line.
     End,
     /// Ctrl-L.
     Clear,
@@ -48,8 +49,8 @@ impl Editor {
         Self { input: Input::default(), history, state: State::Typing, entered: Vec::new() }
     }
 
-    /// Takes events up to the first that asks something of the caller, or all of them. Typed
-    /// characters are inserted together, because each insertion costs as much as the line is long.
+    /// Handles events up to the first request to the caller. Inserts typed characters in batches,
+    /// because the cost of an insertion is proportional to the length of the line.
     pub(super) fn handle(&mut self, events: &mut impl Iterator<Item = Event>) -> Request {
         let mut typed = String::new();
         for event in events {
@@ -80,7 +81,7 @@ impl Editor {
         }
     }
 
-    /// The lines that were entered since it was last asked.
+    /// Returns the lines entered since the previous call.
     pub(super) fn take_entered(&mut self) -> Vec<String> {
         std::mem::take(&mut self.entered)
     }
@@ -89,7 +90,7 @@ impl Editor {
         self.history.add(line)
     }
 
-    /// What stands before the line.
+    /// Returns the prompt in front of the line.
     pub(super) fn prompt(&self) -> String {
         match &self.state {
             State::Searching { query, found: true, .. } => format!("search {query:?}: "),
@@ -98,7 +99,7 @@ impl Editor {
         }
     }
 
-    /// The line before and behind the cursor.
+    /// Returns the parts of the line before and after the cursor.
     pub(super) fn line(&self) -> (&str, &str) {
         let line = self.input.value();
         let cursor = line.char_indices().nth(self.input.cursor()).map_or(line.len(), |(at, _)| at);
@@ -148,7 +149,7 @@ impl Editor {
             Char('u') if ctrl => DeleteFromStart,
             Char('y') if ctrl => Yank,
             _ => {
-                // A key may end a search and be typed.
+                // A character that ended a search is typed as well.
                 if let Some(character) = character(&Event::Key(key)) {
                     self.insert(character.encode_utf8(&mut [0; 4]));
                 }
@@ -165,25 +166,25 @@ impl Editor {
         Request::None
     }
 
-    /// Text with line ends in it is that many lines.
+    /// Inserts text at the cursor. Each line end in the text enters a line.
     fn insert(&mut self, text: &str) {
         if text.is_empty() {
             return;
         }
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let mut parts = text.split('\n');
-        let (before, behind) = self.line();
-        let (mut line, behind) = ([before, parts.next().unwrap_or_default()].concat(), behind.to_owned());
+        let (before, after) = self.line();
+        let (mut line, after) = ([before, parts.next().unwrap_or_default()].concat(), after.to_owned());
         for next in parts {
             self.entered.push(std::mem::replace(&mut line, next.to_owned()));
         }
         let cursor = line.chars().count();
-        // Keeps what was erased, for Ctrl-Y.
-        self.input = std::mem::take(&mut self.input).with_value(line + &behind);
+        // `with_value` keeps the erased text for Ctrl-Y.
+        self.input = std::mem::take(&mut self.input).with_value(line + &after);
         self.input.handle(InputRequest::SetCursor(cursor));
     }
 
-    /// To the line before or behind in the history; behind its last is what had been typed.
+    /// Moves to the previous or next line of the history. The draft follows its last line.
     fn browse(&mut self, back: bool) -> Request {
         let lines = self.history.lines();
         let (at, draft) = match &self.state {
@@ -198,8 +199,8 @@ impl Editor {
         Request::None
     }
 
-    /// What a key means to a search, or where it begins one. Any other key ends the search with what it has found, and then
-    /// does what it always does.
+    /// Begins or continues a search. Returns `false` if the key does not belong to a search; the key
+    /// then ends the search with the line found, and has its usual effect.
     fn search(&mut self, key: KeyCode, ctrl: bool, alt: bool) -> bool {
         let newest = self.history.lines().len();
         let State::Searching { query, at, found, draft } = &mut self.state else {
@@ -211,7 +212,7 @@ impl Editor {
             return begins;
         };
         let from = match key {
-            // The next one back.
+            // Find the next older match.
             KeyCode::Char('r') if ctrl => *at,
             KeyCode::Char(typed) if !ctrl && !alt => {
                 query.push(typed);
@@ -225,8 +226,8 @@ impl Editor {
                 query.pop();
                 newest
             }
-            KeyCode::Esc => return self.give_up(),
-            KeyCode::Char('g') if ctrl => return self.give_up(),
+            KeyCode::Esc => return self.cancel_search(),
+            KeyCode::Char('g') if ctrl => return self.cancel_search(),
             _ => {
                 self.state = State::Typing;
                 return false;
@@ -245,8 +246,8 @@ impl Editor {
         true
     }
 
-    /// Back to what had been typed before the search.
-    fn give_up(&mut self) -> bool {
+    /// Restores the line that was typed before the search.
+    fn cancel_search(&mut self) -> bool {
         if let State::Searching { draft, .. } = std::mem::replace(&mut self.state, State::Typing) {
             self.input = Input::new(draft);
         }
@@ -254,7 +255,7 @@ impl Editor {
     }
 }
 
-/// The character that a key types.
+/// Returns the character that a key types.
 fn character(event: &Event) -> Option<char> {
     let Event::Key(key) = event else { return None };
     let is_control = key.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT);
@@ -270,7 +271,7 @@ fn character(event: &Event) -> Option<char> {
 mod tests {
     use super::*;
 
-    /// Types, with `^x` for Ctrl-x and `<up>` and the like, and gives the line with `_` at the cursor.
+    /// Types keys and returns the line with `_` at the cursor. `^x` stands for Ctrl-x, `<up>` for Up.
     fn typed(editor: &mut Editor, keys: &str) -> String {
         let mut events = Vec::new();
         let mut keys = keys.chars();
@@ -299,8 +300,8 @@ mod tests {
     }
 
     fn shown(editor: &Editor) -> String {
-        let (before, behind) = editor.line();
-        format!("{}{before}_{behind}", editor.prompt())
+        let (before, after) = editor.line();
+        format!("{}{before}_{after}", editor.prompt())
     }
 
     fn with_history(lines: &[&str]) -> Editor {
@@ -328,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn up_and_down_go_through_the_history_and_back_to_what_was_typed() {
+    fn up_and_down_browse_history_and_keep_draft() {
         let mut editor = with_history(&["one", "two", "two", " secret", ""]);
         for (keys, expected) in [
             ("dr<up>", "> two_"),
@@ -343,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn a_search_finds_the_latest_line_with_what_is_typed() {
+    fn search_finds_latest_matching_line() {
         let mut editor = with_history(&["get a", "set a 1", "get b"]);
         for (keys, expected) in [
             ("x^r", "search \"\": x_"),
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_pasted_is_as_many_lines_as_it_has() {
+    fn pasted_text_enters_each_of_its_lines() {
         let mut editor = with_history(&[]);
         typed(&mut editor, "ad<left>");
         editor.handle(&mut [Event::Paste("1\r\n2\r\r3".into())].into_iter());

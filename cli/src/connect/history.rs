@@ -2,45 +2,46 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-/// So many lines are remembered; the file may have twice as many before it is shortened.
-const MOST: usize = 1000;
+/// Maximum number of lines read from the file. A file with more than twice as many is shortened.
+const MAX_LINES: usize = 1000;
 
-/// Another session holds the lock for one write; what holds it for longer is not waited for.
+/// Maximum wait for the lock. Another session holds the lock only while it writes.
 #[cfg(unix)]
 const LONGEST_LOCK: std::time::Duration = std::time::Duration::from_secs(1);
 #[cfg(unix)]
 const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
-/// The lines typed, the latest last, in memory and, if wanted, in a file that several processes may add to.
+/// Typed lines, oldest first, in memory and in an optional file that several sessions may share.
 #[derive(Default)]
 pub(super) struct History {
     lines: Vec<String>,
-    /// Changed in place and under a lock only: another session has the same file open.
+    /// Changed only in place and under a lock, because other sessions have the same file open.
     file: Option<File>,
 }
 
 impl History {
-    /// Of earlier sessions as well. The file and its directory are for their owner only.
+    /// Opens or creates the file and reads its lines. Only the owner may access the file and a
+    /// directory created for it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         if let Some(directory) = path.parent() {
             create_directory(directory)?;
         }
         let file = open(path)?;
-        // Nothing is remembered in /dev/null, and a FIFO would be read for ever.
+        // /dev/null stores nothing, and reading a FIFO might never end.
         if !file.metadata()?.is_file() {
             return Ok(Self::default());
         }
         #[cfg(unix)]
         restrict(&file)?;
         let lines = locked(&file, |mut file| {
-            let mut remembered = Vec::new();
-            file.read_to_end(&mut remembered)?;
-            let mut lines: Vec<_> = String::from_utf8_lossy(&remembered).lines().map(String::from).collect();
-            let is_too_long = lines.len() > 2 * MOST;
-            lines.drain(..lines.len().saturating_sub(MOST));
+            let mut stored = Vec::new();
+            file.read_to_end(&mut stored)?;
+            let mut lines: Vec<_> = String::from_utf8_lossy(&stored).lines().map(String::from).collect();
+            let is_too_long = lines.len() > 2 * MAX_LINES;
+            lines.drain(..lines.len().saturating_sub(MAX_LINES));
             if is_too_long {
                 let shorter = lines.join("\n") + "\n";
-                // In this order a full disk or a kill loses no recent line.
+                // Write before truncating: a full disk or a kill in between loses no recent line.
                 file.rewind()?;
                 file.write_all(shorter.as_bytes())?;
                 file.set_len(shorter.len() as u64)?;
@@ -50,7 +51,7 @@ impl History {
         Ok(Self { lines, file: Some(file) })
     }
 
-    /// Remembers `line`, but not what begins with a space, nor the same twice in a row.
+    /// Adds a line, unless it is empty, begins with a space or repeats the previous line.
     pub(super) fn add(&mut self, line: &str) -> io::Result<()> {
         if line.is_empty() || line.starts_with(' ') || self.lines.last().is_some_and(|last| last == line) {
             return Ok(());
@@ -69,7 +70,7 @@ impl History {
     }
 }
 
-/// `lineframe/history` where the XDG base directories have what should outlive a restart and is no data.
+/// Returns the path `lineframe/history` in the XDG state directory.
 pub(super) fn default_path() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME")
@@ -86,7 +87,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// An existing file may have any mode.
+/// Restricts an existing file, which may have any mode, to its owner.
 #[cfg(unix)]
 fn restrict(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -97,8 +98,8 @@ fn restrict(file: &File) -> io::Result<()> {
     }
 }
 
-/// Calls `change` while no other session changes the file. If the file system has no locks, it is
-/// called without one.
+/// Calls `change` under an exclusive lock. If the file system does not support locks, calls `change`
+/// without one.
 fn locked<T>(file: &File, change: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
     #[cfg(unix)]
     {
@@ -107,7 +108,7 @@ fn locked<T>(file: &File, change: impl FnOnce(&File) -> io::Result<T>) -> io::Re
         let start = std::time::Instant::now();
         while flock(file, FlockOperation::NonBlockingLockExclusive) == Err(rustix::io::Errno::WOULDBLOCK) {
             if start.elapsed() > LONGEST_LOCK {
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process has locked it"));
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another process has locked the file"));
             }
             std::thread::sleep(LOCK_PAUSE);
         }
@@ -134,15 +135,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_does_not_grow_for_ever() {
+    fn long_history_file_is_shortened() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("a/b/history.txt");
         let mut history = History::open(&path).unwrap();
-        (0..=2 * MOST).for_each(|n| history.add(&n.to_string()).unwrap());
+        (0..=2 * MAX_LINES).for_each(|n| history.add(&n.to_string()).unwrap());
         drop(history);
 
         let mut history = History::open(&path).unwrap();
-        let last: Vec<_> = (MOST + 1..=2 * MOST).map(|n| n.to_string()).collect();
+        let last: Vec<_> = (MAX_LINES + 1..=2 * MAX_LINES).map(|n| n.to_string()).collect();
         assert_eq!(history.lines(), last);
         history.add("more").unwrap();
         let kept = fs::read_to_string(&path).unwrap();

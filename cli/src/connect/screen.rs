@@ -11,19 +11,19 @@ use super::editor::Editor;
 use crate::lines::Line;
 use crate::show;
 
-/// What a person sees: replies on stdout, and below them, on the terminal, the line that they type. The terminal is in raw
-/// mode from its making to its drop.
+/// The screen: replies on stdout and, below them, the input line on the terminal. The terminal is in
+/// raw mode while a `Screen` exists.
 pub(super) struct Screen {
-    /// Where the line is: stderr, or another way to the terminal where that leads elsewhere.
+    /// Terminal with the input line: stderr, otherwise stdout or the controlling terminal.
     terminal: Box<dyn Write + Send>,
-    /// Where stdout goes to a terminal too, and the line has to make room.
+    /// Whether stdout is a terminal. If so, the input line is cleared before replies are printed.
     replies_are_on_it: bool,
     escapes: bool,
-    /// What stands on the row of the line; empty where nothing does.
+    /// Text in the row of the input line; empty if the row is clear.
     drawn: String,
 }
 
-/// Takes away what is on the row.
+/// Clears the current row.
 const CLEAR: &str = "\r\x1b[K";
 
 impl Screen {
@@ -54,7 +54,7 @@ impl Screen {
         self.terminal.flush()
     }
 
-    /// Prints these lines, with all their bytes where nothing else is asked for.
+    /// Prints these lines. If stdout is not a terminal and escaping is off, their bytes are unchanged.
     pub(super) fn replies(&mut self, bytes: &[u8], lines: &[Line]) -> io::Result<()> {
         let mut printed = Vec::new();
         for line in lines {
@@ -76,7 +76,7 @@ impl Screen {
         stdout.flush()
     }
 
-    /// Says something on stderr.
+    /// Prints a note to stderr, above the input line.
     pub(super) fn note(&mut self, note: fmt::Arguments<'_>) {
         self.make_room();
         match io::stderr().is_terminal() {
@@ -85,43 +85,43 @@ impl Screen {
         }
     }
 
-    /// Leaves a line that was entered where it stands, in full.
+    /// Prints an entered line in full; it stays on the screen.
     pub(super) fn leave(&mut self, line: &str) {
         let line = show::escaped(line.as_bytes());
         self.write(&format!("{CLEAR}> {line}\r\n"));
         self.drawn.clear();
     }
 
-    /// Brings the row up to date: as much of the line as there is room for, with the cursor in it.
+    /// Redraws the input line: the part around the cursor that fits into the row.
     pub(super) fn draw(&mut self, editor: &Editor) {
         let columns = size().map_or(80, |(columns, _)| usize::from(columns));
-        // Each character needs a column, except combining ones.
+        // Limits the work for long lines. Combining characters take no column, hence the factor.
         let most = 4 * columns;
-        let (before, behind) = editor.line();
+        let (before, after) = editor.line();
         let before = show::escaped(last_characters(before, most).as_bytes());
-        let behind = show::escaped(first_characters(behind, most).as_bytes());
+        let after = show::escaped(first_characters(after, most).as_bytes());
         let prompt = editor.prompt();
         let prompt = show::escaped(last_characters(&prompt, most).as_bytes());
         let prompt = last(&prompt, (columns / 2).max("> ".len()));
-        // One column stays free for the cursor.
+        // Reserve one column for the cursor.
         let room = columns.saturating_sub(prompt.width() + 1);
-        let before = last(&before, room - behind.width().min(room / 4));
-        let behind = first(&behind, room.saturating_sub(before.width()));
+        let before = last(&before, room - after.width().min(room / 4));
+        let after = first(&after, room.saturating_sub(before.width()));
         let cursor = prompt.width() + before.width();
-        let drawn = format!("{CLEAR}{prompt}{before}{behind}\r\x1b[{cursor}C");
+        let drawn = format!("{CLEAR}{prompt}{before}{after}\r\x1b[{cursor}C");
         if drawn != self.drawn {
             self.write(&drawn);
             self.drawn = drawn;
         }
     }
 
-    /// Empties the whole screen.
+    /// Clears the whole screen.
     pub(super) fn clear_all(&mut self) {
         self.write("\x1b[H\x1b[2J");
         self.drawn.clear();
     }
 
-    /// Takes the line away, until it is drawn anew.
+    /// Clears the input line until the next `draw`.
     fn clear(&mut self) {
         if !self.drawn.is_empty() {
             self.write(CLEAR);
@@ -129,7 +129,7 @@ impl Screen {
         }
     }
 
-    /// Leaves the line where it stands.
+    /// Moves below the input line, which stays on the screen.
     pub(super) fn end(&mut self) {
         if !self.drawn.is_empty() {
             self.write("\r\n");
@@ -143,12 +143,13 @@ impl Screen {
         }
     }
 
-    /// Who sees nothing of it has no line to see either.
+    /// Writes to the terminal. Ignores errors: only the input line is lost.
     fn write(&mut self, text: &str) {
         _ = self.terminal.write_all(text.as_bytes()).and_then(|()| self.terminal.flush());
     }
 
-    /// Stops the process until it is told to go on, with the terminal as it was before.
+    /// Restores the terminal and suspends the process, like Ctrl-Z. Takes the terminal over again when
+    /// the process continues.
     #[cfg(unix)]
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         self.end();
@@ -174,17 +175,17 @@ const TERMINAL: &str = "/dev/tty";
 #[cfg(not(unix))]
 const TERMINAL: &str = "CONOUT$";
 
-/// At most so many of its last characters.
+/// Returns at most the last `most` characters.
 fn last_characters(text: &str, most: usize) -> &str {
     text.char_indices().rev().take(most).last().map_or("", |(start, _)| &text[start..])
 }
 
-/// At most so many of its first characters.
+/// Returns at most the first `most` characters.
 fn first_characters(text: &str, most: usize) -> &str {
     text.char_indices().nth(most).map_or(text, |(end, _)| &text[..end])
 }
 
-/// As much of the end of `text` as there is room for.
+/// Returns the longest end of `text` that fits into `room` columns.
 fn last(text: &str, room: usize) -> &str {
     let mut width = 0;
     let start = text.char_indices().rev().take_while(|(_, c)| {
@@ -194,7 +195,7 @@ fn last(text: &str, room: usize) -> &str {
     start.last().map_or("", |(start, _)| &text[start..])
 }
 
-/// As much of its beginning.
+/// Returns the longest beginning of `text` that fits into `room` columns.
 fn first(text: &str, room: usize) -> &str {
     let mut width = 0;
     let end = text.char_indices().find(|(_, c)| {
@@ -209,7 +210,7 @@ mod tests {
     use super::{first, last};
 
     #[test]
-    fn what_has_no_room_is_left_out_at_the_far_end() {
+    fn text_is_cut_to_width() {
         for (text, room, at_the_end, at_the_start) in [
             ("abc", 3, "abc", "abc"),
             ("abc", 2, "bc", "ab"),

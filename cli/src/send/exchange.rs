@@ -15,29 +15,30 @@ use crate::show::{self, counted};
 use crate::stream::Arrived;
 use crate::units::later;
 
-const RESET: &str = "connection reset";
+const RESET: &str = "connection reset by the server";
 
-/// What has become of both directions so far, and whether that is enough. Each has a future of its own, so that neither
+/// Shared state of the sending and the receiving future. Two futures, so that neither direction
 /// waits for the other.
 pub(super) struct Exchange<'a> {
     options: &'a Options,
     escapes: bool,
-    /// Lines taken from stdin to be sent.
+    /// Lines read from stdin, without a bad one.
     lines: Cell<u64>,
     /// Bytes sent.
     sent: Cell<u64>,
-    /// Whole replies printed.
+    /// Complete replies printed.
     received: Cell<u64>,
     is_all_sent: Cell<bool>,
-    /// The server has left before it took everything.
+    /// The server closed the connection before it accepted all lines.
     is_refused: Cell<bool>,
-    /// The server has reset the connection.
+    /// The server reset the connection.
     is_reset: Cell<bool>,
-    /// Why stdin ended, if not with its end.
+    /// Why reading stdin stopped before its end.
     input_failed: Cell<Option<Failure>>,
+    /// A write is waiting for the server to read.
     waits_for_room: Cell<bool>,
     waits_for_reply: Cell<bool>,
-    /// When something last went on.
+    /// Time of the last progress in either direction.
     last: Cell<Instant>,
 }
 
@@ -59,8 +60,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Sends the lines of `input`. What is wrong with `input` ends that, and is told when the replies to the lines before
-    /// have come.
+    /// Sends the lines of `input`. A fault of `input` stops sending; `judge` reports the fault after
+    /// the replies to the earlier lines have arrived.
     pub(super) async fn send(
         &self,
         input: impl AsyncRead + Unpin,
@@ -91,10 +92,10 @@ impl<'a> Exchange<'a> {
         if done.is_ok() && self.options.end != End::Replies {
             done = to_server.shutdown().await;
         }
-        self.goes_on();
+        self.mark_progress();
         self.is_all_sent.set(true);
         match done {
-            // What it has said before it left tells the rest.
+            // Not an error yet: the server may have replied before it closed the connection.
             Err(error) if is_gone(&error) => self.is_refused.set(true),
             Err(error) => return Err(Failure::other("cannot send", error)),
             Ok(()) => {}
@@ -102,7 +103,7 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    /// The bytes of these lines, each with a terminator.
+    /// Returns the bytes of these lines, with a terminator after each line.
     fn as_sent(&self, batch: &Batch, lines: &[Line]) -> Bytes {
         let terminator = self.options.framing.terminator();
         let Some(last) = lines.last() else { return Bytes::new() };
@@ -120,7 +121,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Prints the replies until they are enough, or the server leaves.
+    /// Prints replies until there are enough or the server closes the connection.
     pub(super) async fn receive(&self, replies: &mut Lines<impl AsyncRead + Unpin>) -> Result<(), Failure> {
         while !self.is_over() {
             self.waits_for_reply.set(true);
@@ -129,25 +130,26 @@ impl<'a> Exchange<'a> {
             match batch {
                 Ok(Some(batch)) => self.take(&batch, replies).await?,
                 Ok(None) => break,
-                // What came before it is shown. It is no end, and `judge` says so.
+                // Print the replies received before the reset; `judge` reports it as a failure.
                 Err(error) if is_gone(&error) => {
                     self.is_reset.set(true);
                     replies.end();
                 }
                 Err(error) => return Err(Failure::other("cannot receive", error)),
             }
-            // Who reads them may take as long as they like.
-            self.goes_on();
+            // Time spent writing to stdout does not count against the server.
+            self.mark_progress();
         }
         Ok(())
     }
 
+    /// Prints the replies of a batch and checks each reply.
     async fn take<R: AsyncRead + Unpin>(&self, batch: &Batch, replies: &Lines<R>) -> Result<(), Failure> {
         let mut failed = None;
         let mut printed = Vec::new();
         let mut received = self.received.get();
         for line in &batch.lines {
-            // What comes unasked goes with the rest while lines are sent, and not after them.
+            // Print surplus replies only while lines are still being sent.
             let is_beyond = self.options.replies.is_some_and(|wanted| received >= wanted);
             if failed.is_some() || is_beyond || self.is_enough(received) {
                 break;
@@ -162,7 +164,7 @@ impl<'a> Exchange<'a> {
                 kind => {
                     let (reply, fault) = (received + 1, replies.fault(kind).unwrap_or_default());
                     failed = Some(Failure::framing(format_args!("reply {reply}: {fault}")));
-                    // Its beginning is no reply.
+                    // Do not print the kept beginning of a bad reply.
                     break;
                 }
             }
@@ -176,7 +178,7 @@ impl<'a> Exchange<'a> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// What has come of a reply that is not waited for any more.
+    /// Prints the received part of a reply that is no longer awaited.
     pub(super) async fn print_begun(&self, begun: &[u8]) -> Result<(), Failure> {
         match self.escapes {
             true if !begun.is_empty() => print((show::escaped(begun) + "\n").as_bytes()).await,
@@ -184,6 +186,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
+    /// Returns the failure for a reply that does not match `--expect`; quotes up to 100 bytes of it.
     fn mismatch(&self, reply: u64, content: &[u8]) -> Option<Failure> {
         let expected = self.options.expect.as_ref().filter(|regex| !regex.is_match(content))?;
         let (shown, more) = match content.len() {
@@ -194,7 +197,7 @@ impl<'a> Exchange<'a> {
         Some(Failure::expectation(format_args!("reply {reply} does not match {expected}: {shown}{more}")))
     }
 
-    /// How many replies are waited for, where that is known before the server's end.
+    /// Returns the number of replies to wait for, or `None` if only the end of the stream decides.
     fn wanted(&self) -> Option<u64> {
         self.options.replies.or_else(|| (self.options.end == End::Replies).then(|| self.lines.get()))
     }
@@ -203,48 +206,49 @@ impl<'a> Exchange<'a> {
         self.is_all_sent.get() && self.wanted().is_some_and(|wanted| received >= wanted)
     }
 
-    /// Whether nothing more is waited for.
+    /// Returns whether the exchange is complete.
     pub(super) fn is_over(&self) -> bool {
         let is_close = self.options.end == End::Close && self.is_all_sent.get();
         is_close || self.is_enough(self.received.get())
     }
 
-    /// How it went, where it went to an end.
+    /// Returns the result of an exchange that ended without an error.
     pub(super) fn judge(&self) -> Result<(), Failure> {
         let (lines, received) = (self.lines.get(), self.received.get());
         if let Some(wanted) = self.wanted().filter(|wanted| received < *wanted) {
             return Err(Failure::missing(received, wanted));
         }
         if self.is_reset.get() {
-            return Err(Failure::other(RESET, format_args!("after {}", counted(received, "reply"))));
+            let received = counted(received, "reply");
+            return Err(Failure::other(RESET, format_args!("{received} received before the reset")));
         }
         if self.is_refused.get() {
-            return Err(Failure::other("cannot send everything", "the server has left"));
+            return Err(Failure::other("cannot send all lines", "the server closed the connection"));
         }
         if let Some(failure) = self.input_failed.take() {
             return Err(failure);
         }
         match &self.options.expect {
             Some(expected) if received == 0 => {
-                Err(Failure::expectation(format_args!("no reply has come that could match {expected}")))
+                Err(Failure::expectation(format_args!("no reply; --expect needs one that matches {expected}")))
             }
-            // A server that refuses a client closes the connection without a word.
+            // A server may refuse a client by closing the connection without a reply.
             None if self.is_unanswered() => Err(Failure::other(
                 format_args!("no reply to {}", counted(lines, "line")),
-                "the server closed the connection; --replies 0 expects none",
+                "the server closed the connection; use --replies 0 if no reply is expected",
             )),
             _ => Ok(()),
         }
     }
 
-    /// Whether the server's end was waited for, and came before any reply to lines that were sent or
-    /// still to come.
+    /// Returns whether `--end half-close` waited for the server, which closed the connection without
+    /// any reply, although lines were sent or still pending.
     fn is_unanswered(&self) -> bool {
         let is_asked = self.lines.get() > 0 || !self.is_all_sent.get();
         self.options.end == End::HalfClose && self.wanted().is_none() && self.received.get() == 0 && is_asked
     }
 
-    /// Adds to a failure that the connection was reset, if it does not say so itself.
+    /// Appends to a failure that the connection was reset, unless its message already contains this.
     pub(super) fn name_reset(&self, failure: Failure) -> Failure {
         match self.is_reset.get() && !failure.message().contains(RESET) {
             true => failure.and(RESET),
@@ -252,37 +256,42 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    pub(super) fn goes_on(&self) {
+    pub(super) fn mark_progress(&self) {
         self.last.set(Instant::now());
     }
 
     pub(super) fn has_sent(&self, bytes: usize) {
         self.sent.set(self.sent.get() + bytes as u64);
-        self.goes_on();
+        self.mark_progress();
     }
 
-    /// Lines taken, bytes sent, replies received.
+    /// Returns the number of lines read from stdin, bytes sent and replies received.
     pub(super) fn counts(&self) -> (u64, u64, u64) {
         (self.lines.get(), self.sent.get(), self.received.get())
     }
 
-    /// Waits until the server has kept it waiting for too long. The time that stdin or stdout takes is not the server's.
+    /// Returns the failure when the server exceeds `--timeout`. Waiting for stdin or stdout does not
+    /// count.
     pub(super) async fn stalls(&self, arrived: &Arrived) -> Failure {
         let Some(timeout) = self.options.timeout.0 else { return pending().await };
         loop {
             sleep_until(later(self.last.get(), timeout)).await;
             if later(self.last.get(), timeout) <= Instant::now() {
-                // If this process was stopped, the bytes of a punctual server may still be unread.
+                // If this process was stopped, bytes that arrived in time may still be unread.
                 if self.waits_for_server() && !arrived.has_some() {
                     break;
                 }
-                self.goes_on();
+                self.mark_progress();
             }
         }
         let (timeout, received) = (humantime::format_duration(timeout), self.received.get());
-        let of = self.wanted().map(|wanted| format!(" of {wanted}")).unwrap_or_default();
+        let replies = match self.wanted() {
+            Some(wanted) => format!("{received} of {}", counted(wanted, "reply")),
+            None => counted(received, "reply"),
+        };
         Failure::timed_out(format_args!(
-            "nothing from the server for {timeout}, after {received}{of} replies; --timeout sets the limit"
+            "the server neither accepted nor sent a byte for {timeout}, after {replies}; \
+             raise the limit with --timeout"
         ))
     }
 
@@ -301,7 +310,7 @@ async fn print(bytes: &[u8]) -> Result<(), Failure> {
     stdout.flush().await.map_err(Failure::stdout)
 }
 
-/// Whether this is how it shows that the server has left.
+/// Returns whether the error means that the server closed or reset the connection.
 fn is_gone(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
 

@@ -8,23 +8,23 @@ use tokio::time::{interval, sleep};
 
 use super::exchange::Exchange;
 
-/// What is over within this needs no bar.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Delay before the bar appears; short transfers show none.
+const DELAY: Duration = Duration::from_secs(1);
 
-/// How often it moves.
+/// Interval between updates.
 const STEP: Duration = Duration::from_millis(200);
 
-/// With a size to go by, and without one. Within 80 columns.
+/// Templates for input of known and of unknown size. At most 80 columns wide.
 const BAR: &str = "{bar:12} {percent}%, {binary_bytes_per_sec}, {eta} left, {msg}";
 const COUNT: &str = "{binary_bytes} sent, {binary_bytes_per_sec}, {msg}";
 
-/// Shows on stderr how far it is, where a person sees that and the replies do not go there as well. Dropped, it leaves
-/// nothing behind.
+/// Shows a progress bar on stderr if stderr is a terminal and stdout is not. Dropping the future
+/// erases the bar.
 pub(super) async fn show(exchange: &Exchange<'_>) -> Infallible {
     if !io::stderr().is_terminal() || io::stdout().is_terminal() {
         return pending().await;
     }
-    sleep(PATIENCE).await;
+    sleep(DELAY).await;
     let (bar, template) = match input_length() {
         Some(length) => (ProgressBar::new(length), BAR),
         None => (ProgressBar::no_length(), COUNT),
@@ -42,7 +42,7 @@ pub(super) async fn show(exchange: &Exchange<'_>) -> Infallible {
     }
 }
 
-/// How many bytes stdin has, where it is a file.
+/// Returns the size of stdin if it is a regular file.
 fn input_length() -> Option<u64> {
     #[cfg(unix)]
     {

@@ -1,4 +1,4 @@
-//! What answers a client: a handler of ours, or a command.
+//! Replies to clients, from a built-in handler or a command.
 
 use std::io;
 use std::pin::Pin;
@@ -16,11 +16,11 @@ use crate::show;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Handler {
-    /// ASCII letters in upper case, other bytes as they are
+    /// ASCII upper case; other bytes are unchanged
     Upper,
-    /// Unicode upper case, of lines that are UTF-8; a reply may be three times as long
+    /// Unicode upper case; the reply may be three times as long, and a line must be UTF-8
     UpperUnicode,
-    /// The line as it is
+    /// The unchanged line
     Echo,
 }
 
@@ -55,8 +55,9 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Answers all of a client's lines, and drops `present` when that is done. `local` is where it has connected to. In a box of a type
-    /// that is known, so that a connection takes no more memory than what answers it needs, and its task one pointer for that.
+    /// Serves a connection to the address `local`, and drops `present` at its end.
+    ///
+    /// The future is boxed, so that each connection needs only the memory of its own kind of handler.
     pub(super) fn to<P: Send + 'static>(
         &self,
         connection: Connection,
@@ -77,21 +78,21 @@ impl Answer {
     }
 }
 
-/// Answers each line with its ASCII upper case, as Python's `bytes.upper` does.
+/// Replies to each line with its ASCII upper case, like Python's `bytes.upper`.
 pub(crate) async fn upper(connection: Connection) -> io::Result<()> {
     answer(connection, Handler::Upper).await
 }
 
-/// A line that cannot be taken or answered gets an error line; the next one still comes.
+/// Replies to each line, or with an error line to a bad one, and continues with the next line.
 async fn answer(connection: Connection, handler: Handler) -> io::Result<()> {
     match log::shows_lines() {
-        true => Box::pin(answer_and_tell(connection, handler)).await,
+        true => Box::pin(answer_and_log(connection, handler)).await,
         false => reply_into(move |line, reply| handler.reply(line, reply))(connection).await,
     }
 }
 
-/// What `reply_into` does, and tells the log.
-async fn answer_and_tell(mut connection: Connection, handler: Handler) -> io::Result<()> {
+/// Replies like `reply_into`, and logs each line.
+async fn answer_and_log(mut connection: Connection, handler: Handler) -> io::Result<()> {
     let peer = connection.peer();
     while let Some(batch) = connection.next_batch().await? {
         let mut reply = BytesMut::new();
@@ -121,7 +122,7 @@ mod tests {
     use super::Handler;
 
     #[test]
-    fn no_upper_case_holds_the_end_of_a_line() {
+    fn upper_case_never_contains_line_ends() {
         for character in ('\0'..=char::MAX).filter(|character| !"\r\n".contains(*character)) {
             for handler in [Handler::Upper, Handler::UpperUnicode] {
                 let mut reply = BytesMut::new();

@@ -1,4 +1,4 @@
-//! A command for each connection: lines in on its stdin, replies from its stdout.
+//! `--exec`: runs a command for each connection. It reads lines from stdin and writes replies to stdout.
 
 mod activity;
 mod environment;
@@ -34,26 +34,26 @@ use crate::show;
 
 pub(super) use self::group::{kill_all, reap};
 
-/// How long a child may take to end after its stdout was closed, and the rest of its process group to close stdout after the
-/// child has ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Time limit for a child to exit after it closes stdout, and for the rest of its process group to
+/// close stdout after the child exits.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Descriptors of a connection with a child: its socket twice, stdin, stdout, stderr and its pidfd.
+/// Descriptors per connection with a child: the socket twice, stdin, stdout, stderr and the pidfd.
 pub(super) const DESCRIPTORS: u64 = 6;
 
-/// What runs for each connection.
+/// The command to run for each connection.
 pub(super) struct Exec {
-    /// The program and its arguments.
+    /// Program and arguments.
     command: Vec<OsString>,
-    /// How lines are written to its stdin.
+    /// Encodes lines for the child's stdin.
     input: LineCodec,
-    /// How replies are read from its stdout.
+    /// Decodes replies from the child's stdout.
     output: LineCodec,
     idle_timeout: Option<Duration>,
 }
 
 impl Exec {
-    /// Fails where there is no such program.
+    /// Fails if the program does not exist.
     pub(super) fn new(
         command: Vec<OsString>,
         codec: &LineCodec,
@@ -63,7 +63,7 @@ impl Exec {
         if let Some(program) = command.first() {
             which::which(program).map_err(|error| cannot_run(program, &error))?;
         }
-        // What has neither CR nor LF in it passes on as the lines that a program expects.
+        // A line of a CRLF protocol contains no CR or LF, so the child can use plain newlines.
         let delimiter = match codec.delimiter() {
             Delimiter::CrLf => Delimiter::Newline,
             other => other.clone(),
@@ -83,14 +83,14 @@ impl Exec {
             Ok(running) => running,
             Err(error) => {
                 warn!(%peer, %error, "cannot run the command");
-                connection.write_line("error: the command cannot be run").await?;
+                connection.write_line("error: cannot run the command").await?;
                 return Err(error);
             }
         };
         let stderr = StderrLog::start(peer, running.take_stderr());
         let talked = self.talk(&mut connection, &mut running).await;
         if let Err(Error::NotLines) = talked {
-            connection.write_line("error: HTTP and TLS are not spoken here").await?;
+            connection.write_line("error: this server does not speak HTTP or TLS").await?;
         }
         match talked {
             Ok(()) => end(running, peer).await,
@@ -113,8 +113,8 @@ impl Exec {
         ProcessGroup::spawn(command).await
     }
 
-    /// Until the child has closed its stdout and all of that is sent. Lines and replies go at once, so that neither waits for
-    /// the other where pipes are full.
+    /// Transfers lines and replies until the child closes stdout and all replies are sent. The two
+    /// directions are independent, so that a full pipe does not cause a deadlock.
     async fn talk(&self, connection: &mut Connection, running: &mut ProcessGroup) -> Result<(), Error> {
         let peer = connection.peer();
         let (stdin, stdout) = running.take_pipes()?;
@@ -122,10 +122,10 @@ impl Exec {
         let stdout = StdoutUntil::new(stdout, stdout_limit.clone());
         let reset_watch = ResetWatch::new(connection)?;
         let (mut lines, replies) = connection.split();
-        // A client may be silent for as long as its child has something to say.
+        // The client may be idle while its child is active: `activity` covers both.
         lines.set_idle_timeout(None);
         let from_child = LineReader::with_codec(stdout, self.output.clone());
-        // One only: who does not take what was wrong with its lines is not read.
+        // Capacity 1: a client that does not read its error lines is not read either.
         let (complain, complaints) = mpsc::channel(1);
         let activity = Activity::new();
         let to_child = LineWriter::with_codec(Marked::new(stdin, &activity), self.input.clone());
@@ -133,23 +133,23 @@ impl Exec {
         let mut answering = pin!(reply(from_child, complaints, replies, &activity));
         let mut idle = pin!(activity.over(self.idle_timeout));
         let mut reset = pin!(reset_watch.reset());
-        // A process that the child leaves behind may keep stdout open.
-        let mut left_behind = pin!(async {
+        // A descendant of the child may keep stdout open after the child exits.
+        let mut stdout_overdue = pin!(async {
             running.exited().await;
-            sleep(LAST_WORDS).await;
+            sleep(EXIT_TIMEOUT).await;
         });
         let mut forwarded = None;
         loop {
             tokio::select! {
-                // Who has said something after all is not idle.
+                // Check for data before the idle timeout.
                 biased;
                 done = &mut forwarding, if forwarded.is_none() => forwarded = Some(match done {
-                    // Its error lines, and what the child still has to say, go out.
+                    // The remaining error lines and replies are still sent.
                     Err(Error::TooManyBadLines) => Err(Error::TooManyBadLines),
                     done => Ok(done?),
                 }),
                 done = &mut answering => return done.and(forwarded.unwrap_or(Ok(()))),
-                () = &mut left_behind, if !stdout_limit.is_cancelled() => stdout_limit.cancel(),
+                () = &mut stdout_overdue, if !stdout_limit.is_cancelled() => stdout_limit.cancel(),
                 () = &mut reset => return Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
                 () = &mut idle => return Err(Error::Timeout(TimeoutKind::Idle)),
             }
@@ -159,15 +159,15 @@ impl Exec {
 
 /// Waits for the child, whose stdout is closed, and kills its process group.
 async fn end(mut running: ProcessGroup, peer: Peer) {
-    if timeout(LAST_WORDS, running.exited()).await.is_err() {
-        warn!(%peer, "the command has closed its stdout and is killed");
+    if timeout(EXIT_TIMEOUT, running.exited()).await.is_err() {
+        warn!(%peer, "killed the command, which did not exit after closing stdout");
         _ = running.kill_and_reap().await;
         return;
     }
     match running.kill_and_reap().await {
-        Ok(status) if status.success() => info!(%peer, %status, "the command has ended"),
-        Ok(status) => warn!(%peer, %status, "the command has ended"),
-        Err(error) => warn!(%peer, %error, "the command is lost"),
+        Ok(status) if status.success() => info!(%peer, %status, "the command exited"),
+        Ok(status) => warn!(%peer, %status, "the command exited"),
+        Err(error) => warn!(%peer, %error, "cannot wait for the command"),
     }
 }
 
@@ -175,7 +175,7 @@ fn cannot_run(program: &OsStr, why: &which::Error) -> Failure {
     Failure::other(format_args!("cannot run {}", show::escaped(program.as_encoded_bytes())), why)
 }
 
-/// The client's lines, to the child. Ends with them, which closes its stdin.
+/// Sends the client's lines to the child. Returns at their end, which closes the child's stdin.
 async fn forward(
     peer: Peer,
     mut lines: LineReader<impl AsyncRead + Unpin>,
@@ -193,7 +193,7 @@ async fn forward(
                 Ok(line) => match to_child.feed_line(line).await {
                     Ok(()) => continue,
                     Err(Error::Encode(refused)) => format!("error: line refused: {refused}"),
-                    // The child reads no more. What it still says goes out.
+                    // The child closed stdin. Its replies are still sent.
                     Err(_) => return Ok(()),
                 },
             };
@@ -207,7 +207,7 @@ async fn forward(
     }
 }
 
-/// The child's replies, to the client, with what is wrong with its lines between them.
+/// Sends the child's replies to the client, and error lines for the client's bad lines.
 async fn reply(
     mut from_child: LineReader<StdoutUntil>,
     mut complaints: mpsc::Receiver<String>,
@@ -235,7 +235,7 @@ async fn reply(
                         },
                         Err(LineError::TooLong { max_length, .. }) => {
                             let limit = show::bytes(max_length);
-                            format!("error: reply of more than {limit}, the limit (max_encoded_length)")
+                            format!("error: reply longer than the limit of {limit} (--max-encoded-length)")
                         }
                         Err(bad) => format!("error: reply refused: {bad}"),
                     };

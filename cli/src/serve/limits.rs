@@ -1,4 +1,4 @@
-//! The limits of a server as options. Each has the name that it has in the library.
+//! Options for the server's limits, with the same names as in the library.
 
 use std::time::Duration;
 
@@ -9,67 +9,67 @@ use lineframe::{Bind, Keepalive, ServerBuilder};
 use crate::descriptors;
 use crate::units::{self, Limit};
 
-/// The default of the library.
+/// Default of the library.
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct Limits {
-    /// Connections at once, over all addresses. Further ones wait [default: 10000, or fewer if the limit for open files
-    /// (ulimit -Hn) is low: less 64, and divided by 5 with a command]
+    /// Maximum number of open connections, over all addresses. Further clients wait [default: 10000, or fewer if the
+    /// hard limit for open files (ulimit -Hn) is low: limit - 64; with a command, (limit - 64) / 6]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_connections: Option<usize>,
 
-    /// Connections at once from one IP address. Further ones are closed
+    /// Maximum number of open connections per IP address. Further ones are closed
     #[arg(long, value_name = "N|none", default_value = "none", value_parser = units::limit(str::parse::<usize>))]
     max_connections_per_ip: Limit<usize>,
 
-    /// Bits of an IPv6 address that count as one address
+    /// Prefix length of IPv6 addresses that count as the same address
     #[arg(long, value_name = "BITS", default_value = "64", value_parser = RangedU64ValueParser::<u8>::new().range(0..=128))]
     per_ip_prefix: u8,
 
-    /// Bad lines on a connection. The next one ends it
+    /// Maximum number of bad lines per connection. The next one closes the connection
     #[arg(long, value_name = "N|none", default_value = "100", value_parser = units::limit(str::parse::<u64>))]
     max_bad_lines: Limit<u64>,
 
-    /// Bytes of replies that a client has not taken before it is no longer read
+    /// Stop reading from a client while more bytes of its replies are unsent
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = units::size)]
     max_unsent: usize,
 
-    /// How long a client may take to begin a line
+    /// Close a connection on which no line begins for this long
     #[arg(long, value_name = "DURATION|none", default_value = "5m", value_parser = units::limit(units::duration))]
     pub(super) idle_timeout: Limit<Duration>,
 
-    /// How long a line may take from its first byte to its last
+    /// Time limit for a line, from its first to its last byte
     #[arg(long, value_name = "DURATION|none", default_value = "30s", value_parser = units::limit(units::duration))]
     line_timeout: Limit<Duration>,
 
-    /// How long replies may wait for the client to take them
+    /// Time limit for a client to accept pending replies
     #[arg(long, value_name = "DURATION|none", default_value = "30s", value_parser = units::limit(units::duration))]
     write_timeout: Limit<Duration>,
 
-    /// How long connections may take to end after a signal. Then they are cut
+    /// Time limit for connections to finish after a signal. Then they are closed
     #[arg(long, value_name = "DURATION|none", default_value = "10s", value_parser = units::limit(units::duration))]
     drain_timeout: Limit<Duration>,
 
-    /// How long, after the last reply, what a client still sends is read and dropped: a reset could destroy that reply
+    /// How long to read and discard input after the last reply, because a reset could destroy that reply
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = units::duration)]
     linger_timeout: Duration,
 
-    /// How long a TCP client may be silent before the system asks whether it is still there, every 10s, up to three times
+    /// Probe a TCP client after this much silence, then every 10s; the third failed probe closes the connection
     #[arg(long, value_name = "DURATION|none", default_value = "60s", value_parser = units::limit(units::duration))]
     keepalive: Limit<Duration>,
 
-    /// Connections that may wait to be accepted
+    /// Maximum number of connections that wait to be accepted
     #[arg(long, value_name = "N", default_value = "1024")]
     backlog: u32,
 
-    /// Who may connect to a Unix socket, as an octal mode such as 600 [default: what the umask leaves]
+    /// Permissions of Unix sockets, as an octal mode such as 600 [default: set by the umask]
     #[cfg(unix)]
     #[arg(long, value_parser = mode)]
     mode: Option<u32>,
 
-    /// Whether who speaks HTTP or TLS is turned away, such as a browser that was made to talk to this port
+    /// Refuse HTTP and TLS clients, such as a browser tricked into connecting to this port
     #[arg(
         long, value_name = "on|off", default_value = "on", action = ArgAction::Set,
         value_parser = BoolishValueParser::new(), hide_possible_values = true
@@ -78,7 +78,7 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// `descriptors`: how many each connection has.
+    /// Applies the limits; `descriptors` is the number that each connection uses.
     pub(super) fn apply(&self, server: ServerBuilder, descriptors: u64) -> ServerBuilder {
         let most = || descriptors::connections(descriptors::raise(), descriptors, DEFAULT_MAX_CONNECTIONS);
         server
@@ -108,10 +108,10 @@ impl Limits {
 
 #[cfg(unix)]
 fn mode(text: &str) -> Result<u32, &'static str> {
-    // A number may be parsed with a plus before it.
+    // `from_str_radix` accepts a leading plus sign.
     match (text.len(), u32::from_str_radix(text, 8)) {
         (3, Ok(mode)) if !text.starts_with('+') => Ok(mode),
-        _ => Err("a mode is three octal digits, such as 600"),
+        _ => Err("write a mode as three octal digits, such as 600"),
     }
 }
 
@@ -127,9 +127,8 @@ mod tests {
         limits: Limits,
     }
 
-    /// Those that the library documents.
     #[test]
-    fn the_defaults_are_the_library_s() {
+    fn defaults_match_the_library() {
         let Alone { limits } = Alone::parse_from(["alone"]);
         let seconds = |n| Limit(Some(Duration::from_secs(n)));
         assert_eq!((limits.max_connections, limits.max_connections_per_ip), (None, Limit(None)));

@@ -1,5 +1,7 @@
-//! The log of a server, on stderr. Records wait in a queue for a thread of their own, so
-//! that serving never waits for the log. Everything in them is escaped.
+//! The log of the server, on stderr.
+//!
+//! A separate thread writes the records from a queue, so that serving never waits for the log. All
+//! values are escaped.
 
 mod queue;
 mod record;
@@ -21,10 +23,10 @@ use self::record::Record;
 use crate::failure::Failure;
 use crate::show;
 
-/// How much of a line is logged, in bytes.
+/// Maximum number of bytes of a line that are logged.
 pub(super) const MAX_SHOWN: usize = 1024;
 
-/// How long the end of the server waits for the log.
+/// Maximum wait for the log when the server exits.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 /// The target of records that are logged at every verbosity.
@@ -33,11 +35,11 @@ const ALWAYS: &str = "lineframe::always";
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct Options {
-    /// Log where connections begin and end; -vv: also what clients send, escaped, and the ends of connections that sent nothing
+    /// Log the begin and end of connections; -vv also logs received lines (escaped) and connections without data
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 
-    /// How the log on stderr is written. json: an object a line
+    /// Format of the log on stderr; json writes one object per line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
     log_format: Format,
 }
@@ -58,7 +60,7 @@ impl Options {
             1 => LevelFilter::INFO,
             _ => LevelFilter::DEBUG,
         };
-        // Fails if there is a subscriber already.
+        // Fails only if the process already has a subscriber.
         _ = set_global_default(Recorder { level, format: self.log_format, queue: Arc::clone(&queue) });
         // The default hook writes to stderr, which may block.
         panic::set_hook(Box::new(|panicked| error!(detail = %panicked, reason = "panic", "panic")));
@@ -76,7 +78,7 @@ impl Log {
         counters("stopped", all);
     }
 
-    /// Writes what the log holds, and after it why the command failed. Gives up after a moment if
+    /// Writes the queued records and then the message of the failure. Gives up after `LAST_WRITE` if
     /// nobody reads stderr.
     pub(super) fn end(self, done: Result<(), Failure>) -> Result<(), Failure> {
         let done = done.map_err(|failure| {
@@ -89,7 +91,7 @@ impl Log {
     }
 }
 
-/// Passes events to the queue. Events name their peer, so spans are ignored.
+/// Passes events to the queue. Ignores spans, because each event has a field `peer`.
 struct Recorder {
     level: LevelFilter,
     format: Format,
@@ -98,7 +100,7 @@ struct Recorder {
 
 impl Subscriber for Recorder {
     fn enabled(&self, about: &Metadata<'_>) -> bool {
-        // A hint, as of `enabled!`, is neither a span nor an event.
+        // Not `is_event()`: the metadata of `enabled!` is neither a span nor an event.
         !about.is_span()
             && (about.target() == ALWAYS
                 || about.target().starts_with("lineframe") && *about.level() <= self.level)
@@ -125,31 +127,31 @@ impl Subscriber for Recorder {
     fn exit(&self, _: &Id) {}
 }
 
-/// Whether what clients send is logged.
+/// Returns whether received lines are logged.
 pub(super) fn shows_lines() -> bool {
     enabled!(Level::DEBUG)
 }
 
-/// Logs what a client has sent.
+/// Logs a received line at level DEBUG.
 pub(super) fn received(peer: Peer, line: Result<&[u8], &LineError>) {
     if !shows_lines() {
         return;
     }
     match line {
         Ok(line) if line.len() > MAX_SHOWN => {
-            debug!(%peer, bytes = line.len(), line = %show::escaped(&line[..MAX_SHOWN]), "received, the beginning");
+            debug!(%peer, bytes = line.len(), line = %show::escaped(&line[..MAX_SHOWN]), "received, truncated");
         }
         Ok(line) => debug!(%peer, line = %show::escaped(line), "received"),
         Err(bad) => debug!(%peer, %bad, "received"),
     }
 }
 
-/// Logs a line that a child has written to its stderr, whatever is asked for.
+/// Logs a line from the stderr of a child, at every verbosity.
 pub(super) fn child_stderr(peer: Peer, line: &[u8]) {
     info!(target: ALWAYS, %peer, line = %show::escaped(line), "stderr of the command");
 }
 
-/// Logs the counters.
+/// Logs the counters, at every verbosity.
 pub(super) fn counters(message: &str, counters: &ServerCounters) {
     let if_any = |count: u64| (count > 0).then_some(count);
     info!(

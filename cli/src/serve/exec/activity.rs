@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long Tokio has, twice, to report what the system already has when the timeout passes.
+/// Extra time, used twice, for Tokio to report data that arrived before the timeout.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// When a line or a reply was last transferred.
+/// Time of the last transfer of a line or a reply.
 pub(super) struct Activity {
     start: Instant,
-    /// In milliseconds from `start`.
+    /// Milliseconds since `start`.
     last: AtomicU64,
     sending: AtomicBool,
 }
@@ -27,22 +27,23 @@ impl Activity {
         self.last.store(self.elapsed(), Relaxed);
     }
 
-    /// Output waits for the client until the guard is dropped. Only `write_timeout` applies then.
+    /// Marks that output waits for the client, until the guard is dropped. Meanwhile only
+    /// `write_timeout` applies.
     pub(super) fn sending(&self) -> Sending<'_> {
         self.sending.store(true, Relaxed);
         Sending(self)
     }
 
-    /// Returns when there was no activity for `idle_timeout`.
+    /// Returns after `idle_timeout` without activity.
     pub(super) async fn over(&self, idle_timeout: Option<Duration>) {
         while let Some(end) = self.end(idle_timeout) {
             if end > Instant::now() {
                 sleep_until(end).await;
                 continue;
             }
-            // After a suspension of this process, Tokio may see the timer before the bytes that
-            // arrived earlier. A new timer fires only after Tokio has polled the system again. That
-            // poll may be interrupted by one more suspension, hence two timers.
+            // If this process was suspended, Tokio may see the timer before bytes that arrived
+            // earlier. A new timer fires only after Tokio has polled the system again. A second
+            // suspension may interrupt this poll, hence two timers.
             sleep(GRACE).await;
             sleep(GRACE).await;
             if self.end(idle_timeout) == Some(end) {

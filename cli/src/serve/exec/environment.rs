@@ -1,4 +1,4 @@
-//! What a command is told of its connection, in its environment.
+//! Environment variables that describe the connection to the command.
 
 use std::ffi::OsString;
 
@@ -7,7 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::address::Address;
 
-/// All that a child may be told of its connection, or may have inherited from a server around this one.
+/// All variables that describe a connection. They are removed from the inherited environment, because
+/// this server may itself run under tcpserver or unixserver.
 pub(super) const VARIABLES: [&str; 17] = [
     "PROTO",
     "TCPLOCALHOST",
@@ -28,39 +29,40 @@ pub(super) const VARIABLES: [&str; 17] = [
     "UNIXREMOTEPID",
 ];
 
-/// What ucspi-tcp's tcpserver and ucspi-unix's unixserver tell, but for names that would have to be looked up.
+/// Returns the variables that ucspi-tcp's tcpserver and ucspi-unix's unixserver set, except those that
+/// need a name lookup.
 pub(super) fn environment(connection: &Connection, local: &Address) -> Vec<(&'static str, OsString)> {
     let mut variables = Vec::new();
-    let mut tell = |variable, value: &dyn ToString| variables.push((variable, value.to_string().into()));
+    let mut set = |variable, value: &dyn ToString| variables.push((variable, value.to_string().into()));
     match connection.peer() {
         Peer::Tcp(remote) => {
-            tell("PROTO", &"TCP");
-            tell("TCPREMOTEIP", &remote.ip().to_canonical());
-            tell("TCPREMOTEPORT", &remote.port());
+            set("PROTO", &"TCP");
+            set("TCPREMOTEIP", &remote.ip().to_canonical());
+            set("TCPREMOTEPORT", &remote.port());
             let io = connection.io().downcast_ref::<TcpStream>();
             if let Some(local) = io.and_then(|io| io.local_addr().ok()) {
-                tell("TCPLOCALIP", &local.ip().to_canonical());
-                tell("TCPLOCALPORT", &local.port());
+                set("TCPLOCALIP", &local.ip().to_canonical());
+                set("TCPLOCALPORT", &local.port());
             }
         }
         #[cfg(unix)]
         Peer::Unix { pid, uid, gid } => {
-            tell("PROTO", &"UNIX");
-            tell("UNIXREMOTEEUID", &uid);
-            tell("UNIXREMOTEEGID", &gid);
+            set("PROTO", &"UNIX");
+            set("UNIXREMOTEEUID", &uid);
+            set("UNIXREMOTEEGID", &gid);
             if let Some(pid) = pid {
-                tell("UNIXREMOTEPID", &pid);
+                set("UNIXREMOTEPID", &pid);
             }
-            tell("UNIXLOCALPID", &std::process::id());
-            tell("UNIXLOCALUID", &rustix::process::getuid().as_raw());
-            tell("UNIXLOCALGID", &rustix::process::getgid().as_raw());
+            set("UNIXLOCALPID", &std::process::id());
+            set("UNIXLOCALUID", &rustix::process::getuid().as_raw());
+            set("UNIXLOCALGID", &rustix::process::getgid().as_raw());
             let path = match local {
                 Address::Unix(path) => path.into(),
                 other => other.to_string().into(),
             };
             variables.push(("UNIXLOCALPATH", path));
         }
-        // A stream of another kind is not told of.
+        // Other kinds of streams have no variables.
         _ => _ = local,
     }
     variables

@@ -1,7 +1,7 @@
 //! A child and its process group, which never outlive their connection.
 //!
-//! A process id may be used again once its process is reaped, so the group is always killed first. Tokio reaps a child as soon
-//! as it sees its end; the children here are therefore those of `std`, which nobody else reaps.
+//! The system may reuse a process id as soon as the process is reaped, so the group is always killed
+//! first. Tokio reaps a child as soon as it exits; this module therefore uses children of `std`.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -19,23 +19,23 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::serve::GONE;
 
-/// A child and the processes that it starts, as far as they stay in its process group. Dropping it kills them.
+/// A child and its descendants that stay in its process group. Dropping a `ProcessGroup` kills them.
 pub(super) struct ProcessGroup {
-    /// Not reaped. `None` only while this is consumed.
+    /// Not reaped yet. `None` only while the `ProcessGroup` is consumed.
     leader: Option<Child>,
 }
 
 impl ProcessGroup {
-    /// Starts the command on a thread of its own: it may take long, on a network file system for
-    /// example. If this is cancelled, the child is killed when it has started.
+    /// Starts the command on a blocking thread, because starting may take long, for example on a
+    /// network file system. If the future is dropped, the child is killed after it has started.
     pub(super) async fn spawn(command: Command) -> io::Result<Self> {
-        // Counted from here on, so that `kill_all` waits for it.
+        // `kill_all` waits for children counted here.
         let starting = Starting::begin();
         spawn_blocking(|| Self::spawn_now(command, starting)).await?
     }
 
     fn spawn_now(mut command: Command, starting: Starting) -> io::Result<Self> {
-        // Ctrl-C is for the server: a connection that is drained still needs its child.
+        // Ctrl-C must stop only the server: connections need their children during the drain.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let leader = command.spawn()?;
@@ -45,26 +45,27 @@ impl ProcessGroup {
         Ok(Self { leader: Some(leader) })
     }
 
-    /// Its stdin and stdout, once.
+    /// Returns stdin and stdout of the child. Succeeds only once.
     pub(super) fn take_pipes(&mut self) -> io::Result<(ChildStdin, ChildStdout)> {
         let pipes = self.leader.as_mut().and_then(|leader| leader.stdin.take().zip(leader.stdout.take()));
         let (stdin, stdout) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
         Ok((ChildStdin::from_std(stdin)?, ChildStdout::from_std(stdout)?))
     }
 
-    /// Its stderr, once.
+    /// Returns stderr of the child, only once.
     pub(super) fn take_stderr(&mut self) -> Option<ChildStderr> {
         ChildStderr::from_std(self.leader.as_mut()?.stderr.take()?).ok()
     }
 
-    /// Waits until the leader has exited, and does not reap it. Cancel safe.
+    /// Waits until the leader exits, without reaping it. Cancel safe.
     pub(super) async fn exited(&mut self) {
         if let Some(leader) = &mut self.leader {
             system::exited(leader).await;
         }
     }
 
-    /// Kills every process of the group and reaps the leader, whose status is its own if it had exited before.
+    /// Kills every process of the group and reaps the leader. Returns the leader's own exit status if
+    /// the leader exited before.
     pub(super) async fn kill_and_reap(mut self) -> io::Result<ExitStatus> {
         if let Some(leader) = &mut self.leader {
             system::kill(leader);
@@ -73,7 +74,7 @@ impl ProcessGroup {
         let mut children = children();
         let mut leader = self.leader.take().ok_or(io::ErrorKind::NotFound)?;
         children.running.remove(&leader.id());
-        // It has exited: this does not block.
+        // Does not block, because the leader has exited.
         leader.wait()
     }
 }
@@ -82,7 +83,7 @@ impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let Some(mut leader) = self.leader.take() else { return };
         system::kill(&mut leader);
-        // Locked between the two, so that `reap` sees either the end or the child.
+        // Hold the lock so that `reap` does not run between the removal and the insertion.
         let mut children = children();
         children.running.remove(&leader.id());
         if !matches!(leader.try_wait(), Ok(Some(_))) {
@@ -93,13 +94,13 @@ impl Drop for ProcessGroup {
 
 #[derive(Default)]
 struct Children {
-    /// How many are being started. They are not in `running` yet.
+    /// Number of children being started; not in `running` yet.
     starting: usize,
-    /// Orphans were not reaped, because a child was being started.
+    /// Whether reaping of orphans was postponed because a child was being started.
     must_reap: bool,
-    /// The leaders of all groups that are neither reaped nor dropped.
+    /// Leaders of all groups that are neither reaped nor dropped.
     running: HashSet<u32>,
-    /// Killed, to be reaped.
+    /// Killed children that are not reaped yet.
     dropped: Vec<Child>,
 }
 
@@ -108,12 +109,12 @@ fn children() -> MutexGuard<'static, Children> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts a child that is being started. No lock is held meanwhile.
+/// Guard that counts a child being started. Does not hold the lock on `Children`.
 struct Starting;
 
-/// No child is being started any more.
+/// Notified when `starting` becomes 0.
 static ALL_STARTED: Condvar = Condvar::new();
-/// The same, if `must_reap` was set.
+/// Notified when `starting` becomes 0 and `must_reap` is set.
 static MUST_REAP: Notify = Notify::const_new();
 
 impl Starting {
@@ -136,8 +137,8 @@ impl Drop for Starting {
     }
 }
 
-/// Kills all groups that are left, at the end of the server. Waits for those that are being started,
-/// for at most a second.
+/// Kills all remaining groups when the server exits. Waits up to a second for children that are being
+/// started.
 pub(in crate::serve) fn kill_all() {
     let waited = ALL_STARTED.wait_timeout_while(children(), GONE, |children| children.starting > 0);
     let (children, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -146,14 +147,14 @@ pub(in crate::serve) fn kill_all() {
     }
 }
 
-/// Reaps dropped children, and as PID 1 (or a child subreaper) orphans too, whenever a child exits.
+/// Reaps dropped children whenever a child exits. As PID 1 or as a child subreaper, reaps orphans too.
 pub(in crate::serve) async fn reap() {
     let mut exits = system::Exits::new();
     loop {
         {
             let mut children = children();
             children.dropped.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-            // A child that is being started is not known yet, and would be mistaken for an orphan.
+            // A child being started is not in `running` yet and would look like an orphan.
             children.must_reap = children.starting > 0;
             if !children.must_reap {
                 let Children { running, dropped, .. } = &*children;
@@ -168,11 +169,11 @@ pub(in crate::serve) async fn reap() {
     }
 }
 
-/// The stdout of a child. After `limit` is cancelled, it ends behind what the pipe holds then.
+/// The stdout of a child. When `limit` is cancelled, the stream ends after the bytes in the pipe.
 pub(super) struct StdoutUntil {
     stdout: ChildStdout,
     limit: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Unread bytes before the end, once `limit` is cancelled.
+    /// Bytes left to read; `None` until `limit` is cancelled.
     left: Option<usize>,
 }
 
@@ -197,7 +198,7 @@ impl AsyncRead for StdoutUntil {
         if length == 0 {
             return Poll::Ready(Ok(()));
         }
-        // Not through Tokio, which may not know yet that there is something to read.
+        // Read directly, because Tokio may not know yet that the pipe is readable.
         let count = system::read(stdout, buffer.initialize_unfilled_to(length))?;
         buffer.advance(count);
         *left = if count == 0 { 0 } else { *left - count };
@@ -218,7 +219,7 @@ mod system {
         i32::try_from(id).ok().and_then(Pid::from_raw)
     }
 
-    /// The leader is not reaped yet, so the group is its own.
+    /// Kills the group of a leader that is not reaped yet, so that its id cannot belong to others.
     pub(super) fn kill(leader: &mut Child) {
         kill_group(leader.id());
     }
@@ -237,7 +238,7 @@ mod system {
 
             #[allow(
                 deprecated,
-                reason = "it is unsafe for descriptors that may close, and an OwnedFd keeps its own"
+                reason = "the replacement is unsafe; an OwnedFd cannot be closed by others"
             )]
             let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE);
             if let Ok(pidfd) = pidfd {
@@ -246,10 +247,10 @@ mod system {
                 }
             }
         }
-        // Made before the first look, so that no exit is missed.
+        // Register for SIGCHLD before the first check, so that no exit is missed.
         let mut exits = unix::signal(SignalKind::child()).ok();
-        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        while let Ok(None) = waitid(WaitId::Pid(pid), look) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        while let Ok(None) = waitid(WaitId::Pid(pid), options) {
             match &mut exits {
                 Some(exits) => _ = exits.recv().await,
                 None => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
@@ -257,7 +258,7 @@ mod system {
         }
     }
 
-    /// How many bytes the pipe holds.
+    /// Returns the number of bytes in the pipe.
     pub(super) fn unread(stdout: &ChildStdout) -> usize {
         rustix::io::ioctl_fionread(stdout).map_or(0, |count| count.try_into().unwrap_or(usize::MAX))
     }
@@ -266,7 +267,7 @@ mod system {
         Ok(rustix::io::read(stdout, buffer)?)
     }
 
-    /// The soft limit that this process was started with, again for the child: it may use select(2).
+    /// Restores the child's soft limit for open files, because the child may use select(2).
     pub(super) fn restore_descriptor_limit(leader: &Child) {
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some((pid, limit)) = pid(leader.id()).zip(crate::descriptors::at_start()) {
@@ -276,7 +277,7 @@ mod system {
         let _ = leader;
     }
 
-    /// Waits for exits of children, and finds those that are not ours.
+    /// Waits for children to exit, and reaps orphans that this process adopted.
     pub(super) struct Exits {
         signal: Option<unix::Signal>,
         adopts: bool,
@@ -294,7 +295,7 @@ mod system {
             }
         }
 
-        /// Reaps every child that has exited and is not `known`.
+        /// Reaps every exited child that is not `known`.
         pub(super) fn reap_orphans(&self, known: impl Fn(u32) -> bool) {
             if !self.adopts {
                 return;
@@ -318,7 +319,7 @@ mod system {
     }
 }
 
-/// Without process groups: the child alone.
+/// Fallback for systems without process groups: handles only the child itself.
 #[cfg(not(unix))]
 mod system {
     use std::io;

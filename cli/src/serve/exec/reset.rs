@@ -3,11 +3,11 @@ use std::io;
 
 use lineframe::Connection;
 
-/// Notices that a client has reset its connection while nothing is read from it.
+/// Detects that a client reset its connection while nothing is read from the connection.
 pub(super) struct ResetWatch(Option<system::Socket>);
 
 impl ResetWatch {
-    /// Watches nothing if the connection is neither a TCP nor a Unix socket.
+    /// Never reports a reset if the connection is neither a TCP nor a Unix socket.
     pub(super) fn new(connection: &Connection) -> io::Result<Self> {
         Ok(Self(system::Socket::of(connection)?))
     }
@@ -30,7 +30,7 @@ mod system {
     use tokio::io::Interest;
     use tokio::net::{TcpStream, UnixStream};
 
-    /// A duplicate, because the connection is borrowed by those who read and write it.
+    /// Duplicated socket, because the reader and the writer borrow the connection.
     pub(super) struct Socket(UnixStream);
 
     impl Socket {
@@ -40,7 +40,7 @@ mod system {
             let Some(socket) = tcp.or_else(|| io.downcast_ref::<UnixStream>().map(AsFd::as_fd)) else {
                 return Ok(None);
             };
-            // It is only waited for: its family does not matter.
+            // Only used for readiness, so a `UnixStream` may hold a socket of any family.
             let socket = std::os::unix::net::UnixStream::from(socket.try_clone_to_owned()?);
             Ok(Some(Self(UnixStream::from_std(socket)?)))
         }
@@ -53,7 +53,7 @@ mod system {
     }
 }
 
-/// Without error readiness: a reset is noticed by the next read or write.
+/// Fallback for systems without error readiness: the next read or write detects the reset.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 mod system {
     use std::io;

@@ -3,10 +3,10 @@ use tokio::process::ChildStderr;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::LAST_WORDS;
+use super::EXIT_TIMEOUT;
 use crate::serve::log;
 
-/// Logs what a child writes to its stderr, a record for each line. Dropping it stops that.
+/// Logs each line that a child writes to stderr, until dropped.
 pub(super) struct StderrLog(JoinSet<()>);
 
 impl StderrLog {
@@ -18,15 +18,15 @@ impl StderrLog {
         Self(task)
     }
 
-    /// Waits for the last lines of a child that has ended. A process that has left its group may
-    /// keep its stderr open.
+    /// Waits up to `EXIT_TIMEOUT` for the last lines of a child that exited. A process that left the
+    /// group may keep stderr open longer.
     pub(super) async fn end(mut self) {
-        _ = timeout(LAST_WORDS, self.0.join_next()).await;
+        _ = timeout(EXIT_TIMEOUT, self.0.join_next()).await;
     }
 }
 
 async fn log_lines(peer: Peer, stderr: ChildStderr) {
-    // Of a longer line, the beginning is logged.
+    // Only the beginning of a longer line is logged.
     let codec = LineCodec::builder().max_length(log::MAX_SHOWN).build();
     let mut lines = LineReader::with_codec(stderr, codec);
     while let Ok(Some(line)) = lines.next_line().await {

@@ -1,7 +1,7 @@
-//! What waits for the thread that writes the log.
+//! The queue of log lines and the thread that writes them.
 //!
-//! tracing-appender has such a thread too. It panics if it cannot start it, reports its own errors
-//! on stdout and stderr, and does not log how many records it lost.
+//! tracing-appender also writes from a thread. But it panics if the thread cannot start, prints its
+//! own errors to stdout and stderr, and does not log how many records it lost.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use tracing::Level;
 use super::Format;
 use super::record::Record;
 
-/// How many bytes may wait. As many may be being written.
+/// Maximum number of queued bytes. The thread may hold as many again while it writes them.
 const CAPACITY: usize = 1024 * 1024;
 
-/// In this time at most one record of each reason and level is written, from WARN on.
+/// Period in which at most one record per reason and level is written. Applies to WARN and above.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// The pause before the next attempt if somebody has made stderr non-blocking.
+/// Pause before a retry if stderr is non-blocking and full.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct Queue {
@@ -31,14 +31,14 @@ struct State {
     format: Format,
     /// At most `CAPACITY` bytes.
     waiting: Lines,
-    /// Records that did not fit or could not be written, and are not reported yet.
+    /// Number of records that did not fit or could not be written, and are not reported yet.
     lost: u64,
-    /// One for each reason and level. Reasons are fixed words, so there are few.
+    /// One window per reason and level. Reasons are fixed words, so there are few.
     windows: Vec<Window>,
     phase: Phase,
 }
 
-/// Lines to be written, in order.
+/// Lines to write, in order.
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
@@ -46,16 +46,16 @@ struct Lines {
 }
 
 struct Line {
-    /// Where it ends in `bytes`, after its newline.
+    /// End of the line in `bytes`, after its newline.
     end: usize,
-    /// How many records are lost with it: also those that it counts as suppressed or lost.
+    /// Number of records lost if the line is lost, including those it reports as suppressed or lost.
     stands_for: u64,
 }
 
 #[derive(PartialEq, Eq)]
 enum Phase {
     Running,
-    /// The thread ends when nothing is left to write.
+    /// The thread ends when the queue is empty.
     Ending,
     Ended,
 }
@@ -63,18 +63,18 @@ enum Phase {
 struct Window {
     level: Level,
     reason: String,
-    /// When the last record was queued.
+    /// Time at which the latest queued record was queued.
     since: Instant,
-    /// The last record after that one. It is queued when the window is over.
+    /// Latest record received since then. It is queued when the window is over.
     held: Option<Record>,
 }
 
 impl Queue {
-    /// Starts the thread that writes the records to `stream`.
+    /// Starts the thread that writes to `stream`.
     pub(super) fn start(format: Format, stream: impl Write + Send + 'static) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self { state: Mutex::new(State::new(format)), changed: Condvar::new() });
         let theirs = Arc::clone(&queue);
-        // Never joined: it may wait for ever for a reader of the stream.
+        // Never joined, because it may block forever if nobody reads the stream.
         thread::Builder::new().name("log".into()).spawn(move || theirs.write_all(stream))?;
         Ok(queue)
     }
@@ -88,19 +88,19 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Queues a line that is no record.
+    /// Queues a line that is not a record.
     pub(super) fn push_line(&self, line: &str) {
         self.lock().push_line(line, 1);
         self.changed.notify_all();
     }
 
-    /// Queues what is held.
+    /// Queues all held records.
     pub(super) fn release(&self) {
         self.lock().release(|_| true);
         self.changed.notify_all();
     }
 
-    /// Queues what is held, and waits until everything is written, for at most `limit`.
+    /// Queues all held records, and waits until everything is written, for at most `limit`.
     pub(super) fn end(&self, limit: Duration) {
         let mut state = self.lock();
         state.release(|_| true);
@@ -114,7 +114,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what is queued, until the end.
+    /// Writes queued lines until the queue is ended and empty.
     fn write_all(&self, mut stream: impl Write) {
         let mut writing = Lines::default();
         let mut is_cut = false;
@@ -143,7 +143,7 @@ impl Queue {
             state = self.lock();
             match lost {
                 0 => state.report_lost(),
-                // Reported with the next record.
+                // Report the loss together with the next record.
                 lost => state.lost += lost,
             }
         }
@@ -156,7 +156,7 @@ impl State {
         Self { format, waiting, lost: 0, windows, phase: Phase::Running }
     }
 
-    /// Queues the record, or holds it if another of its kind was queued in the last second.
+    /// Queues the record, or holds it if a record of the same kind was queued in the last second.
     fn limit(&mut self, mut record: Record, now: Instant) {
         let of_kind = |window: &&mut Window| window.level == record.level && window.reason == record.reason;
         let Some(window) = self.windows.iter_mut().find(of_kind) else {
@@ -175,7 +175,7 @@ impl State {
         }
     }
 
-    /// Queues what is held by the windows that are over.
+    /// Queues the records held by windows that are over.
     fn release(&mut self, is_over: impl Fn(Instant) -> bool) {
         let over = self.windows.iter_mut().filter(|window| is_over(window.since));
         let released: Vec<_> = over.filter_map(Window::release).collect();
@@ -195,7 +195,7 @@ impl State {
     }
 
     fn push_line(&mut self, line: &str, stands_for: u64) {
-        // Before this line, since they came before it.
+        // Lost records are older than this line, so report them first.
         self.report_lost();
         match self.lost == 0 && self.waiting.has_space(line) {
             true => self.waiting.push(line, stands_for),
@@ -224,8 +224,8 @@ impl Lines {
         self.each.push(Line { end: self.bytes.len(), stands_for });
     }
 
-    /// Writes and removes the lines, and returns how many records are lost. `is_cut` says whether
-    /// the stream ends within a line, which is ended first.
+    /// Writes and removes all lines, and returns the number of lost records. If `is_cut`, the previous
+    /// write ended within a line, and a newline is written first.
     fn write(&mut self, stream: &mut impl Write, is_cut: &mut bool) -> u64 {
         let mut written = 0;
         if !*is_cut || write_all(stream, b"\n") == 1 {
@@ -233,7 +233,7 @@ impl Lines {
             *is_cut = !matches!(self.bytes[..written], [] | [.., b'\n']);
         }
         self.bytes.clear();
-        // A line that lacks only its newline gets it with the next write.
+        // A line that lacks only its newline is not lost: the next write adds the newline.
         let lost = self.each.drain(..).filter(|line| line.end > written + 1);
         lost.map(|line| line.stands_for).sum()
     }
@@ -247,7 +247,7 @@ impl Window {
     }
 }
 
-/// Returns how many bytes were written: all, unless writing fails.
+/// Writes all bytes unless writing fails. Returns the number of bytes written.
 fn write_all(stream: &mut impl Write, bytes: &[u8]) -> usize {
     let mut written = 0;
     while let Some(rest @ [_, ..]) = bytes.get(written..) {
@@ -266,8 +266,8 @@ fn write_all(stream: &mut impl Write, bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Takes so many bytes before each of its failures, and then all. Another line is queued while
-    /// it fails.
+    /// Accepts `takes[0]` bytes, then fails once, and so on; after the last failure accepts everything.
+    /// Queues another line at each failure.
     struct Full {
         takes: Vec<usize>,
         taken: Vec<u8>,
@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Returns what is written if writing fails after each of `takes`, and of how many records.
+    /// Returns the log if writing fails after each of `takes`, and the number of queued records.
     fn written(takes: &[usize]) -> (String, u64) {
         let state = State { lost: 5, phase: Phase::Ending, ..State::new(Format::Json) };
         let queue = Arc::new(Queue { state: Mutex::new(state), changed: Condvar::new() });
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_writes_lose_what_is_counted() {
+    fn lost_records_are_counted_after_failed_writes() {
         let longest = written(&[]).0.len();
         for first in 0..longest {
             for second in 0..longest {

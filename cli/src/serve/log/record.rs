@@ -1,4 +1,4 @@
-//! A record of the log as text or JSON.
+//! Formats a log record as text or JSON.
 
 use std::fmt::{Debug, Write as _};
 use std::time::SystemTime;
@@ -10,16 +10,16 @@ use tracing::{Event, Level};
 use super::Format;
 use crate::show;
 
-/// An event, as it is written.
+/// A formatted event.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) level: Level,
-    /// The field `reason`, otherwise the message.
+    /// Value of the field `reason`, or the message if there is none.
     pub(super) reason: String,
-    /// How many records of this reason were not written before this one.
+    /// Number of earlier records with the same level and reason that were not written.
     pub(super) suppressed: u64,
     format: Format,
-    /// Without the suppressed ones and the end.
+    /// The line without the field `suppressed` and without its end.
     text: String,
 }
 
@@ -30,7 +30,7 @@ impl Record {
         Self::of(*event.metadata().level(), fields, format)
     }
 
-    /// A record about records that did not fit into the queue.
+    /// Creates a record that reports lost records.
     pub(super) fn of_lost(count: u64, format: Format) -> Self {
         let message = format!("{} lost", show::counted(count, "record"));
         let fields = Fields { message, others: vec![("lost", count.into())], ..Fields::default() };
@@ -57,7 +57,7 @@ impl Record {
         Self { level, reason: reason.unwrap_or(message), suppressed, format, text }
     }
 
-    /// Returns the whole line.
+    /// Returns the complete line with its LF.
     pub(super) fn into_line(self) -> String {
         let Self { suppressed, format, mut text, .. } = self;
         _ = match (format, suppressed) {
@@ -73,7 +73,7 @@ impl Record {
     }
 }
 
-/// Whether logfmt needs no quotes around it. Within quotes `"` and `\` are escaped.
+/// Returns whether logfmt writes the value without quotes. Quoted values escape `"` and `\`.
 fn is_bare(value: &str) -> bool {
     !value.is_empty() && !value.contains([' ', '=', '"'])
 }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn suppressed_comes_last() {
+    fn suppressed_is_the_last_field() {
         for (format, end) in
             [(Format::Text, " k=v suppressed=7\n"), (Format::Json, "\"k\":\"v\",\"suppressed\":7}\n")]
         {
