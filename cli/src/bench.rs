@@ -1,4 +1,4 @@
-//! Load against a server that answers each line with one.
+//! The command `bench`: measures a server that sends one reply per line.
 
 mod clock;
 mod connection;
@@ -36,70 +36,73 @@ use thread::{Schedule, Task};
 const EXAMPLES: &str = "\
 Examples:
   lineframe bench 127.0.0.1:8083
-      10 connections, each with one line in flight, for 10 seconds
+      10 connections with one line in flight each, for 10 seconds
   lineframe bench --connections 100 --window 16 --length 1k --duration 1m ./some.sock
   lineframe bench --rate 5000 --svg latency.svg 127.0.0.1:8083
-      5000 lines a second, whatever the server does, and a picture of it";
+      5000 lines per second at fixed times, and a chart of the latencies";
 
-/// Measure how fast a server answers lines, and check every answer.
+/// Measure how fast a server replies to lines, and check every reply.
 ///
-/// Without --rate it is a closed loop: the next line is sent when a reply has come. With --rate it is an open loop: lines
-/// are due at fixed times, and what the server's pauses keep waiting is counted from when it was due. The report has both:
-/// raw latencies from when a line was sent, and corrected ones from when it was due, or, in a closed loop, with the lines
-/// added that would have been sent during a pause.
+/// Without --rate, bench runs a closed loop: a connection sends its next line after a reply. With
+/// --rate, it runs an open loop: each line is due at a fixed time, even if the server pauses.
+///
+/// The report shows raw latencies, measured from sending a line. It also shows corrected latencies.
+/// In an open loop they are measured from the time a line was due. In a closed loop, lines that a
+/// pause of the server kept from being sent are added.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// The server: host:port, a path with a slash in it for a Unix socket, or @name
+    /// Server: host:port, a path with a slash for a Unix socket, or @name
     #[arg(value_name = "ADDR")]
     address: Address,
 
-    /// How many connections
+    /// Number of connections
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
 
-    /// How many lines of a connection may wait for their replies
+    /// Maximum number of lines per connection that wait for replies
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
 
-    /// How long a line is, its terminator not counted
+    /// Length of a line, without its terminator
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "64")]
     length: usize,
 
-    /// How each line has to be answered
+    /// Expected reply to each line
     #[arg(long, value_name = "KIND", value_enum, default_value_t = Reply::Upper)]
     reply: Reply,
 
-    /// For how long lines are sent that count [default: 10s, where there is no --count]
+    /// Duration of the measurement [default: 10s, unless --count is given]
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     duration: Option<Duration>,
 
-    /// How many lines are sent that count, at most
+    /// Stop after N measured lines
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// For how long lines are sent before that, which do not count
+    /// Duration of the warm-up before the measurement
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "1s")]
     warm_up: Duration,
 
-    /// How many lines a second are sent, by all connections together: an open loop
+    /// Lines per second over all connections, sent at fixed times (open loop)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
 
-    /// How many threads send them
+    /// Number of threads that send lines
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) threads: u32,
 
-    /// Ask for replies again and again, and never sleep: else the server wakes who sleeps, and spends CPU time on that which on a
-    /// network it would not
+    /// Poll for replies instead of sleeping: otherwise the server spends CPU time waking the
+    /// benchmark, which it would not do over a network
     #[arg(long)]
     busy_poll: bool,
 
-    /// A connection without a reply for so long has failed
+    /// Fail a connection that waits this long for a reply
     #[arg(long, value_name = "DURATION", value_parser = units::duration, default_value = "30s")]
     timeout: Duration,
 
-    /// The server's process, for its CPU time. Found by itself where it listens on a loopback address or a Unix socket
+    /// Process of the server, to measure its CPU time. Found automatically on a loopback address or
+    /// a Unix socket
     #[arg(long, value_name = "PID")]
     server_pid: Vec<u32>,
 
@@ -107,7 +110,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Draw the latencies, by percentile and over time
+    /// Write a chart of the latencies by percentile and over time
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
@@ -142,36 +145,36 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     let (connected, outcomes) = threads.into_iter().map(|thread| (thread.connected, thread.outcome)).unzip();
     let listening = tokio::select! {
         listening = all(connected) => listening?,
-        _ = signals.next() => return Err(Failure::other("interrupted", "before it began")),
+        _ = signals.next() => return Err(Failure::other("interrupted", "stopped before the measurement")),
     };
     let server = server(&arguments, listening);
 
     let clock = Clock::start();
     let measured_from = nanoseconds(arguments.warm_up);
     let planned = match arguments.duration() {
-        None => FAR,
-        Some(duration) => measured_from.saturating_add(nanoseconds(duration)).min(FAR),
+        None => LONGEST,
+        Some(duration) => measured_from.saturating_add(nanoseconds(duration)).min(LONGEST),
     };
     let deadline = Deadline::new(planned);
     _ = go.send(Some(Schedule { clock, measured_from, deadline: deadline.clone() }));
     show::note(format_args!("{}", report::plan(&arguments)));
 
     let mut ending = std::pin::pin!(all(outcomes));
-    // The server's CPU time, when the measured part begins and when it ends.
+    // The server's CPU time at the begin and at the end of the measurement.
     let (mut cpu_before, mut cpu_after) = (None, None);
-    let mut next_look = Some(measured_from);
+    let mut next_sample = Some(measured_from);
     let outcomes = loop {
         tokio::select! {
             outcomes = &mut ending => break outcomes?,
-            () = tokio::time::sleep_until(clock.instant(next_look.unwrap_or(0))), if next_look.is_some() => {
-                match next_look {
-                    Some(at) if at == measured_from => (cpu_before, next_look) = (server.cpu(), Some(planned)),
-                    _ => (cpu_after, next_look) = (server.cpu(), None),
+            () = tokio::time::sleep_until(clock.instant(next_sample.unwrap_or(0))), if next_sample.is_some() => {
+                match next_sample {
+                    Some(at) if at == measured_from => (cpu_before, next_sample) = (server.cpu(), Some(planned)),
+                    _ => (cpu_after, next_sample) = (server.cpu(), None),
                 }
             }
             signal = signals.next() => {
                 if signal == Signal::Quit || deadline.at() <= clock.now() {
-                    return Err(Failure::other("interrupted", "without a report"));
+                    return Err(Failure::other("interrupted", "stopped without a report"));
                 }
                 deadline.bring_forward(clock.now());
             }
@@ -179,7 +182,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     };
     let cpu_after = cpu_after.or_else(|| server.cpu());
     let server_cpu = cpu_after.zip(cpu_before).map(|(after, before)| after.saturating_sub(before));
-    // It is told in hundredths of a second.
+    // The system counts CPU time in hundredths of a second, so shorter times are too imprecise.
     let server_cpu = server_cpu.filter(|cpu| *cpu >= Duration::from_millis(100));
 
     let end = if deadline.at() <= clock.now() { deadline.at() } else { 0 };
@@ -189,14 +192,13 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     }
     report.warnings = warnings;
     let text = if arguments.json { report.json() } else { report.text() };
-    // One that cannot be written does not keep the other from being written.
+    // Write the report and the chart even if writing the other one fails.
     let printed = show::print_all(text.as_bytes());
     let drawn = picture.map_or(Ok(()), |picture| picture.write(&svg::draw(&report)));
     report.failure.map_or(Ok(()), Err).and(printed).and(drawn)
 }
 
-/// The file of `--svg`, opened before the run, so that nobody waits for a picture that cannot be
-/// written.
+/// The file of `--svg`. Opened before the run, so that a bad path fails immediately.
 struct Picture<'a> {
     path: &'a Path,
     file: File,
@@ -204,7 +206,7 @@ struct Picture<'a> {
 
 impl<'a> Picture<'a> {
     fn open(path: &'a Path) -> Result<Self, Failure> {
-        // What is in it stays until there is something to replace it.
+        // Keep the old contents until the new chart is written.
         match File::options().write(true).create(true).truncate(false).open(path) {
             Ok(file) => Ok(Self { path, file }),
             Err(error) => Err(cannot_write(path, error)),
@@ -225,8 +227,8 @@ fn cannot_write(path: &Path, error: io::Error) -> Failure {
     Failure::other(format_args!("cannot write {}", path.display()), error)
 }
 
-/// A year. What is later is too late for tokio's timers.
-const FAR: u64 = 365 * 24 * 3_600 * 1_000_000_000;
+/// Longest run in nanoseconds: a year. Tokio's timers cover about two years.
+const LONGEST: u64 = 365 * 24 * 3_600 * 1_000_000_000;
 
 fn task(arguments: &Arguments) -> Result<Task, Failure> {
     let mut codec = arguments.framing.codec();
@@ -247,16 +249,18 @@ fn task(arguments: &Arguments) -> Result<Task, Failure> {
     })
 }
 
-/// What every thread says, or what the first one says that fails.
+/// Returns the values of all threads, or the first failure.
 async fn all<T>(receivers: Vec<Receiver<Result<T, Failure>>>) -> Result<Vec<T>, Failure> {
     let mut all = Vec::with_capacity(receivers.len());
     for receiver in receivers {
-        all.push(receiver.await.map_err(|_| Failure::other("a thread", "it has ended"))??);
+        all.push(
+            receiver.await.map_err(|_| Failure::other("internal error", "a thread ended unexpectedly"))??,
+        );
     }
     Ok(all)
 }
 
-/// The processes that were named, else those that can be found.
+/// Returns the processes given by `--server-pid`, otherwise those found on this machine.
 fn server(arguments: &Arguments, listening: Vec<Option<u32>>) -> ServerProcesses {
     ServerProcesses::new(match &arguments.address {
         _ if !arguments.server_pid.is_empty() => arguments.server_pid.clone(),
@@ -270,25 +274,25 @@ fn warn(warnings: &mut Vec<String>, warning: String) {
     warnings.push(warning);
 }
 
-/// Has no more connections than the limit for open files allows.
+/// Reduces the number of connections to the limit for open files, and returns a warning if it does.
 #[cfg(unix)]
 fn limit_connections(arguments: &mut Arguments) -> Option<String> {
     use rustix::process::{Resource, getrlimit};
 
-    /// What the process has open beside its connections: stdio, and for each thread what its runtime needs.
-    const OTHERS: u64 = 16;
-    const OF_A_THREAD: u64 = 8;
+    /// Descriptors reserved for the process, such as stdio, and for the runtime of each thread.
+    const PER_PROCESS: u64 = 16;
+    const PER_THREAD: u64 = 8;
 
-    // With a rate each connection has a timer.
+    // With `--rate`, each connection also has a timer.
     let each = if arguments.rate.is_some() && cfg!(target_os = "linux") { 2 } else { 1 };
-    let others = OTHERS + OF_A_THREAD * u64::from(arguments.threads);
-    let needed = others + each * u64::from(arguments.connections);
+    let reserved = PER_PROCESS + PER_THREAD * u64::from(arguments.threads);
+    let needed = reserved + each * u64::from(arguments.connections);
     let current = getrlimit(Resource::Nofile).current.filter(|&current| current < needed)?;
-    let asked = arguments.connections;
-    arguments.connections = (current.saturating_sub(others) / each).clamp(1, asked.into()) as u32;
+    let requested = arguments.connections;
+    arguments.connections = (current.saturating_sub(reserved) / each).clamp(1, requested.into()) as u32;
     Some(format!(
-        "{} connections and not {asked}: this process may have {current} files open (RLIMIT_NOFILE, ulimit -Hn)",
-        arguments.connections
+        "using {} instead of {requested}: the limit for open files is {current} (raise it with ulimit -Hn)",
+        show::counted(arguments.connections.into(), "connection")
     ))
 }
 

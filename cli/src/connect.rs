@@ -33,9 +33,9 @@ use crate::{send, show};
 
 /// Talk to a server interactively.
 ///
-/// Sends each line that you type, except empty lines. Prints the lines of the server above the input line when they
-/// arrive, with control characters escaped. Up, Down and Ctrl-R recall earlier lines. The session ends at Ctrl-D, at
-/// Ctrl-C, or when the server closes the connection.
+/// Sends each line that you type, except empty lines. Prints the lines of the server above the
+/// input line when they arrive, with control characters escaped. Up, Down and Ctrl-R recall earlier
+/// lines. The session ends at Ctrl-D, at Ctrl-C, or when the server closes the connection.
 ///
 /// If stdin is not a terminal, `connect` works like `send`.
 #[derive(clap::Args)]
@@ -65,8 +65,9 @@ pub(crate) struct Options {
     #[arg(long)]
     send_empty: bool,
 
-    /// File that stores typed lines between sessions. A line that begins with a space is not stored, but is sent with
-    /// its space [default: lineframe/history in $XDG_STATE_HOME or ~/.local/state]
+    /// File that stores typed lines between sessions. A line that begins with a space is not
+    /// stored, but is sent with its space [default: lineframe/history in $XDG_STATE_HOME or
+    /// ~/.local/state]
     #[arg(long, value_name = "FILE|none", value_parser = units::limit(file))]
     history: Option<Limit<PathBuf>>,
 
@@ -301,8 +302,8 @@ impl Talk<'_> {
         }
     }
 
-    /// Prints the replies of a batch in order, and a note for each bad one. Returns `End::Cut` if the
-    /// stream ended within a reply.
+    /// Prints the replies of a batch in order, and a note for each bad one. Returns `End::Cut` if
+    /// the stream ended within a reply.
     fn show(&mut self, batch: &Batch) -> io::Result<Option<End>> {
         let mut end = None;
         for lines in batch.lines.split_inclusive(|line| line.kind != Kind::Line) {
@@ -357,8 +358,8 @@ impl Talk<'_> {
     }
 }
 
-/// Returns the typed keys, read by a separate thread. The thread is never joined, because it may wait
-/// for a key forever.
+/// Returns the typed keys, read by a separate thread. The thread is never joined, because it may
+/// wait for a key forever.
 fn typed() -> mpsc::Receiver<Vec<crossterm::event::Event>> {
     // Capacity 1: later keys collect into larger batches while the screen is updated.
     let (send, typed) = mpsc::channel(1);

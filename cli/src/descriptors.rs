@@ -75,9 +75,8 @@ pub(crate) fn check(threads: usize) -> io::Result<()> {
     #[cfg(unix)]
     {
         let opened: io::Result<Vec<_>> = (0..TO_START).map(|_| File::open("/dev/null")).collect();
-        opened.map_err(|error| {
-            context(&format!("needs {TO_START} more open files (see ulimit -n)"), error)
-        })?;
+        opened
+            .map_err(|error| context(&format!("needs {TO_START} more open files (see ulimit -n)"), error))?;
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Shows how a stream is framed: between a client and a server, around a command's stdin and stdout, or in a file.
+//! The command `inspect`: shows how a stream is framed, between clients and a server, around a
+//! command, or in a file.
 
 mod child;
 mod frames;
@@ -25,45 +26,47 @@ use log::{Direction, IfFull, Log, Output, Place, Style, Written};
 use notes::Notes;
 use pass::{Shared, Stopped, pass};
 
-/// How long the end waits, after a signal, for a reader of stdout or stderr.
+/// Maximum wait for a reader of stdout or stderr after a signal.
 const LAST_WRITE: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
   lineframe inspect 127.0.0.1:9000 127.0.0.1:8083
-      between clients of port 9000 and the server on port 8083
+      between clients that connect to port 9000 and the server on port 8083
   lineframe inspect --check json --output frames.log -- python3 server.py
-      around a program that speaks JSON-RPC on its stdin and stdout
+      around a program that speaks JSON-RPC on stdin and stdout
   printf 'a\\r\\nb' | lineframe inspect
-      what a pipe or a file is made of";
+      a pipe or a file";
 
-/// Show how a stream is framed: each line with its offset, its length, how it ended and in which reads it came.
+/// Show how a stream is framed: offset, length, terminator and reads of each line.
 ///
-/// Between clients and a server (LISTEN SERVER), around a command's stdin and stdout (-- COMMAND), or of a file or stdin.
-/// Every byte passes as it is, ends included, and waits while nobody takes the output. Frames go to stdout; around a
-/// command, whose replies have that place, to stderr.
+/// Inspects the traffic between clients and a server (LISTEN SERVER), the stdin and stdout of a
+/// command (-- COMMAND), or a file or stdin. Passes on every byte and every end of a stream
+/// unchanged, but waits if nobody reads the output. Frames go to stdout, or to stderr if there is a
+/// command, because its replies use stdout.
 ///
-/// Ends with the file or the command, whose exit code it takes over, or between clients and a server with SIGINT or
-/// SIGTERM. Otherwise exit code 6 says that there were bad frames, 7 that a --check was not met.
+/// Exits at the end of the file or with the exit code of the command; between clients and a server,
+/// at SIGINT or SIGTERM. Otherwise the exit code is 6 if there were bad frames and 7 if a --check
+/// failed.
 #[derive(Debug, clap::Args)]
 #[command(
     after_long_help = EXAMPLES,
-    // It writes no lines of its own.
+    // `inspect` does not write lines.
     mut_arg("crlf", |arg| arg.hide(true)),
     override_usage = "lineframe inspect [OPTIONS] LISTEN SERVER\n       \
         lineframe inspect [OPTIONS] -- COMMAND [ARGS]...\n       \
         lineframe inspect [OPTIONS] [FILE]"
 )]
 pub(crate) struct Arguments {
-    /// Where to listen and the server to pass everything on to, or a file; - is stdin
+    /// Address to listen on and server to connect to, or a file; - is stdin
     #[arg(value_name = "LISTEN SERVER | FILE", num_args = 0..=2, conflicts_with = "command")]
     what: Vec<OsString>,
 
-    /// The command to run with its stdin and stdout passing through here
+    /// Command to run and inspect, with its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 
-    /// Flag each line that is not of this kind
+    /// Report each line that is not of this kind
     #[arg(long, value_name = "KIND")]
     check: Option<Check>,
 
@@ -71,11 +74,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Write the frames to this file, which is made anew
+    /// Write the frames to this file, replacing its contents
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Show at most so many bytes of each line. Lengths and offsets count all of them
+    /// Show at most SIZE bytes of each line. Lengths and offsets count all bytes
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "1k")]
     max_text: usize,
 
@@ -83,8 +86,8 @@ pub(crate) struct Arguments {
     framing: Framing,
 }
 
-/// What is looked at.
-enum What {
+/// The stream to inspect.
+enum Source {
     Relay { listen: Address, server: Address },
     Command(Vec<OsString>),
     File(PathBuf),
@@ -92,11 +95,11 @@ enum What {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let what = what(&arguments)?;
-    // None if signals have their default action.
+    let source = source(&arguments)?;
+    // `None` while signals have their default action.
     let mut signals = None;
     let (notes, notes_writer) = Notes::new();
-    let done = inspect(arguments, what, &mut signals, &notes).await;
+    let done = inspect(arguments, source, &mut signals, &notes).await;
     let (line, done) = match done {
         Ok(()) => (String::new(), Ok(())),
         Err(failure) => {
@@ -112,7 +115,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Failure> {
     done
 }
 
-/// Waits for `writing`, after a signal for at most `LAST_WRITE`.
+/// Waits for `writing`. After a signal, gives up after `LAST_WRITE` and returns `None`.
 async fn limited<T>(writing: impl Future<Output = T>, signals: &mut Option<Signals>) -> Option<T> {
     let interrupted = async {
         match signals {
@@ -134,7 +137,7 @@ async fn limited<T>(writing: impl Future<Output = T>, signals: &mut Option<Signa
 
 async fn inspect(
     arguments: Arguments,
-    what: What,
+    source: Source,
     signals: &mut Option<Signals>,
     notes: &Notes,
 ) -> Result<(), Failure> {
@@ -145,7 +148,7 @@ async fn inspect(
         max_text: arguments.max_text,
         check: arguments.check,
     };
-    let (output, is_terminal) = output(&arguments, &what)?;
+    let (output, is_terminal) = output(&arguments, &source)?;
     let name = output.name.clone();
     let style = match arguments.json {
         true => Style::Json,
@@ -154,31 +157,31 @@ async fn inspect(
         }
     };
     let (log, writer) = Log::new(style, output, notes.clone());
-    let done = match what {
-        What::Relay { listen, server } => relay::run(&listen, server, &rules, &log, signals, notes).await,
-        What::Command(command) => child::run(&command, &rules, &log, signals, notes).await,
-        What::File(path) => match tokio::fs::File::open(&path).await {
+    let done = match source {
+        Source::Relay { listen, server } => relay::run(&listen, server, &rules, &log, signals, notes).await,
+        Source::Command(command) => child::run(&command, &rules, &log, signals, notes).await,
+        Source::File(path) => match tokio::fs::File::open(&path).await {
             Ok(file) => read(file, path.display(), &rules, &log).await,
             Err(error) if is_address(&path) && error.kind() == io::ErrorKind::NotFound => {
                 let path = path.display();
                 Err(Failure::usage(format_args!(
-                    "{path} is an address without another: inspect LISTEN SERVER, such as 127.0.0.1:0 {path}"
+                    "{path} is an address; a second one is missing: inspect LISTEN SERVER, such as 127.0.0.1:0 {path}"
                 )))
             }
             Err(error) => Err(Failure::other(format_args!("cannot open {}", path.display()), error)),
         },
-        What::Stdin => read(tokio::io::stdin(), "stdin", &rules, &log).await,
+        Source::Stdin => read(tokio::io::stdin(), "stdin", &rules, &log).await,
     };
     let (framing, json) = log.bad();
     drop(log);
-    // Where nobody takes the output any more, its writer says why.
+    // The writer returns the error if the output could not be written.
     let Some(written) = limited(writer, signals).await else {
-        return done.and(Err(Failure::other("interrupted", "nobody took the rest of the output")));
+        return done.and(Err(Failure::other("interrupted", "nobody read the rest of the output")));
     };
     match written {
         Ok(Err(error)) if arguments.output.is_none() => return Err(Failure::stdout(error)),
         Ok(Err(error)) => return Err(Failure::other(format_args!("cannot write to {name}"), error)),
-        Err(error) => return Err(Failure::other("the output failed", error)),
+        Err(error) => return Err(Failure::other("internal error in the output thread", error)),
         Ok(Ok(Written::Part)) => return done.and(Err(Failure::passed_on(1))),
         Ok(Ok(Written::All)) => done?,
     }
@@ -195,50 +198,50 @@ async fn inspect(
     }
 }
 
-fn what(arguments: &Arguments) -> Result<What, Failure> {
+fn source(arguments: &Arguments) -> Result<Source, Failure> {
     let address = |text: &OsString| {
         let parsed = match text.to_str() {
             Some(text) => text.parse::<Address>(),
-            None => Err("an address is UTF-8".into()),
+            None => Err("an address must be UTF-8".into()),
         };
         parsed.map_err(|why| Failure::usage(format_args!("{}: {why}", text.to_string_lossy())))
     };
     Ok(match (&arguments.what[..], &arguments.command[..]) {
-        ([], []) => What::Stdin,
-        ([], command) => What::Command(command.into()),
-        ([file], _) if file == "-" => What::Stdin,
-        ([file], _) => What::File(file.into()),
-        ([listen, server, ..], _) => What::Relay { listen: address(listen)?, server: address(server)? },
+        ([], []) => Source::Stdin,
+        ([], command) => Source::Command(command.into()),
+        ([file], _) if file == "-" => Source::Stdin,
+        ([file], _) => Source::File(file.into()),
+        ([listen, server, ..], _) => Source::Relay { listen: address(listen)?, server: address(server)? },
     })
 }
 
-/// Whether it looks like host:port, and so is hardly the name of a file.
+/// Returns whether the path looks like an address, such as host:port, rather than a file name.
 fn is_address(path: &Path) -> bool {
     let address = path.to_str().and_then(|path| path.parse().ok());
     matches!(address, Some(Address::Tcp(_) | Address::Abstract(_)))
 }
 
-/// Where the frames go, and whether that is a terminal.
-fn output(arguments: &Arguments, what: &What) -> Result<(Output, bool), Failure> {
-    let if_full = match what {
-        What::File(_) | What::Stdin => IfFull::End,
-        What::Relay { .. } if arguments.output.is_none() => IfFull::PassUnlessClosed,
-        What::Relay { .. } | What::Command(_) => IfFull::Pass,
+/// Returns the output for the frames, and whether it is a terminal.
+fn output(arguments: &Arguments, source: &Source) -> Result<(Output, bool), Failure> {
+    let if_full = match source {
+        Source::File(_) | Source::Stdin => IfFull::End,
+        Source::Relay { .. } if arguments.output.is_none() => IfFull::PassUnlessClosed,
+        Source::Relay { .. } | Source::Command(_) => IfFull::Pass,
     };
-    let (to, is_terminal, name): (Box<dyn Write + Send>, _, _) = match (&arguments.output, what) {
+    let (to, is_terminal, name): (Box<dyn Write + Send>, _, _) = match (&arguments.output, source) {
         (Some(path), _) => {
             let file = File::create(path)
                 .map_err(|error| Failure::other(format_args!("cannot write {}", path.display()), error))?;
             let is_terminal = file.is_terminal();
             (Box::new(file), is_terminal, show::escaped(path.as_os_str().as_encoded_bytes()))
         }
-        (None, What::Command(_)) => (Box::new(io::stderr()), io::stderr().is_terminal(), "stderr".into()),
+        (None, Source::Command(_)) => (Box::new(io::stderr()), io::stderr().is_terminal(), "stderr".into()),
         (None, _) => (Box::new(io::stdout()), io::stdout().is_terminal(), "stdout".into()),
     };
     Ok((Output { to, name, if_full }, is_terminal))
 }
 
-/// The frames of what is there to be read.
+/// Shows the frames of a file or of stdin.
 async fn read(
     from: impl tokio::io::AsyncRead + Unpin,
     name: impl std::fmt::Display,

@@ -76,7 +76,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         match kind {
             Kind::Line | Kind::Piece => None,
             Kind::TooLong => {
-                Some(format!("longer than {}; raise the limit with --max-length", show::bytes(max_length)))
+                Some(format!("longer than the limit of {} (--max-length)", show::bytes(max_length)))
             }
             Kind::BareTerminator => Some("contains a CR or LF that is not part of a CRLF".into()),
             _ => Some("cut before its terminator".into()),

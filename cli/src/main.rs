@@ -65,8 +65,8 @@ enum Command {
     Man(man::Arguments),
 }
 
-/// Number of task polls after which Tokio checks for I/O events. With Tokio's default of 61, some of
-/// 512 busy connections wait while the others are polled many times: docs/performance.md.
+/// Number of task polls after which Tokio checks for I/O events. With Tokio's default of 61, some
+/// of 512 busy connections wait while the others are polled many times: docs/performance.md.
 const EVENT_INTERVAL: u32 = 1024;
 
 fn main() -> ExitCode {
@@ -94,7 +94,8 @@ fn main() -> ExitCode {
             Command::Man(arguments) => man::run(arguments),
         }
     });
-    // Do not join the thread that reads stdin: it would delay the exit until the next line is typed.
+    // Do not join the thread that reads stdin: it would delay the exit until the next line is
+    // typed.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,

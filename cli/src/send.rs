@@ -21,9 +21,9 @@ use crate::units::{self, Limit};
 
 /// Send the lines of stdin and print the replies.
 ///
-/// Sends and receives at the same time. Exits after one reply for each line, even if the server keeps the connection open.
-/// If the server does not send one reply per line, use --replies. If it replies only at the end of the input, use
-/// --end half-close.
+/// Sends and receives at the same time. Exits after one reply for each line, even if the server
+/// keeps the connection open. If the server does not send one reply per line, use --replies. If it
+/// replies only at the end of the input, use --end half-close.
 ///
 /// Bytes are passed on unchanged, except that a last line without a terminator gets one.
 #[derive(clap::Args)]

@@ -35,14 +35,15 @@ pub(crate) use self::answer::upper;
 /// How long to wait at exit for killed children and closing connections.
 const GONE: Duration = Duration::from_secs(1);
 
-/// Run a server that replies to each line: in upper case, unchanged, or by a command per connection.
+/// Run a server that replies to each line: in upper case, unchanged, or by a command per
+/// connection.
 ///
-/// Prints "listening ADDR" to stdout for each listener, with the actual port if the port was 0. Stops at SIGINT, SIGTERM or
-/// SIGHUP: the server replies to all lines received by then, within --drain-timeout. A second signal or SIGQUIT stops it
-/// immediately. SIGUSR1 logs the counters.
+/// Prints "listening ADDR" to stdout for each listener, with the actual port if the port was 0.
+/// Stops at SIGINT, SIGTERM or SIGHUP: the server replies to all lines received by then, within
+/// --drain-timeout. A second signal or SIGQUIT stops it immediately. SIGUSR1 logs the counters.
 ///
-/// A line that is too long, cut or otherwise bad gets one reply that begins with "error: ". The server then continues with
-/// the next line.
+/// A line that is too long, cut or otherwise bad gets one reply that begins with "error: ". The
+/// server then continues with the next line.
 #[derive(clap::Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct Arguments {
@@ -54,16 +55,19 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t = Handler::Upper)]
     handler: Handler,
 
-    /// Run CMD once for each connection, without a shell. It reads the lines from stdin and writes the replies to stdout
+    /// Run CMD once for each connection, without a shell. It reads the lines from stdin and writes
+    /// the replies to stdout
     ///
-    /// Many programs buffer their output if it goes to a pipe. Turn this off: stdbuf -oL CMD, sed -u, python3 -u.
+    /// Many programs buffer their output if it goes to a pipe. Turn this off: stdbuf -oL CMD, sed
+    /// -u, python3 -u.
     ///
-    /// Environment variables describe the connection: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP and TCPLOCALPORT as
-    /// with tcpserver, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and UNIXLOCALPATH. Each line that the command
-    /// writes to stderr is logged.
+    /// Environment variables describe the connection: PROTO, TCPREMOTEIP, TCPREMOTEPORT, TCPLOCALIP
+    /// and TCPLOCALPORT as with tcpserver, or UNIXREMOTEPID, UNIXREMOTEEUID, UNIXREMOTEEGID and
+    /// UNIXLOCALPATH. Each line that the command writes to stderr is logged.
     ///
-    /// Its stdin is closed after the last line of the client. It is killed if it outlives the connection. If neither the
-    /// client nor the command sends anything for --idle-timeout, the connection is closed and the command killed.
+    /// Its stdin is closed after the last line of the client. It is killed if it outlives the
+    /// connection. If neither the client nor the command sends anything for --idle-timeout, the
+    /// connection is closed and the command killed.
     #[arg(long)]
     exec: bool,
 
@@ -152,7 +156,9 @@ async fn serve(arguments: Arguments, log: &Log) -> Result<(), Failure> {
     };
     let mut listening = Vec::new();
     for listener in listeners {
-        let address = listener.address().map_err(|error| Failure::other("cannot get the address of the listener", error))?;
+        let address = listener
+            .address()
+            .map_err(|error| Failure::other("cannot get the address of the listener", error))?;
         match print(format_args!("listening {address}")) {
             Err(failure) if failure.is_error() => return Err(failure),
             // Continue if stdout is a closed pipe, as in `serve | head -1`.

@@ -24,8 +24,8 @@ pub(crate) fn print_all(data: &[u8]) -> Result<(), Failure> {
 
 /// Escapes untrusted bytes for a terminal.
 ///
-/// Control characters (C0, DEL, C1), bidirectional controls, invisible characters and bytes that are
-/// not UTF-8 become `\x1b`, `\u{202e}`, `\u{200b}`, `\xff`.
+/// Control characters (C0, DEL, C1), bidirectional controls, invisible characters and bytes that
+/// are not UTF-8 become `\x1b`, `\u{202e}`, `\u{200b}`, `\xff`.
 pub(crate) fn escaped(bytes: &[u8]) -> String {
     escaped_except(bytes, "")
 }
@@ -97,7 +97,8 @@ pub(crate) fn needs_escape(character: char) -> bool {
 /// The option `--escape`, for commands that print bytes received from a peer.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Escaping {
-    /// Escape control characters, bidirectional controls and invalid UTF-8 in printed lines; auto escapes if stdout is a terminal
+    /// Escape control characters, bidirectional controls and invalid UTF-8 in printed lines; auto
+    /// escapes if stdout is a terminal
     #[arg(long = "escape", value_name = "WHEN", value_enum, default_value_t = When::Auto)]
     when: When,
 }

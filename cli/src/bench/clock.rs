@@ -1,4 +1,4 @@
-//! The time of a run, in nanoseconds since its start.
+//! The clock of a run: nanoseconds since its start.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -28,7 +28,7 @@ pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// When the last line may be sent. It can come earlier than planned.
+/// Time at which sending stops. Can be brought forward by a signal.
 #[derive(Clone, Debug)]
 pub(super) struct Deadline(Arc<AtomicU64>);
 

@@ -1,4 +1,4 @@
-//! One connection under load.
+//! A connection of `bench`: sends lines and checks their replies.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -23,71 +23,76 @@ use crate::failure::Failure;
 use crate::show;
 use crate::stream::has_arrived;
 
-/// The largest read: a byte more than many servers send at once. Tokio asks the system again behind a read that has filled its room.
+/// Maximum size of a read. Tokio reads again after a read that filled its buffer, so the size is
+/// one byte more than a common size of writes.
 const READ: usize = 64 * 1024 + 1;
 
-/// The beginning of a reply is read on behind where it is no longer than this, and else copied together.
+/// Space in the read buffer in front of each read, for the beginning of a reply. A longer beginning
+/// is joined with the read in a separate buffer.
 const BEFORE: usize = 64 * 1024;
 
-/// So much of a wrong reply is shown.
+/// Maximum number of bytes of a wrong reply in a message.
 const SHOWN: usize = 30;
 
-/// In nanoseconds: what is due just before the end may be sent so long after it.
+/// Lines due before the deadline may be sent up to this many nanoseconds after it.
 const GRACE: u64 = 100_000_000;
 
-/// What every connection of a thread is given.
+/// Settings and buffers shared by the connections of a thread.
 pub(super) struct Orders {
     pub(super) lines: Arc<Lines>,
     pub(super) scanner: Scanner,
     pub(super) window: u64,
     pub(super) clock: Clock,
-    /// When what is sent begins to count.
+    /// End of the warm-up.
     pub(super) measured_from: u64,
     pub(super) deadline: Deadline,
     pub(super) timeout: Duration,
-    /// What all of them read through.
-    pub(super) room: RefCell<Room>,
-    /// What all of them write from, if their lines are numbered.
+    pub(super) read_buffer: RefCell<ReadBuffer>,
+    /// Buffer for numbered lines.
     pub(super) outgoing: RefCell<Vec<u8>>,
 }
 
-pub(super) struct Room(Vec<u8>);
+pub(super) struct ReadBuffer(Vec<u8>);
 
-impl Default for Room {
+impl Default for ReadBuffer {
     fn default() -> Self {
         Self(vec![0; BEFORE + READ])
     }
 }
 
-/// A connection and how far it is: `replied <= admitted`, and `written` is of the bytes of those admitted.
+/// A connection and its progress. Always `replied <= admitted`, and `written` is at most the number
+/// of bytes of the admitted lines.
 pub(super) struct Connection {
     io: AnyIo,
     member: Member,
     orders: Rc<Orders>,
     measure: Rc<RefCell<Measure>>,
     pace: Option<Pace>,
-    /// How many more lines that count may be sent.
+    /// Number of measured lines that may still be sent.
     quota: u64,
+    /// Number of lines released for sending.
     admitted: u64,
+    /// Number of replies received.
     replied: u64,
-    /// How many of the replies count.
+    /// Number of replies to measured lines.
     counted: u64,
+    /// Number of bytes written.
     written: u64,
-    /// So far each reply was the expected one to the byte, with its terminator.
+    /// Whether all replies so far were exactly as expected, including their terminators.
     is_exact: bool,
     scanner: Scanner,
-    /// The beginning of a reply whose end has not come.
+    /// Beginning of an incomplete reply.
     held: BytesMut,
-    /// The lines without a reply, those sent together as one.
+    /// Lines without a reply; lines sent at the same time are one entry.
     waiting: VecDeque<Run>,
-    /// Where something is to be answered: since when nothing was.
+    /// Time of the last reply, or of sending if later. `None` if no reply is pending.
     waits_since: Rc<Cell<Option<u64>>>,
 }
 
-/// How a connection ended before its time.
+/// A connection that failed.
 pub(super) struct Broken {
     pub(super) failure: Failure,
-    /// On the clock.
+    /// Time of the failure on the clock.
     pub(super) at: u64,
     pub(super) missing: u64,
 }
@@ -120,8 +125,8 @@ impl Connection {
         }
     }
 
-    /// Sends and receives until its lines or its time are over and everything is answered. How many lines were due by then
-    /// and not sent.
+    /// Sends lines until the quota or the time is used up, and waits for all replies. Returns the
+    /// number of lines that were due but not sent.
     pub(super) async fn run(mut self) -> Result<u64, Broken> {
         let (waits_since, orders) = (self.waits_since.clone(), self.orders.clone());
         let late = async || {
@@ -141,10 +146,12 @@ impl Connection {
                 ended = poll_fn(|cx| self.poll(cx)) => break ended,
                 () = late() => {}
             }
-            // If this process was stopped, the reply of a punctual server may still be unread.
+            // If this process was stopped, a reply that arrived in time may still be unread.
             if !has_arrived(&self.io) {
                 let timeout = humantime::format_duration(orders.timeout);
-                break Err(Failure::timed_out(format_args!("no reply within {timeout} (--timeout)")));
+                break Err(Failure::timed_out(format_args!(
+                    "no reply within the limit of {timeout} (--timeout)"
+                )));
             }
             self.waits_since.set(Some(orders.clock.now()));
         };
@@ -163,7 +170,7 @@ impl Connection {
         loop {
             let due = self.admit();
             if let Poll::Ready(Err(error)) = self.poll_write(cx) {
-                // What the server has said before it left tells more.
+                // If the server closed the connection, read its last replies before failing.
                 if !is_gone(&error) {
                     return Poll::Ready(Err(Failure::other("cannot send", error)));
                 }
@@ -180,7 +187,7 @@ impl Connection {
         }
     }
 
-    /// Lets as many lines go as are due and the window has room for.
+    /// Releases the lines that are due and fit into the window.
     fn admit(&mut self) -> Due {
         let orders = &self.orders;
         let now = orders.clock.now();
@@ -214,22 +221,22 @@ impl Connection {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let to = self.admitted * self.orders.lines.stride();
-        let room = &mut *self.orders.outgoing.borrow_mut();
+        let buffer = &mut *self.orders.outgoing.borrow_mut();
         while self.written < to {
-            let bytes = self.orders.lines.bytes(self.member, self.written, to, room);
+            let bytes = self.orders.lines.bytes(self.member, self.written, to, buffer);
             self.written += ready!(Pin::new(&mut self.io).poll_write(cx, bytes))? as u64;
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Ready where something has come.
+    /// Reads once and checks the replies.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Failure> {
         let orders = self.orders.clone();
-        let Room(room) = &mut *orders.room.borrow_mut();
-        let mut buffer = ReadBuf::new(&mut room[BEFORE..]);
-        let count = match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+        let ReadBuffer(buffer) = &mut *orders.read_buffer.borrow_mut();
+        let mut read = ReadBuf::new(&mut buffer[BEFORE..]);
+        let count = match Pin::new(&mut self.io).poll_read(cx, &mut read) {
             Poll::Pending => return Ok(Poll::Pending),
-            Poll::Ready(Ok(())) => buffer.filled().len(),
+            Poll::Ready(Ok(())) => read.filled().len(),
             Poll::Ready(Err(error)) if is_gone(&error) => 0,
             Poll::Ready(Err(error)) => return Err(Failure::other("cannot receive", error)),
         };
@@ -239,14 +246,14 @@ impl Connection {
         let end = BEFORE + count;
         match BEFORE.checked_sub(self.held.len()) {
             Some(start) => {
-                room[start..BEFORE].copy_from_slice(&self.held);
-                let taken = self.replies(&room[start..end])?;
+                buffer[start..BEFORE].copy_from_slice(&self.held);
+                let taken = self.replies(&buffer[start..end])?;
                 self.held.clear();
-                self.held.extend_from_slice(&room[start + taken..end]);
+                self.held.extend_from_slice(&buffer[start + taken..end]);
             }
             None => {
                 let mut held = std::mem::take(&mut self.held);
-                held.extend_from_slice(&room[BEFORE..end]);
+                held.extend_from_slice(&buffer[BEFORE..end]);
                 let taken = self.replies(&held)?;
                 held.advance(taken);
                 self.held = held;
@@ -255,7 +262,7 @@ impl Connection {
         Ok(Poll::Ready(()))
     }
 
-    /// Takes the replies at the front of `bytes` and tells how many bytes they are.
+    /// Checks and records the replies at the front of `bytes`. Returns their length in bytes.
     fn replies(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
         let before = self.replied;
         let taken = match self.expected_replies(bytes) {
@@ -282,8 +289,8 @@ impl Connection {
         Ok(taken)
     }
 
-    /// The same where nothing but what was expected has come, many of them at once. None: they have to be looked at one by one, and from
-    /// then on.
+    /// Fast path: compares a batch of replies with the expected bytes. Returns `None` after the
+    /// first difference; from then on, replies are checked one by one.
     fn expected_replies(&mut self, bytes: &[u8]) -> Option<usize> {
         let lines = &self.orders.lines;
         let most = (self.admitted - self.replied) * lines.stride();
@@ -301,11 +308,9 @@ impl Connection {
                 return Err(self.badly_framed(verdict.kind));
             }
             if self.replied == self.admitted {
-                return Err(Failure::expectation(format_args!(
-                    "a line that is no reply, after {} replies: {}",
-                    self.replied,
-                    shown(reply)
-                )));
+                let replies = show::counted(self.replied, "reply");
+                let line = shown(reply);
+                return Err(Failure::expectation(format_args!("unexpected line after {replies}: {line}")));
             }
             if !self.orders.lines.is_answer(self.member, self.replied, reply) {
                 return Err(self.wrong(reply));
@@ -329,9 +334,9 @@ impl Connection {
         Failure::framing(match kind {
             Kind::TooLong => {
                 let limit = show::bytes(self.scanner.max_length().unwrap_or(usize::MAX));
-                format!("reply {nth} is longer than {limit}, the limit (--max-length)")
+                format!("reply {nth} is longer than the limit of {limit} (--max-length)")
             }
-            _ => format!("reply {nth} has a CR or LF in it that is not part of a CRLF"),
+            _ => format!("reply {nth} contains a CR or LF that is not part of a CRLF"),
         })
     }
 
@@ -339,7 +344,7 @@ impl Connection {
         let lines = &self.orders.lines;
         let (nth, expected) = (self.replied + 1, lines.expected(self.member, self.replied));
         let is_not = format!(
-            "reply {nth} is not {}: {}, not {}",
+            "reply {nth} is not {}: got {}, expected {}",
             lines.expectation(),
             show::bytes(reply.len()),
             expected.len()
@@ -349,14 +354,14 @@ impl Connection {
         }
         let same = reply.iter().zip(&expected).take_while(|(reply, expected)| reply == expected).count();
         Failure::expectation(format_args!(
-            "{is_not}; from byte {same} on {} and not {}",
+            "{is_not}; from byte {same} on, got {}, expected {}",
             shown(&reply[same..]),
             shown(&expected[same..])
         ))
     }
 }
 
-/// When the next line may go.
+/// When the next line may be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     At(u64),

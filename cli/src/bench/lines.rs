@@ -1,4 +1,4 @@
-//! What is sent, and what has to come back.
+//! The lines that `bench` sends, and the expected replies.
 
 use std::fmt::Display;
 
@@ -8,33 +8,37 @@ use lineframe::LineCodec;
 use crate::failure::Failure;
 use crate::show;
 
-/// The lines take so much memory, at most, but where two of them need more: it stays in a core's cache, with what is sent and read.
-const MOST_BYTES: usize = 1 << 17;
-const MOST_LINES: usize = 1024;
+/// Target size of all lines, exceeded only if two lines need more. Lines, writes and reads then fit
+/// into the cache of a core.
+const MAX_BYTES: usize = 1 << 17;
+const MAX_LINES: usize = 1024;
 
-/// A read or a write is seldom of more.
+/// Number of bytes available without wrapping around, at any position. Reads and writes are rarely
+/// larger.
 const PIECE: usize = 64 * 1024;
 
-/// How a line has to be answered.
+/// Expected reply to a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Reply {
-    /// With its ASCII upper case, as `serve` does
+    /// The line in ASCII upper case, as from `lineframe serve`
     Upper,
-    /// With itself
+    /// The same line
     Echo,
-    /// With a line of its length
+    /// Any line of the same length
     Length,
-    /// With a line
+    /// Any line
     Any,
 }
 
-/// The number of a line, of [`NUMBER`] digits, so that no two lines of a run are the same: a reply of
-/// another connection, a late one and a doubled one are all noticed. Base 32 needs only shifts, and
-/// its digits are distinct in upper case too.
+/// Number of digits of a line number.
+///
+/// All lines of a run have different numbers, so that a reply to another connection, a late reply
+/// and a duplicate are detected. Base 32 needs only shifts, and its digits stay distinct in upper
+/// case.
 const NUMBER: usize = 8;
 const DIGITS: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";
 
-/// One of `of` connections, the one with this `number` from 0.
+/// Connection `number`, counted from 0, out of `of` connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member {
     pub(super) number: u64,
@@ -42,7 +46,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// The number of its `nth` line among the lines of all connections.
+    /// Returns the digits of the number of its `nth` line, which is unique over all connections.
     #[inline]
     fn line_number(self, nth: u64, digits: &[u8; 32]) -> [u8; NUMBER] {
         let line = nth.wrapping_mul(self.of).wrapping_add(self.number);
@@ -50,38 +54,39 @@ impl Member {
     }
 }
 
-/// Lines, all of the same length, that each connection sends round and round, from [`NUMBER`] bytes
-/// on each with its own number at the front.
+/// A cycle of lines of the same length, which each connection sends repeatedly. Lines of at least
+/// [`NUMBER`] bytes begin with their number.
 pub(super) struct Lines {
-    sent: Round,
-    /// What has to be answered, where that is to the byte.
-    answers: Round,
-    /// A power of two.
+    sent: Cycle,
+    /// Expected replies, for [`Reply::Upper`] and [`Reply::Echo`].
+    answers: Cycle,
+    /// Number of lines; a power of two.
     count: usize,
-    /// Of each, without its terminator.
+    /// Length of a line without its terminator.
     length: usize,
     reply: Reply,
     is_numbered: bool,
-    /// Of the numbers in `answers`.
+    /// Digits of the numbers in `answers`.
     answer_digits: [u8; 32],
 }
 
-/// Lines with their terminators, one behind the other.
-struct Round {
-    /// The first ones again behind the last, so that [`PIECE`] bytes from anywhere on lie in one piece.
+/// Consecutive lines with their terminators.
+struct Cycle {
+    /// The lines, and then their first [`PIECE`] bytes again.
     bytes: Vec<u8>,
-    /// Without those.
+    /// Length without the repeated bytes.
     length: usize,
 }
 
-impl Round {
+impl Cycle {
     fn new(mut bytes: Vec<u8>) -> Self {
         let length = bytes.len();
         bytes.extend_from_within(..length.min(PIECE));
         Self { bytes, length }
     }
 
-    /// From `from` up to `to`, round and round: as much of it as lies in one piece.
+    /// Returns the bytes of the endless cycle from position `from`: up to `to`, but at most the
+    /// contiguous ones.
     #[inline]
     fn piece(&self, from: u64, to: u64) -> &[u8] {
         let start = (from % self.length as u64) as usize;
@@ -90,32 +95,32 @@ impl Round {
     }
 }
 
-/// Whether lines of any digits and letters can be sent.
+/// Checks that lines of any digits and letters can be sent.
 fn check_digits(codec: &mut LineCodec) -> Result<(), String> {
     let mut terminator = BytesMut::new();
     codec.encode_line(b"", &mut terminator).map_err(|error| error.to_string())?;
     for digit in (b'0'..=b'9').chain(b'a'..=b'z') {
         codec.encode_line(&[digit], &mut BytesMut::new()).map_err(|error| error.to_string())?;
-        // A sequence would begin in the line.
+        // With a sequence as the delimiter, the terminator would begin within the line.
         if terminator.first() == Some(&digit) {
-            return Err("their terminator begins with a letter or a digit".into());
+            return Err("the terminator begins with a letter or digit; use another --delimiter".into());
         }
     }
     Ok(())
 }
 
 impl Lines {
-    /// Different from each other, where `length` leaves room for it, so that a reply to another line is noticed. The numbers
-    /// come later.
+    /// Creates lines that differ from each other if `length` allows it, so that a reply to another
+    /// line is detected. `bytes` inserts the numbers.
     pub(super) fn new(codec: &mut LineCodec, length: usize, reply: Reply) -> Result<Self, Failure> {
         let is_numbered = length >= NUMBER;
         let refused = |why: &dyn Display| {
-            Failure::usage(format_args!("lines of {} cannot be sent: {why}", show::bytes(length)))
+            Failure::usage(format_args!("cannot send lines of {}: {why}", show::bytes(length)))
         };
         if is_numbered {
             check_digits(codec).map_err(|why| refused(&why))?;
         }
-        let count = 1 << (MOST_BYTES / (length + 1)).clamp(2, MOST_LINES).ilog2();
+        let count = 1 << (MAX_BYTES / (length + 1)).clamp(2, MAX_LINES).ilog2();
         let mut sent = BytesMut::new();
         for nth in 0..count {
             let number = match is_numbered {
@@ -138,27 +143,33 @@ impl Lines {
         if reply == Reply::Upper {
             answer_digits.make_ascii_uppercase();
         }
-        let (sent, answers) = (Round::new(sent), Round::new(answers));
+        let (sent, answers) = (Cycle::new(sent), Cycle::new(answers));
         Ok(Self { sent, answers, count, length, reply, is_numbered, answer_digits })
     }
 
-    /// How many bytes a line is, with its terminator.
+    /// Returns the length of a line in bytes, with its terminator.
     #[inline]
     pub(super) fn stride(&self) -> u64 {
         (self.sent.length / self.count) as u64
     }
 
-    /// What `member` is to write where `from` bytes were, and those up to `to` may be: as much of it as lies in one piece, in
-    /// `room` if it is numbered.
-    pub(super) fn bytes<'a>(&'a self, member: Member, from: u64, to: u64, room: &'a mut Vec<u8>) -> &'a [u8] {
+    /// Returns the next bytes of `member` to write, from position `from` up to at most `to`.
+    /// Numbered lines are built in `buffer`.
+    pub(super) fn bytes<'a>(
+        &'a self,
+        member: Member,
+        from: u64,
+        to: u64,
+        buffer: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
         let piece = self.sent.piece(from, to);
         if !self.is_numbered {
             return piece;
         }
-        room.clear();
-        room.extend_from_slice(&piece[..piece.len().min(PIECE)]);
+        buffer.clear();
+        buffer.extend_from_slice(&piece[..piece.len().min(PIECE)]);
         let (mut nth, offset) = (from / self.stride(), (from % self.stride()) as usize);
-        let mut rest = &mut room[..];
+        let mut rest = &mut buffer[..];
         if offset > 0 {
             let (begun, next) = rest.split_at_mut((self.stride() as usize - offset).min(rest.len()));
             let number = &member.line_number(nth, DIGITS)[offset.min(NUMBER)..];
@@ -174,24 +185,25 @@ impl Lines {
             }
             nth += 1;
         }
-        room
+        buffer
     }
 
-    /// Whether this is how the `nth` line of `member` has to be answered.
+    /// Returns whether `reply` is the expected reply to the `nth` line of `member`.
     #[inline]
     pub(super) fn is_answer(&self, member: Member, nth: u64, reply: &[u8]) -> bool {
         match self.reply {
             Reply::Upper | Reply::Echo => {
-                reply.len() == self.length && self.is_numbered(member, nth, reply, self.round_answer(nth))
+                reply.len() == self.length && self.matches(member, nth, reply, self.unnumbered_answer(nth))
             }
             Reply::Length => reply.len() == self.length,
             Reply::Any => true,
         }
     }
 
-    /// Whether `bytes` are, as far as they go, `line` with the number of the `nth` line of `member`.
+    /// Returns whether `bytes` are the beginning of `line`, with the number of the `nth` line of
+    /// `member`.
     #[inline]
-    fn is_numbered(&self, member: Member, nth: u64, bytes: &[u8], line: &[u8]) -> bool {
+    fn matches(&self, member: Member, nth: u64, bytes: &[u8], line: &[u8]) -> bool {
         if !self.is_numbered {
             return bytes == &line[..bytes.len()];
         }
@@ -200,15 +212,15 @@ impl Lines {
         bytes[..count] == number[..count] && bytes[count..] == line[count..bytes.len()]
     }
 
-    /// Whether these are, as far as they go, the answers to the `nth` line of `member` and those behind it, with the
-    /// terminators that those had.
+    /// Returns whether `bytes` are the beginning of the expected replies, with terminators, to the
+    /// lines of `member` from the `nth` one on.
     pub(super) fn are_answers(&self, member: Member, nth: u64, mut bytes: &[u8]) -> bool {
         if self.is_numbered {
             let stride = self.stride() as usize;
             let mut lines = bytes.chunks(stride).zip(nth..);
             return lines.all(|(line, nth)| {
                 let start = (nth as usize & (self.count - 1)) * stride;
-                self.is_numbered(member, nth, line, &self.answers.bytes[start..start + stride])
+                self.matches(member, nth, line, &self.answers.bytes[start..start + stride])
             });
         }
         let mut at = nth * self.stride();
@@ -224,32 +236,32 @@ impl Lines {
         true
     }
 
-    /// How the `nth` line of `member` has to be answered, in `Upper` and `Echo` to the byte.
+    /// Returns the expected reply to the `nth` line of `member`. Exact for `Upper` and `Echo`.
     pub(super) fn expected(&self, member: Member, nth: u64) -> Vec<u8> {
-        let mut expected = self.round_answer(nth).to_vec();
+        let mut expected = self.unnumbered_answer(nth).to_vec();
         if self.is_numbered {
             expected[..NUMBER].copy_from_slice(&member.line_number(nth, &self.answer_digits));
         }
         expected
     }
 
-    /// The same without its number.
-    fn round_answer(&self, nth: u64) -> &[u8] {
+    /// Returns the expected reply to the `nth` line before its number is inserted.
+    fn unnumbered_answer(&self, nth: u64) -> &[u8] {
         let start = (nth as usize & (self.count - 1)) * (self.answers.length / self.count);
         &self.answers.bytes[start..start + self.length]
     }
 
-    /// Whether only the length of an answer is looked at, if that.
+    /// Returns whether the contents of replies are ignored.
     pub(super) fn is_of_any_content(&self) -> bool {
         matches!(self.reply, Reply::Length | Reply::Any)
     }
 
-    /// What was expected, in words.
+    /// Describes the expected reply in a message.
     pub(super) fn expectation(&self) -> &'static str {
         match self.reply {
-            Reply::Upper => "its line in upper case (--reply upper)",
-            Reply::Echo => "its line (--reply echo)",
-            Reply::Length => "as long as its line (--reply length)",
+            Reply::Upper => "the line in upper case (--reply upper)",
+            Reply::Echo => "the line itself (--reply echo)",
+            Reply::Length => "as long as the line (--reply length)",
             Reply::Any => "a line (--reply any)",
         }
     }

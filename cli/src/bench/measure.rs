@@ -1,29 +1,29 @@
-//! What is measured: latencies, by how long they were and by when they were.
+//! Latencies as a distribution and over time.
 
 use hdrhistogram::Histogram;
 
-/// Of latencies in nanoseconds, to three digits.
+/// Histogram of latencies in nanoseconds, with three significant digits.
 pub(super) type Latencies = Histogram<u64>;
 
-/// An hour: what takes longer is counted as that.
+/// Longest recorded latency in nanoseconds: one hour. Longer latencies count as one hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
-/// What a thread has seen of the measured part of a run.
+/// Results of a thread during the measurement.
 pub(super) struct Measure {
-    /// From when a line was sent.
+    /// Latencies from the time a line was sent.
     pub(super) raw: Latencies,
-    /// From when it should have been sent. In a closed loop that is the same.
+    /// Latencies from the time a line was due. In a closed loop, the same as `raw`.
     pub(super) intended: Latencies,
     pub(super) series: Series,
-    /// Replies to lines of the measured part.
+    /// Number of replies to measured lines.
     pub(super) replies: u64,
-    /// How many of them each connection had that has ended.
+    /// Number of replies of each connection that has ended.
     pub(super) of_connections: Vec<u64>,
-    /// When the last of them came.
+    /// Time of the last reply.
     pub(super) last: u64,
 }
 
-/// Lines that were sent together.
+/// Lines sent at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) intended: u64,
@@ -32,7 +32,7 @@ pub(super) struct Run {
 }
 
 impl Measure {
-    /// `start` is when the measured part begins.
+    /// Creates an empty measure that begins at `start`.
     pub(super) fn new(start: u64) -> Self {
         Self {
             raw: latencies(),
@@ -44,7 +44,7 @@ impl Measure {
         }
     }
 
-    /// The lines of `run` were answered `now`. Those that were sent in the warm-up do not count.
+    /// Records replies to the lines of `run`, received at `now`. Ignores lines sent in the warm-up.
     #[inline]
     pub(super) fn record(&mut self, run: Run, now: u64) {
         if run.sent < self.series.start {
@@ -59,7 +59,7 @@ impl Measure {
     }
 
     pub(super) fn add(&mut self, other: Self) {
-        // Both have the same bounds, so that nothing can be out of them.
+        // Cannot fail, because both histograms have the same bounds.
         _ = self.raw.add(&other.raw);
         _ = self.intended.add(&other.intended);
         self.series.add(other.series);
@@ -70,28 +70,29 @@ impl Measure {
 }
 
 fn latencies() -> Latencies {
-    // Lowest, highest and digits are within what the crate takes.
+    // Cannot fail, because the arguments are valid for the crate.
     Latencies::new_with_bounds(1, LONGEST, 3).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-/// Latencies in the order of time: slots of equal width, as many as a picture has room for.
+/// Latencies over time, in at most `MAX_SLOTS` slots of equal width.
 pub(super) struct Series {
-    /// When the first slot begins.
+    /// Begin of the first slot.
     pub(super) start: u64,
-    /// Of a slot, in nanoseconds. Doubles whenever the slots no longer suffice.
+    /// Width of a slot in nanoseconds. Doubles when the slots no longer suffice.
     pub(super) width: u64,
     pub(super) slots: Vec<Slot>,
 }
 
 pub(super) struct Slot {
-    /// Of the lines that were to be sent in it.
+    /// Latencies of the lines that were due in the slot.
     pub(super) latencies: Histogram<u32>,
-    /// That came in it.
+    /// Number of replies received in the slot.
     pub(super) replies: u64,
 }
 
+/// Initial width of a slot in nanoseconds.
 const FIRST_WIDTH: u64 = 10_000_000;
-const MOST_SLOTS: usize = 400;
+const MAX_SLOTS: usize = 400;
 
 impl Series {
     fn new(start: u64) -> Self {
@@ -100,16 +101,16 @@ impl Series {
 
     #[inline]
     fn record(&mut self, run: Run, now: u64, latency: u64) {
-        // The later one first: it may make the slots wider.
+        // The later slot first, because it may widen the slots.
         self.slot(now).replies += run.count;
-        // It grows with what it is given, up to that.
+        // Cannot fail, because the histogram resizes itself.
         _ = self.slot(run.intended).latencies.record_n(latency.min(LONGEST), clamp(run.count));
     }
 
     #[inline]
     fn slot(&mut self, at: u64) -> &mut Slot {
         let mut nth = (at.saturating_sub(self.start) / self.width) as usize;
-        while nth >= MOST_SLOTS {
+        while nth >= MAX_SLOTS {
             self.widen();
             nth /= 2;
         }

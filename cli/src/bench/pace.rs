@@ -1,4 +1,4 @@
-//! When the lines of one connection are due, at a fixed rate.
+//! Due times of the lines of a connection at a fixed rate.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use super::clock::Clock;
 
-/// The lines of a connection at even distances from each other, those of several connections between each other.
+/// Due times at even intervals. The lines of different connections are interleaved evenly.
 pub(super) struct Pace {
-    /// Nanoseconds from the start of the run to the first line, and from one line to the next.
+    /// Nanoseconds from the start of the run to the first line.
     first: f64,
+    /// Nanoseconds between two lines of this connection.
     interval: f64,
     timer: Timer,
-    /// What the timer is set to, in nanoseconds of the clock.
+    /// Time at which the timer fires, in nanoseconds of the clock.
     set_to: u64,
 }
 
 impl Pace {
-    /// For the connection with this `number` from 0 out of `connections`, which send `rate` lines a second together.
+    /// Creates the pace of connection `number`, counted from 0. All `connections` together send
+    /// `rate` lines per second.
     pub(super) fn new(rate: f64, number: usize, connections: usize) -> io::Result<Self> {
         let between_lines = 1e9 / rate;
         Ok(Self {
@@ -28,17 +30,17 @@ impl Pace {
         })
     }
 
-    /// When the `nth` line is due, from 0.
+    /// Returns the due time of the `nth` line, counted from 0.
     pub(super) fn due(&self, nth: u64) -> u64 {
         (self.first + self.interval * nth as f64) as u64
     }
 
-    /// How many lines are due before `at`.
+    /// Returns the number of lines due before `at`.
     pub(super) fn due_by(&self, at: u64) -> u64 {
         ((at as f64 - self.first) / self.interval).ceil().max(0.0) as u64
     }
 
-    /// Ready once the clock has reached `at`.
+    /// Waits until the clock has reached `at`.
     pub(super) fn poll_until(&mut self, at: u64, clock: Clock, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let now = clock.now();
@@ -49,13 +51,13 @@ impl Pace {
                 self.timer.set(Duration::from_nanos(at - now))?;
                 self.set_to = at;
             }
-            // One that has gone off too early, for what it was set to before, is asked again.
+            // Loop, because the timer may have fired for its previous setting.
             ready!(self.timer.poll(cx))?;
         }
     }
 }
 
-/// Tokio's own timers have a resolution of a millisecond, which would be part of each latency.
+/// A timerfd. The resolution of Tokio's timers, one millisecond, would distort each latency.
 #[cfg(target_os = "linux")]
 struct Timer(tokio::io::unix::AsyncFd<std::os::fd::OwnedFd>);
 
@@ -66,7 +68,8 @@ impl Timer {
 
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Its successor is unsafe, for descriptors that someone else may close. This one is owned.
+        // The replacement is unsafe, because a descriptor might be closed by others. Here it is
+        // owned.
         #[allow(deprecated)]
         tokio::io::unix::AsyncFd::with_interest(timer, tokio::io::Interest::READABLE).map(Self)
     }
@@ -75,7 +78,7 @@ impl Timer {
         use rustix::time::{Itimerspec, TimerfdTimerFlags, Timespec, timerfd_settime};
 
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        // Zero would switch it off.
+        // Zero would disarm the timer.
         let after = after.max(Duration::from_nanos(1));
         let after = Timespec { tv_sec: after.as_secs() as _, tv_nsec: after.subsec_nanos().into() };
         let once = Itimerspec { it_interval: zero, it_value: after };
@@ -84,7 +87,7 @@ impl Timer {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Setting it takes back what it has to say, so nobody has to read that.
+        // No need to read the expiration count, because setting the timer resets it.
         ready!(self.0.poll_read_ready(cx))?.clear_ready();
         Poll::Ready(Ok(()))
     }

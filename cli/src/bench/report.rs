@@ -1,4 +1,4 @@
-//! What a run has come to, in text and as JSON.
+//! The report of a run, as text and JSON.
 
 use std::fmt::{self, Display, Write};
 use std::time::Duration;
@@ -13,16 +13,16 @@ use super::thread::Outcome;
 use crate::failure::Failure;
 use crate::show::{self, counted};
 
-/// The share of time from which on a thread's own work is part of what it measures.
+/// Busy share of a thread above which its own work distorts the latencies.
 const BUSY: f64 = 0.9;
 
-/// Of a run that is over sooner nothing can be said of that: 100 ms.
+/// Minimum duration for judging the busy share: 100 ms, in nanoseconds.
 const LONG_ENOUGH: u64 = 100_000_000;
 
-/// A pause without any reply is worth a line from this on.
+/// Minimum duration of a reported pause: 100 ms, in nanoseconds.
 const PAUSE: u64 = 100_000_000;
 
-/// Columns of a picture in text.
+/// Columns of a bar chart in text.
 const COLUMNS: usize = 50;
 
 /// The percentiles of the table, by name.
@@ -34,14 +34,14 @@ pub(super) struct Report {
     pub(super) raw: Latencies,
     pub(super) corrected: Latencies,
     pub(super) series: Series,
-    /// Of the measured part, in nanoseconds.
+    /// Duration of the measurement in nanoseconds.
     pub(super) elapsed: u64,
     replies: u64,
-    /// Of each connection, from the fewest on.
+    /// Replies of each connection, in ascending order.
     of_connections: Vec<u64>,
     missing: u64,
     unsent: u64,
-    /// Of the busiest thread, from 0 to 1.
+    /// Busy share of the busiest thread, from 0 to 1.
     busy: f64,
     cpu: Option<Duration>,
     server_cpu: Option<Duration>,
@@ -50,7 +50,7 @@ pub(super) struct Report {
     pub(super) failure: Option<Failure>,
 }
 
-/// What was asked for.
+/// The requested load.
 #[derive(Serialize)]
 pub(super) struct Setting {
     pub(super) address: String,
@@ -79,25 +79,25 @@ impl Setting {
     }
 }
 
-/// The load, in a line.
+/// Displays the load in one line.
 impl Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { address, connections, window, length, .. } = self;
         write!(f, "{address}: {}, ", counted(u64::from(*connections), "connection"))?;
         match self.rate {
             None => write!(f, "{} in flight on each, ", counted(u64::from(*window), "line"))?,
-            Some(rate) => write!(f, "{} a second, ", counted(rate, "line"))?,
+            Some(rate) => write!(f, "{} per second, ", counted(rate, "line"))?,
         }
         f.write_str(&show::bytes(*length))
     }
 }
 
-/// What is going to happen.
+/// Returns the text that is printed before the run.
 pub(super) fn plan(arguments: &Arguments) -> String {
     let setting = Setting::new(arguments);
     let warm_up = humantime::format_duration(arguments.warm_up);
     let lasts = [
-        arguments.count.map(|count| format!("{count} lines")),
+        arguments.count.map(|count| counted(count, "line")),
         arguments.duration().map(|duration| humantime::format_duration(duration).to_string()),
     ];
     let lasts: Vec<_> = lasts.into_iter().flatten().collect();
@@ -105,7 +105,7 @@ pub(super) fn plan(arguments: &Arguments) -> String {
 }
 
 impl Report {
-    /// `end` is when sending was to end, where it went on until then.
+    /// Merges the outcomes of all threads. `end` is the deadline if it was reached, otherwise 0.
     pub(super) fn new(
         arguments: &Arguments,
         outcomes: Vec<Outcome>,
@@ -160,19 +160,19 @@ impl Report {
         }
     }
 
-    /// What makes the figures less than they seem.
+    /// Returns warnings about figures that are distorted by `bench` itself.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.busy > BUSY && self.elapsed >= LONG_ENOUGH {
             warnings.push(format!(
-                "a thread of bench was {:.0} % busy: what it measures is partly itself (more --threads)",
+                "a thread of bench was {:.0} % busy, which distorts the latencies: use more --threads",
                 self.busy * 100.0
             ));
         }
         if self.unsent > 0 {
             warnings.push(format!(
-                "{} due and not sent: the replies, within --window, do not keep up with --rate, and the latencies \
-                 would be longer than these",
+                "{} due but not sent: the server is too slow for --rate and --window, and the real latencies are \
+                 longer than these",
                 counted(self.unsent, "line")
             ));
         }
@@ -194,7 +194,7 @@ impl Report {
         if self.replies == 0 {
             return Ok(());
         }
-        writeln!(to, "rate        {:.0} a second", self.replies as f64 / seconds)?;
+        writeln!(to, "rate        {:.0} per second", self.replies as f64 / seconds)?;
 
         writeln!(to, "\nlatency         raw   corrected")?;
         let mut row = |name: &str, raw: u64, corrected: u64| {
@@ -211,19 +211,19 @@ impl Report {
         let width = columns.first().map_or(0, |column| column.width);
         let most = columns.iter().map(|column| column.longest).max().unwrap_or(0);
         let fastest = columns.iter().map(|column| column.rate).fold(0.0, f64::max);
-        writeln!(to, "\nover time, {} each", Time(width))?;
+        writeln!(to, "\nover time, {} per column", Time(width))?;
         let longest = columns.iter().map(|column| column.longest as f64 / most as f64);
         writeln!(to, "  longest {}  up to {}", Bars(longest.collect()), Time(most))?;
         let rates = columns.iter().map(|column| column.rate / fastest);
         writeln!(to, "  replies {}  up to {fastest:.0}/s", Bars(rates.collect()))?;
         if let Some((at, length)) = self.pause() {
-            writeln!(to, "  no reply for {}, from {} on", Time(length), Time(at))?;
+            writeln!(to, "  no reply for {}, starting at {}", Time(length), Time(at))?;
         }
 
         let each = |cpu: Duration| Time((cpu.as_nanos() / u128::from(self.replies)) as u64);
         if let Some(cpu) = self.cpu {
-            writeln!(to, "\nCPU time for each line")?;
-            writeln!(to, "  bench   {}, its busiest thread {:.0} % busy", each(cpu), self.busy * 100.0)?;
+            writeln!(to, "\nCPU time per line")?;
+            writeln!(to, "  bench   {}, busiest thread {:.0} % busy", each(cpu), self.busy * 100.0)?;
         }
         if let Some(cpu) = self.server_cpu {
             let ids: Vec<_> = self.server_ids.iter().map(u32::to_string).collect();
@@ -344,11 +344,11 @@ impl Report {
             warnings: &self.warnings,
             failure: self.failure.as_ref().map(Failure::message),
         };
-        // Its numbers are finite and its keys strings: there is nothing in it that could fail.
+        // Cannot fail: all numbers are finite and all keys are strings.
         serde_json::to_string(&object).unwrap_or_default() + "\n"
     }
 
-    /// The run over time, in at most `most` columns of equal width.
+    /// Returns the run over time, in at most `most` columns of equal width.
     pub(super) fn columns(&self, most: usize) -> Vec<Column> {
         let slots = &self.series.slots;
         let each = slots.len().div_ceil(most).max(1);
@@ -357,13 +357,13 @@ impl Report {
             let at = width * nth as u64;
             let mut all = Slot::new();
             slots.iter().for_each(|slot| all.add(slot));
-            // The last one may end with the run.
+            // The last column may be longer than the rest of the run.
             let covered = width.min(self.elapsed.saturating_sub(at)).max(1);
             Column {
                 width,
                 is_empty: all.latencies.is_empty(),
                 median: all.latencies.value_at_quantile(0.5),
-                // It has only two digits.
+                // Histograms of slots have only two digits and may round up.
                 longest: all.latencies.max().min(self.corrected.max()),
                 rate: all.replies as f64 * 1e9 / covered as f64,
             }
@@ -371,7 +371,8 @@ impl Report {
         columns.collect()
     }
 
-    /// The longest time without any reply, from when on, as far as the slots tell; where that is long.
+    /// Returns begin and duration of the longest pause without any reply, in whole slots. Returns
+    /// `None` if it is shorter than `PAUSE`.
     fn pause(&self) -> Option<(u64, u64)> {
         let mut longest = 0..0;
         let mut start = 0;
@@ -387,25 +388,25 @@ impl Report {
     }
 }
 
-/// A part of the run.
+/// A column of a chart over time.
 pub(super) struct Column {
     pub(super) width: u64,
     pub(super) is_empty: bool,
     pub(super) median: u64,
     pub(super) longest: u64,
-    /// Replies a second.
+    /// Replies per second.
     pub(super) rate: f64,
 }
 
-/// As if lines had gone on being sent at the median distance while one waited for its reply: what hdrhistogram's authors
-/// call correcting for coordinated omission.
+/// Corrects latencies of a closed loop for coordinated omission, as HdrHistogram does. Adds the
+/// lines that would have been sent at the median interval during a long latency.
 fn corrected(raw: &Latencies) -> Latencies {
     const SHORTEST: u64 = 1_000;
 
     raw.clone_correct(raw.value_at_quantile(0.5).max(SHORTEST))
 }
 
-/// Nanoseconds in three digits.
+/// Displays nanoseconds with three digits.
 pub(super) struct Time(pub(super) u64);
 
 impl Display for Time {
@@ -421,7 +422,7 @@ impl Display for Time {
     }
 }
 
-/// A picture of one line: numbers from 0 to 1.
+/// Displays numbers from 0 to 1 as a bar chart in one line of text.
 struct Bars(Vec<f64>);
 
 impl Display for Bars {

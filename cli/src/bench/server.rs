@@ -1,8 +1,8 @@
-//! What the server costs, where it runs on this machine.
+//! CPU time of a server that runs on this machine.
 
 use std::time::Duration;
 
-/// The server's processes, as far as they can be seen.
+/// Known processes of the server.
 pub(super) struct ServerProcesses(Vec<u32>);
 
 impl ServerProcesses {
@@ -14,7 +14,7 @@ impl ServerProcesses {
         &self.0
     }
 
-    /// The CPU time that they have used so far, where all of them are there.
+    /// Returns the CPU time used so far, or `None` if a process cannot be read.
     pub(super) fn cpu(&self) -> Option<Duration> {
         if self.0.is_empty() {
             return None;
@@ -26,7 +26,7 @@ impl ServerProcesses {
 #[cfg(target_os = "linux")]
 pub(super) use linux::listening;
 
-/// Nothing is known elsewhere.
+/// Returns no processes: finding them is only implemented on Linux.
 #[cfg(not(target_os = "linux"))]
 pub(super) fn listening(_: &str) -> Vec<u32> {
     Vec::new()
@@ -47,7 +47,8 @@ mod linux {
     use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
     use std::time::Duration;
 
-    /// The processes that listen on `address`, a loopback address, as far as they may be looked at.
+    /// Returns the processes that listen on the loopback address `address`, if they can be
+    /// inspected.
     pub(in super::super) fn listening(address: &str) -> Vec<u32> {
         match sockets(address) {
             sockets if sockets.is_empty() => Vec::new(),
@@ -55,17 +56,18 @@ mod linux {
         }
     }
 
-    /// User and system time of a process, to the hundredth of a second.
+    /// Returns the user and system time of a process, in steps of a hundredth of a second.
     pub(super) fn cpu(id: u32) -> Option<Duration> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // The command's name, in parentheses, may hold anything. Behind it come the fields from the third on.
+        // Field 2, the command's name in parentheses, may contain any character. Field 3 follows
+        // it.
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
         Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
     }
 
-    /// The inodes of listening sockets on a loopback address, as proc(5) lists them. Behind any other address may be
-    /// another machine, whatever listens here.
+    /// Returns the inodes of sockets that listen on a loopback address, from the tables in proc(5).
+    /// Any other address may belong to another machine.
     fn sockets(address: &str) -> HashSet<String> {
         const LISTENING: &str = "0A";
 
@@ -88,7 +90,7 @@ mod linux {
         rows.filter_map(inode).collect()
     }
 
-    /// `0100007F:1F93`: the words of the address in the machine's byte order, and the port.
+    /// Parses `0100007F:1F93`: 32-bit words of the address in native byte order, and the port.
     fn local_address(text: &str) -> Option<SocketAddr> {
         let (ip, port) = text.split_once(':')?;
         let words = ip.as_bytes().chunks(8).map(|word| {
@@ -103,7 +105,7 @@ mod linux {
         Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
     }
 
-    /// The processes that have one of these sockets open.
+    /// Returns the processes that have one of these sockets open.
     fn holders(inodes: &HashSet<String>) -> Vec<u32> {
         let targets: HashSet<_> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
         let has_one = |id: &u32| {

@@ -1,4 +1,4 @@
-//! The latencies as a picture: by percentile, and over time beside the replies a second.
+//! The SVG chart: latencies by percentile, latencies over time, and replies per second.
 
 use std::fmt::{self, Write};
 
@@ -7,14 +7,14 @@ use super::report::{Column, Report};
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 860.0;
 
-/// Where the panels begin and end, from left to right.
+/// Left and right edge of the panels.
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = WIDTH - 24.0;
 
-/// So many columns over time, at most.
+/// Maximum number of columns over time.
 const COLUMNS: usize = 200;
 
-/// Light, and dark where that is wanted. Without variables, which not every viewer knows.
+/// Styles for light and dark mode. No CSS variables, because not every viewer supports them.
 const STYLE: &str = "\
 text { font: 13px system-ui, sans-serif; fill: #59636e; }
 .title { font-size: 15px; font-weight: 600; fill: #1f2328; }
@@ -68,7 +68,7 @@ fn write(report: &Report, svg: &mut String) -> fmt::Result {
     writeln!(svg, "</svg>")
 }
 
-/// From top to bottom.
+/// Vertical extent of a chart.
 #[derive(Clone, Copy)]
 struct Panel {
     top: f64,
@@ -76,7 +76,7 @@ struct Panel {
 }
 
 impl Panel {
-    /// From 0 at the bottom to 1 at the top.
+    /// Returns the y coordinate for a share from 0 (bottom) to 1 (top).
     fn y(self, share: f64) -> f64 {
         self.bottom - (self.bottom - self.top) * share.clamp(0.0, 1.0)
     }
@@ -101,7 +101,7 @@ fn x(share: f64) -> f64 {
     LEFT + (RIGHT - LEFT) * share.clamp(0.0, 1.0)
 }
 
-/// Latencies on a logarithmic scale of whole powers of ten.
+/// Logarithmic scale of latencies between two powers of ten.
 #[derive(Clone, Copy)]
 struct Scale {
     lowest: f64,
@@ -128,7 +128,7 @@ impl Scale {
     }
 }
 
-/// `10 µs` and not `10.0 µs`.
+/// Formats a power of ten without decimals: `10 µs`.
 fn power_of_ten(nanoseconds: u64) -> String {
     match nanoseconds {
         0..1_000 => format!("{nanoseconds} ns"),
@@ -138,7 +138,7 @@ fn power_of_ten(nanoseconds: u64) -> String {
     }
 }
 
-/// The rarer, the further right: each nine takes the same room.
+/// Draws latencies by percentile; each additional nine has the same width.
 fn by_percentile(report: &Report, svg: &mut String, panel: Panel) -> fmt::Result {
     const POINTS: u32 = 300;
 
@@ -147,7 +147,7 @@ fn by_percentile(report: &Report, svg: &mut String, panel: Panel) -> fmt::Result
     writeln!(svg, r#"<text class="corrected end" x="{RIGHT}" y="{}">corrected</text>"#, panel.top - 24.0)?;
     let scale = Scale::of(report.raw.min(), report.raw.max().max(report.corrected.max()));
     scale.grid(svg, panel)?;
-    // One line in so many is the rarest that there is.
+    // With N latencies, the highest meaningful percentile is 1 - 1/N.
     let nines = (report.raw.len() as f64).log10().clamp(1.0, 6.0);
     for (nth, label) in
         ["0 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "99.9999 %"].iter().enumerate()
@@ -183,7 +183,7 @@ fn over_time(columns: &[Column], by: &str, svg: &mut String, panel: Panel) -> fm
         true => 0.0,
         false => scale.share(column.longest),
     })?;
-    // A line for each stretch in which lines were sent.
+    // Draw one median line per stretch of columns with latencies.
     let count = columns.len() as f64;
     let with_place: Vec<_> = columns.iter().enumerate().collect();
     for stretch in with_place.split(|(_, column)| column.is_empty).filter(|stretch| !stretch.is_empty()) {
@@ -201,14 +201,14 @@ fn over_time(columns: &[Column], by: &str, svg: &mut String, panel: Panel) -> fm
 
 fn replies(columns: &[Column], svg: &mut String, panel: Panel) -> fmt::Result {
     let most = columns.iter().map(|column| column.rate).fold(0.0, f64::max).max(1.0);
-    panel.title(svg, "Replies a second")?;
+    panel.title(svg, "Replies per second")?;
     panel.grid_line(svg, 0.0, "0")?;
     panel.grid_line(svg, 1.0, &format!("{most:.0}"))?;
     seconds(columns, svg, panel)?;
     bars(columns, svg, panel, "replies", |column| column.rate / most)
 }
 
-/// One bar for each column, from the bottom up to the share that it is given.
+/// Draws a bar for each column, with the height `share`.
 fn bars(
     columns: &[Column],
     svg: &mut String,
@@ -218,7 +218,7 @@ fn bars(
 ) -> fmt::Result {
     let count = columns.len() as f64;
     for (nth, column) in columns.iter().enumerate() {
-        // In whole numbers, so that one begins where the other ends.
+        // Round to whole pixels, so that bars touch without gaps.
         let (left, right) = (x(nth as f64 / count).round(), x((nth + 1) as f64 / count).round());
         let (width, top) = (right - left, panel.y(share(column)).round());
         let height = panel.bottom - top;
@@ -232,7 +232,7 @@ fn bars(
     Ok(())
 }
 
-/// The time below the columns, in round steps.
+/// Draws the time axis below the columns, in round steps.
 fn seconds(columns: &[Column], svg: &mut String, panel: Panel) -> fmt::Result {
     const MOST: u64 = 8;
 
@@ -247,12 +247,12 @@ fn seconds(columns: &[Column], svg: &mut String, panel: Panel) -> fmt::Result {
     Ok(())
 }
 
-/// `0.5 s`, `20 s`.
+/// Formats seconds: `0.5 s`, `20 s`.
 fn in_seconds(nanoseconds: u64) -> String {
     format!("{} s", nanoseconds as f64 / 1e9)
 }
 
-/// What was typed as an address, in XML.
+/// Escapes text for XML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! A thread with its share of the connections.
+//! A thread of `bench` with its share of the connections.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,10 +22,10 @@ use crate::address::Address;
 use crate::failure::Failure;
 use crate::stream::Connecting;
 
-/// So many connections are being made at a time.
+/// Maximum number of concurrent connection attempts per thread.
 const CONNECTING: usize = 64;
 
-/// What all threads are to do.
+/// Settings shared by all threads.
 #[derive(Clone)]
 pub(super) struct Task {
     pub(super) server: Address,
@@ -35,16 +35,16 @@ pub(super) struct Task {
     pub(super) lines: Arc<Lines>,
     pub(super) scanner: Scanner,
     pub(super) window: u64,
-    /// Lines a second, of all connections together.
+    /// Lines per second, over all connections.
     pub(super) rate: Option<f64>,
-    /// Lines that count, of all connections together.
+    /// Number of measured lines, over all connections.
     pub(super) count: Option<u64>,
     pub(super) timeout: Duration,
-    /// It never sleeps.
+    /// Whether the threads poll instead of sleeping.
     pub(super) busy_poll: bool,
 }
 
-/// When it begins and when it ends.
+/// Begin and end of the measurement.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     pub(super) clock: Clock,
@@ -52,49 +52,50 @@ pub(super) struct Schedule {
     pub(super) deadline: Deadline,
 }
 
-/// What has become of a thread's connections.
+/// Results of the connections of a thread.
 pub(super) struct Outcome {
     pub(super) measure: Measure,
     pub(super) broken: Vec<Broken>,
-    /// Lines that were due and not sent.
+    /// Number of lines that were due but not sent.
     pub(super) unsent: u64,
     pub(super) effort: Effort,
 }
 
-/// What the measured part has cost a thread.
+/// Work of a thread during the measurement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
     pub(super) cpu: Option<Duration>,
-    /// How much of the time it was not waiting, from 0 to 1. Whether it had a CPU then or waited for one is all the same to
-    /// the latencies.
+    /// Share of the time in which the thread was not waiting for I/O, from 0 to 1. Includes the
+    /// time it waited for a CPU, which affects the latencies in the same way.
     pub(super) busy: f64,
 }
 
-/// What a thread has to say, in this order.
+/// Messages of a thread, in this order.
 pub(super) struct Started {
+    /// Id of the server process if the system reports it, or why connecting failed.
     pub(super) connected: oneshot::Receiver<Result<Option<u32>, Failure>>,
     pub(super) outcome: oneshot::Receiver<Result<Outcome, Failure>>,
 }
 
-/// Starts the thread with this `number` from 0. It connects, says with which process, where the system tells that, or why
-/// it could not; and begins when it is told when.
+/// Starts the thread with this `number`, counted from 0. The thread connects, and begins when it
+/// receives the schedule.
 pub(super) fn start(
     task: Task,
     number: usize,
     go: watch::Receiver<Option<Schedule>>,
 ) -> Result<Started, Failure> {
-    let (say_connected, connected) = oneshot::channel();
-    let (say_outcome, outcome) = oneshot::channel();
+    let (connected_sender, connected) = oneshot::channel();
+    let (outcome_sender, outcome) = oneshot::channel();
     let run = move || {
         let outcome = match Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => LocalSet::new().block_on(&runtime, run(task, number, go, say_connected)),
+            Ok(runtime) => LocalSet::new().block_on(&runtime, run(task, number, go, connected_sender)),
             Err(error) => {
-                _ = say_connected.send(Err(Failure::other("cannot start a thread", error)));
+                _ = connected_sender.send(Err(Failure::other("cannot start a thread", error)));
                 return;
             }
         };
-        // Who no longer wants to know has ended.
-        _ = say_outcome.send(outcome);
+        // Sending fails only if the main thread has already stopped.
+        _ = outcome_sender.send(outcome);
     };
     match thread::Builder::new().spawn(run) {
         Ok(_) => Ok(Started { connected, outcome }),
@@ -106,24 +107,24 @@ async fn run(
     task: Task,
     number: usize,
     mut go: watch::Receiver<Option<Schedule>>,
-    say_connected: oneshot::Sender<Result<Option<u32>, Failure>>,
+    connected_sender: oneshot::Sender<Result<Option<u32>, Failure>>,
 ) -> Result<Outcome, Failure> {
     let numbers: Vec<_> = (number..task.connections).step_by(task.threads).collect();
     let connecting = stream::iter(&numbers).map(|_| task.connecting.connect(&task.server));
     let connected: Result<Vec<AnyIo>, Failure> = connecting.buffer_unordered(CONNECTING).try_collect().await;
     let connections = match connected {
         Ok(connections) => {
-            _ = say_connected.send(Ok(connections.first().and_then(peer)));
+            _ = connected_sender.send(Ok(connections.first().and_then(peer)));
             connections
         }
         Err(failure) => {
-            _ = say_connected.send(Err(failure));
-            return Err(Failure::other("stopped", "not connected"));
+            _ = connected_sender.send(Err(failure));
+            return Err(Failure::other("stopped", "no connection"));
         }
     };
     let schedule = match go.wait_for(Option::is_some).await.map(|schedule| schedule.clone()) {
         Ok(Some(schedule)) => schedule,
-        Ok(None) | Err(_) => return Err(Failure::other("stopped", "before it began")),
+        Ok(None) | Err(_) => return Err(Failure::other("stopped", "no measurement")),
     };
     load(task, schedule, numbers.into_iter().zip(connections)).await
 }
@@ -143,20 +144,20 @@ async fn load(
         measured_from,
         deadline: deadline.clone(),
         timeout: task.timeout,
-        room: RefCell::default(),
+        read_buffer: RefCell::default(),
         outgoing: RefCell::default(),
     });
     let mut running = JoinSet::new();
     for (number, io) in connections {
         let pace = task.rate.map(|rate| Pace::new(rate, number, task.connections)).transpose();
-        let pace = pace.map_err(|error| Failure::other("cannot make a timer", error))?;
+        let pace = pace.map_err(|error| Failure::other("cannot create a timer", error))?;
         let quota = task.count.map_or(u64::MAX, |count| share(count, number, task.connections));
         let member = Member { number: number as u64, of: task.connections as u64 };
         let connection = Connection::new(io, member, orders.clone(), measure.clone(), pace, quota);
         running.spawn_local(connection.run());
     }
     if task.busy_poll {
-        // A runtime that has a task to run looks what has come, and does not wait for it.
+        // While a task is ready to run, the runtime polls for I/O without waiting.
         spawn_local(async {
             loop {
                 yield_now().await;
@@ -169,19 +170,19 @@ async fn load(
             match done {
                 Ok(Ok(late)) => unsent += late,
                 Ok(Err(failed)) => broken.push(failed),
-                Err(error) => return Err(Failure::other("a connection", error)),
+                Err(error) => return Err(Failure::other("internal error in a connection", error)),
             }
         }
         Ok(())
     };
-    // The effort is that of the measured part, without the wait for the last replies.
-    let effort = async {
+    // The effort covers the measurement, but not the wait for the last replies.
+    let begin = async {
         tokio::time::sleep_until(clock.instant(measured_from)).await;
         Snapshot::take(clock)
     };
     let mut is_done = false;
     let before = tokio::select! {
-        before = effort => before,
+        before = begin => before,
         done = all_done() => { done?; is_done = true; Snapshot::take(clock) }
     };
     if !is_done {
@@ -196,11 +197,12 @@ async fn load(
         all_done().await?;
     }
     drop(running);
-    let measure = Rc::try_unwrap(measure).map_err(|_| Failure::other("a connection", "it has not ended"))?;
+    let measure = Rc::try_unwrap(measure)
+        .map_err(|_| Failure::other("internal error", "a connection is still running"))?;
     Ok(Outcome { measure: measure.into_inner(), broken, unsent, effort })
 }
 
-/// The process that listens on a Unix socket.
+/// Returns the process that listens on a Unix socket.
 fn peer(io: &AnyIo) -> Option<u32> {
     #[cfg(unix)]
     if let Some(io) = io.downcast_ref::<tokio::net::UnixStream>() {
@@ -210,7 +212,7 @@ fn peer(io: &AnyIo) -> Option<u32> {
     None
 }
 
-/// The part of `count` for one of so many.
+/// Returns the part of `count` for connection `number` out of `of`.
 fn share(count: u64, number: usize, of: usize) -> u64 {
     let (number, of) = (number as u64, of as u64);
     count / of + u64::from(number < count % of)

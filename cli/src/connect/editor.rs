@@ -199,8 +199,8 @@ impl Editor {
         Request::None
     }
 
-    /// Begins or continues a search. Returns `false` if the key does not belong to a search; the key
-    /// then ends the search with the line found, and has its usual effect.
+    /// Begins or continues a search. Returns `false` if the key does not belong to a search; the
+    /// key then ends the search with the line found, and has its usual effect.
     fn search(&mut self, key: KeyCode, ctrl: bool, alt: bool) -> bool {
         let newest = self.history.lines().len();
         let State::Searching { query, at, found, draft } = &mut self.state else {
@@ -271,7 +271,8 @@ fn character(event: &Event) -> Option<char> {
 mod tests {
     use super::*;
 
-    /// Types keys and returns the line with `_` at the cursor. `^x` stands for Ctrl-x, `<up>` for Up.
+    /// Types keys and returns the line with `_` at the cursor. `^x` stands for Ctrl-x, `<up>` for
+    /// Up.
     fn typed(editor: &mut Editor, keys: &str) -> String {
         let mut events = Vec::new();
         let mut keys = keys.chars();

@@ -98,8 +98,8 @@ fn restrict(file: &File) -> io::Result<()> {
     }
 }
 
-/// Calls `change` under an exclusive lock. If the file system does not support locks, calls `change`
-/// without one.
+/// Calls `change` under an exclusive lock. If the file system does not support locks, calls
+/// `change` without one.
 fn locked<T>(file: &File, change: impl FnOnce(&File) -> io::Result<T>) -> io::Result<T> {
     #[cfg(unix)]
     {

@@ -11,8 +11,8 @@ use super::editor::Editor;
 use crate::lines::Line;
 use crate::show;
 
-/// The screen: replies on stdout and, below them, the input line on the terminal. The terminal is in
-/// raw mode while a `Screen` exists.
+/// The screen: replies on stdout and, below them, the input line on the terminal. The terminal is
+/// in raw mode while a `Screen` exists.
 pub(super) struct Screen {
     /// Terminal with the input line: stderr, otherwise stdout or the controlling terminal.
     terminal: Box<dyn Write + Send>,
@@ -54,7 +54,8 @@ impl Screen {
         self.terminal.flush()
     }
 
-    /// Prints these lines. If stdout is not a terminal and escaping is off, their bytes are unchanged.
+    /// Prints these lines. If stdout is not a terminal and escaping is off, their bytes are
+    /// unchanged.
     pub(super) fn replies(&mut self, bytes: &[u8], lines: &[Line]) -> io::Result<()> {
         let mut printed = Vec::new();
         for line in lines {
@@ -148,8 +149,8 @@ impl Screen {
         _ = self.terminal.write_all(text.as_bytes()).and_then(|()| self.terminal.flush());
     }
 
-    /// Restores the terminal and suspends the process, like Ctrl-Z. Takes the terminal over again when
-    /// the process continues.
+    /// Restores the terminal and suspends the process, like Ctrl-Z. Takes the terminal over again
+    /// when the process continues.
     #[cfg(unix)]
     pub(super) fn suspend(&mut self) -> io::Result<()> {
         self.end();

@@ -1,4 +1,4 @@
-//! Around a command's stdin and stdout.
+//! Inspects the stdin and stdout of a command.
 
 #[cfg(unix)]
 use std::cell::Cell;
@@ -22,8 +22,8 @@ use crate::failure::Failure;
 use crate::show;
 use crate::signals::{Signal, Signals};
 
-/// Runs the command, with what comes on stdin for it and its answers to stdout, until it has ended and all that it has
-/// said is out. Its exit code becomes ours.
+/// Runs the command and passes on stdin and stdout. Returns after the command has exited and all
+/// its output is written, with its exit code.
 pub(super) async fn run(
     command: &[OsString],
     rules: &Rules,
@@ -36,8 +36,9 @@ pub(super) async fn run(
     let signals = signals.map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    // A second signal then ends what the command has started too. A terminal stops the processes
-    // of another group that use it, so with one there is no group.
+    // With a process group, a second signal also kills the descendants of the command. There is no
+    // group if there is a controlling terminal, which would stop processes of another group that
+    // use it.
     #[cfg(unix)]
     let has_group = !has_terminal();
     #[cfg(unix)]
@@ -62,7 +63,7 @@ pub(super) async fn run(
             Err(Stopped::Read(error)) => notes.note(format_args!("lineframe: cannot read stdin: {error}")),
             Ok(_) => {}
         }
-        // The command decides when it is over.
+        // The end of stdin does not end the inspection; the exit of the command does.
         std::future::pending().await
     };
     let exited = Notify::new();
@@ -72,7 +73,7 @@ pub(super) async fn run(
         exited.notify_one();
         Ok(code)
     };
-    // An error ends both.
+    // `try_join!` below stops both futures when this one fails.
     let passing = async {
         match pass(from_child, tokio::io::stdout(), place(Direction::ToClient), &shared, rules, log).await {
             Err(Stopped::Output) => Err(Ok(())),
@@ -95,7 +96,7 @@ pub(super) async fn run(
             Err(error) => Err(Failure::other("cannot wait for the command", error)),
         }
     };
-    let telling = async {
+    let signalling = async {
         let first = signals.next().await;
         if first != Signal::Quit {
             target.pass_on(first);
@@ -103,21 +104,21 @@ pub(super) async fn run(
                 _ = signals.next() => {}
                 () = async { exited.notified().await; sleep(LAST_WRITE).await } => {
                     target.kill();
-                    return Failure::other("interrupted", "nobody took the rest of the output");
+                    return Failure::other("interrupted", "nobody read the rest of the output");
                 }
             }
         }
         target.kill();
-        Failure::other("interrupted", "the command was killed")
+        Failure::other("interrupted", "killed the command")
     };
     tokio::select! {
         () = asking => Ok(()),
-        failure = telling => Err(failure),
+        failure = signalling => Err(failure),
         answered = answering => answered,
     }
 }
 
-/// Says to whoever reads it that nothing more comes, while the command may still be at work.
+/// Closes stdout, so that its reader sees the end while the command may still be running.
 fn close_stdout() {
     #[cfg(unix)]
     if let Ok(null) = std::fs::File::options().write(true).open("/dev/null") {
@@ -125,16 +126,16 @@ fn close_stdout() {
     }
 }
 
-/// Whether there is a controlling terminal.
+/// Returns whether there is a controlling terminal.
 #[cfg(unix)]
 fn has_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
 
-/// What signals are sent to: the command's group, or the command alone if it has none.
+/// Target of signals: the command's process group, or the command alone if it has no group.
 #[cfg(unix)]
 struct Target {
-    /// `None` if the command has ended and has no group.
+    /// `None` after the exit of a command without a group.
     id: Cell<Option<Pid>>,
     has_group: bool,
 }
@@ -153,7 +154,7 @@ impl Target {
 
     fn pass_on(&self, signal: Signal) {
         match signal {
-            // Of the terminal: the command has it too.
+            // The terminal has sent Ctrl-C to the command as well.
             Signal::Interrupt if !self.has_group => {}
             Signal::Interrupt => self.send(Raw::INT),
             Signal::Hangup => self.send(Raw::HUP),
@@ -181,13 +182,14 @@ struct Target;
 impl Target {
     fn exited(&self) {}
 
-    /// Ctrl-C reaches the command by itself.
+    /// Does nothing, because Ctrl-C reaches the command as well.
     fn pass_on(&self, _: Signal) {}
 
     fn kill(&self) {}
 }
 
-/// As a shell gives it: that of the command, or 128 and the signal that ended it.
+/// Returns the exit code as in a shell: the code of the command, or 128 plus the signal that killed
+/// it.
 fn code(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {

@@ -1,21 +1,21 @@
-//! One direction of a stream as its frames: where each begins, how it ends, in which reads it came.
+//! Splits one direction of a stream into frames and records in which reads they arrived.
 
 use std::str;
 
 use bytes::{Buf, BytesMut};
 use lineframe::scan::{Delimiter, Kind, Scanner, Terminator, Unterminated, Verdict};
 
-/// So many cuts of one frame are told, at most; the number of its reads is exact.
+/// Maximum number of recorded cuts per frame. The number of reads is exact.
 const MOST_CUTS: usize = 32;
 
-/// What is asked of a line beyond its framing.
+/// Optional check of the contents of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Check {
     /// Each line is a JSON value.
     Json,
 }
 
-/// What the frames of a stream are judged and shown by.
+/// Settings for splitting and checking a stream.
 #[derive(Clone, Debug)]
 pub(super) struct Rules {
     pub(super) delimiter: Delimiter,
@@ -24,20 +24,21 @@ pub(super) struct Rules {
     pub(super) check: Option<Check>,
 }
 
-/// The frames of one direction. Holds the line under way, up to `max_length`, and what was read behind it.
+/// Frames of one direction. Buffers the current line, up to `max_length`, and the bytes read after
+/// it.
 pub(super) struct Frames {
     rules: Rules,
     scanner: Scanner,
-    /// Starts with what is left of the last frame given.
+    /// Begins with the frame that was returned last, until it is removed.
     held: BytesMut,
-    /// How many bytes of `held` that is. `None`: it has been let go.
-    given: Option<usize>,
-    /// How many bytes have come. Always at least the scanner's offset.
+    /// Length of that frame in `held`. `None` if it has been removed.
+    returned: Option<usize>,
+    /// Number of bytes read. Always at least the scanner's offset.
     read: u64,
-    /// Where the frame under way was cut, and how often.
+    /// Offsets within the current frame at which reads ended, at most `MOST_CUTS`.
     cuts: Vec<u64>,
     cut_count: u64,
-    /// The line under way, where it is over the limit and passes in pieces.
+    /// The current line if it is longer than `max_length`.
     long: Option<Long>,
 }
 
@@ -47,25 +48,26 @@ struct Long {
     text: Vec<u8>,
 }
 
-/// A line, or what stands in the place of one.
+/// A good or bad line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Frame<'a> {
-    /// How many bytes of the stream stand before it.
+    /// Offset of the first byte in the stream.
     pub(super) offset: u64,
-    /// Of its content, in bytes, whatever of it is shown.
+    /// Length of the whole content in bytes, without the terminator.
     pub(super) length: u64,
-    /// `None`: the stream ended first.
+    /// `None` if the stream ended before the terminator.
     pub(super) terminator: Option<Terminator>,
-    /// How many reads it came in, its terminator included.
+    /// Number of reads in which the frame arrived, including its terminator.
     pub(super) reads: u64,
-    /// After how many of its bytes each but the last of them ended: the first 32.
+    /// Number of bytes of the frame received at the end of each read except the last; at most 32
+    /// values.
     pub(super) cuts: &'a [u64],
-    /// How the content begins: `max_text` bytes at the most.
+    /// Beginning of the content, at most `max_text` bytes.
     pub(super) text: &'a [u8],
     pub(super) bad: Option<Bad>,
 }
 
-/// What is wrong with a frame.
+/// The fault of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Bad {
     TooLong { max_length: usize },
@@ -80,7 +82,7 @@ impl Frames {
             scanner: Scanner::new(rules.delimiter.clone(), rules.max_length, Unterminated::Report),
             rules: rules.clone(),
             held: BytesMut::new(),
-            given: None,
+            returned: None,
             read: 0,
             cuts: Vec::new(),
             cut_count: 0,
@@ -88,9 +90,10 @@ impl Frames {
         }
     }
 
-    /// What one read has brought. The frames of the read before have been taken.
+    /// Adds the bytes of one read. The frames of the previous read must have been taken with
+    /// `next`.
     pub(super) fn push(&mut self, read: &[u8]) {
-        self.leave_last();
+        self.remove_returned();
         let start = self.long.as_ref().map_or(self.scanner.offset(), |long| long.offset);
         if self.read > start && !read.is_empty() {
             self.cut_count += 1;
@@ -102,9 +105,9 @@ impl Frames {
         self.held.extend_from_slice(read);
     }
 
-    /// The next frame that is whole; at the stream's end what is left, too.
+    /// Returns the next complete frame. At the end of the stream, also returns an incomplete one.
     pub(super) fn next(&mut self, is_end: bool) -> Option<Frame<'_>> {
-        self.leave_last();
+        self.remove_returned();
         loop {
             let verdict = match is_end {
                 true => self.scanner.scan_eof(&self.held),
@@ -119,18 +122,18 @@ impl Frames {
                     long.text.extend_from_slice(&self.held[..content.min(room)]);
                     match terminator {
                         Some(_) => {
-                            self.given = Some(consumed);
+                            self.returned = Some(consumed);
                             return self.long_frame(terminator);
                         }
                         None => self.held.advance(consumed),
                     }
                 }
                 Some(verdict) => {
-                    self.given = Some(verdict.consumed);
+                    self.returned = Some(verdict.consumed);
                     return Some(self.frame(verdict));
                 }
                 None if is_end && self.long.is_some() => {
-                    self.given = Some(0);
+                    self.returned = Some(0);
                     return self.long_frame(None);
                 }
                 None => return None,
@@ -138,14 +141,14 @@ impl Frames {
         }
     }
 
-    /// How many bytes have come.
+    /// Returns the number of bytes read.
     pub(super) fn read(&self) -> u64 {
         self.read
     }
 
-    /// Lets go of the frame that was given last.
-    fn leave_last(&mut self) {
-        if let Some(rest) = self.given.take() {
+    /// Removes the frame that was returned last.
+    fn remove_returned(&mut self) {
+        if let Some(rest) = self.returned.take() {
             self.held.advance(rest);
             self.cuts.clear();
             self.cut_count = 0;
@@ -171,7 +174,7 @@ impl Frames {
         }
     }
 
-    /// The frame that a line over the limit has become.
+    /// Returns the frame of a line that is longer than `max_length`.
     fn long_frame(&self, terminator: Option<Terminator>) -> Option<Frame<'_>> {
         let long = self.long.as_ref()?;
         Some(Frame {
@@ -186,8 +189,8 @@ impl Frames {
     }
 }
 
-/// The first `max` bytes of a content of `length` bytes that begins with `start`; a character that would be cut is left
-/// off.
+/// Returns at most `max` bytes of `start`, the beginning of a content of `length` bytes. Omits a
+/// character that would be cut.
 fn shown(start: &[u8], length: u64, max: usize) -> &[u8] {
     let start = &start[..start.len().min(max)];
     match str::from_utf8(start) {
@@ -200,7 +203,7 @@ fn shown(start: &[u8], length: u64, max: usize) -> &[u8] {
 
 fn not_json(content: &[u8]) -> Option<String> {
     if content.is_empty() {
-        return Some("an empty line".into());
+        return Some("empty line".into());
     }
     match str::from_utf8(content) {
         Err(error) => Some(format!("not UTF-8 from byte {} on", error.valid_up_to())),

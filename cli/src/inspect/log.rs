@@ -1,4 +1,4 @@
-//! What is shown of the frames, and where it goes.
+//! Formats frames as text or JSON and writes them to the output.
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use super::frames::{Bad, Frame};
 use super::notes::Notes;
 use crate::show;
 
-/// So much may wait for whoever reads the output, and as much again for each direction: what is beyond it waits in the
-/// streams.
+/// A direction writes its entries when they reach this size. Up to `MAX_WRITES` writes are queued;
+/// then passing bytes on waits for the output.
 const LARGEST_WRITE: usize = 64 * 1024;
-const MOST_WRITES: usize = 4;
+const MAX_WRITES: usize = 4;
 
 const RED: &str = "\x1b[31m";
 const NO_COLOUR: &str = "\x1b[0m";
@@ -29,10 +29,10 @@ pub(super) enum Style {
     Json,
 }
 
-/// Where a frame was seen.
+/// Connection and direction of a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    /// Counted from 1.
+    /// Connection number, starting at 1.
     pub(super) connection: u64,
     pub(super) direction: Direction,
 }
@@ -62,26 +62,26 @@ struct BadCounts {
     json: AtomicU64,
 }
 
-/// Nobody takes the output any more; its writer knows why.
+/// The output is closed. The writer holds the error.
 #[derive(Debug)]
 pub(super) struct Closed;
 
-/// Where the output goes.
+/// Destination of the frames.
 pub(super) struct Output {
     pub(super) to: Box<dyn Write + Send>,
-    /// As it is called in messages.
+    /// Name in messages.
     pub(super) name: String,
     pub(super) if_full: IfFull,
 }
 
-/// What happens if the output cannot be written.
+/// Behaviour if the output cannot be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum IfFull {
-    /// Reading ends, because nothing else is done with what was read.
+    /// Stop reading: a file or stdin is only read for the output.
     End,
-    /// Bytes go on passing, unless the output is a pipe that was closed: its reader has enough.
+    /// Continue to pass bytes on, unless the output is a closed pipe.
     PassUnlessClosed,
-    /// Bytes go on passing.
+    /// Continue to pass bytes on.
     Pass,
 }
 
@@ -99,14 +99,15 @@ impl IfFull {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Written {
     All,
-    /// Not all of it, which was reported on stderr.
+    /// Partly; the error was reported on stderr.
     Part,
 }
 
 impl Log {
-    /// The log, and the end of its writer: when every clone is dropped, or when writing fails.
+    /// Returns the log and the handle of its writer, which ends when every clone of the log is
+    /// dropped or when writing fails.
     pub(super) fn new(style: Style, output: Output, notes: Notes) -> (Self, JoinHandle<io::Result<Written>>) {
-        let (to_writer, mut writes) = mpsc::channel::<Vec<u8>>(MOST_WRITES);
+        let (to_writer, mut writes) = mpsc::channel::<Vec<u8>>(MAX_WRITES);
         let Output { mut to, name, if_full } = output;
         let writer = tokio::task::spawn_blocking(move || {
             let mut header = matches!(style, Style::Text { .. }).then(header);
@@ -141,7 +142,7 @@ impl Log {
         Entries { log: self, place, time, text: String::new() }
     }
 
-    /// How many frames were badly framed, and how many were not JSON.
+    /// Returns the number of badly framed lines and of lines that are not JSON.
     pub(super) fn bad(&self) -> (u64, u64) {
         (self.bad.framing.load(Relaxed), self.bad.json.load(Relaxed))
     }
@@ -151,12 +152,12 @@ impl Log {
     }
 }
 
-/// What is over the table, as soon as there is something in it.
+/// Returns the header, which is printed above the first row.
 fn header() -> String {
     format!("{:<15} {:>4} {:>7} {:>5} END  READS  TEXT\n", "TIME (UTC)", "CONN", "OFFSET", "LEN")
 }
 
-/// What one read has brought, on its way to the writer.
+/// Entries of one read, buffered for the writer.
 pub(super) struct Entries<'a> {
     log: &'a Log,
     place: Place,
@@ -177,7 +178,7 @@ impl Entries<'_> {
         }
     }
 
-    /// Something beside the frames: that a connection begins or ends. In text only.
+    /// Adds a row that is not a frame, such as the end of a connection. Text output only.
     pub(super) fn note(&mut self, note: impl Display) {
         if let Style::Text { .. } = self.log.style {
             let row = format!("{} {:>4} -- {note}", self.clock(), self.at());
@@ -186,7 +187,7 @@ impl Entries<'_> {
         }
     }
 
-    /// Hands over what there is, once that is worth a write.
+    /// Writes the buffered entries if they have reached `LARGEST_WRITE`.
     pub(super) async fn write_full(&mut self) -> Result<(), Closed> {
         if self.text.len() < LARGEST_WRITE {
             return Ok(());
@@ -249,14 +250,14 @@ impl Entries<'_> {
             truncated: (frame.text.len() as u64) < frame.length,
             bad: frame.bad.as_ref().map(Bad::to_string),
         };
-        // Numbers, strings and arrays of numbers: there is nothing in it that could fail.
+        // Cannot fail: the object contains only numbers, strings and arrays of numbers.
         let object = serde_json::to_string(&object).unwrap_or_default();
         if object.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
             self.text.push_str(&object);
             return self.text.push('\n');
         }
         for character in object.chars() {
-            // What is no ASCII stands in a string, where it may be written like this as well.
+            // Non-ASCII characters occur only in strings, where JSON allows `\u` escapes.
             match show::needs_escape(character) {
                 true => {
                     for unit in character.encode_utf16(&mut [0; 2]) {
@@ -269,7 +270,7 @@ impl Entries<'_> {
         self.text.push('\n');
     }
 
-    /// The time of day.
+    /// Returns the time of day.
     fn clock(&self) -> &str {
         self.time.get(11..26).unwrap_or(&self.time)
     }
@@ -288,7 +289,7 @@ fn hex(bytes: &[u8]) -> String {
     digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
-/// How a terminator is called in the output.
+/// Returns the name of a terminator in the output.
 fn name(terminator: Option<Terminator>) -> String {
     match terminator {
         None => "none".into(),
@@ -301,7 +302,7 @@ fn name(terminator: Option<Terminator>) -> String {
     }
 }
 
-/// `1`, or `3@2,7`: three reads, cut after 2 and after 7 bytes.
+/// Displays reads as `1`, or as `3@2,7` for three reads cut after 2 and 7 bytes.
 struct Reads<'a>(&'a Frame<'a>);
 
 impl Display for Reads<'_> {
@@ -324,10 +325,10 @@ impl Display for Bad {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLong { max_length } => {
-                write!(f, "longer than {}, the limit (--max-length)", show::bytes(*max_length))
+                write!(f, "longer than the limit of {} (--max-length)", show::bytes(*max_length))
             }
-            Self::BareTerminator => f.write_str("a CR or LF that is not part of a CRLF is in it"),
-            Self::Cut => f.write_str("cut: the stream ended before its terminator"),
+            Self::BareTerminator => f.write_str("contains a CR or LF that is not part of a CRLF"),
+            Self::Cut => f.write_str("cut: the stream ended before the terminator"),
             Self::NotJson(why) => write!(f, "not JSON: {why}"),
         }
     }

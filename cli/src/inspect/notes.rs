@@ -1,4 +1,4 @@
-//! Lines on stderr that are not frames.
+//! Notes on stderr: lines that are not frames.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -6,32 +6,32 @@ use std::io::{self, Write};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// How many lines may wait for the reader of stderr.
+/// Maximum number of queued lines. Further lines are dropped.
 const WAITING: usize = 64;
 
-/// Writes lines to stderr in a thread of its own, so that passing bytes never waits for it.
+/// Writes lines to stderr from a separate thread, so that passing bytes on never waits for stderr.
 #[derive(Clone)]
 pub(super) struct Notes(mpsc::Sender<String>);
 
 impl Notes {
-    /// Returns the end of the writer too: when every clone is dropped.
+    /// Returns the notes and the handle of the writer, which ends when every clone is dropped.
     pub(super) fn new() -> (Self, JoinHandle<()>) {
         let (sender, mut lines) = mpsc::channel::<String>(WAITING);
         let writer = tokio::task::spawn_blocking(move || {
             while let Some(line) = lines.blocking_recv() {
-                // In one write: stdout may go to the same terminal.
+                // A single write, because stdout may go to the same terminal.
                 _ = io::stderr().write_all(line.as_bytes());
             }
         });
         (Self(sender), writer)
     }
 
-    /// Drops the line if too many wait.
+    /// Queues a line, or drops it if the queue is full.
     pub(super) fn note(&self, line: impl Display) {
         _ = self.0.try_send(format!("{line}\n"));
     }
 
-    /// Waits until there is space for `line`, which has its LF.
+    /// Queues the last line, which ends in LF. Waits until the queue has space.
     pub(super) async fn last(self, line: String) {
         _ = self.0.send(line).await;
     }

@@ -1,4 +1,4 @@
-//! Bytes on their way, looked at and not touched.
+//! Passes bytes on unchanged and logs their frames.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,10 +9,10 @@ use super::frames::{Frames, Rules};
 use super::log::{Closed, Log, Place};
 use crate::show::counted;
 
-/// The largest read.
+/// Maximum size of a read.
 const READ: usize = 64 * 1024;
 
-/// Why bytes no longer pass.
+/// Why passing bytes on stopped.
 #[derive(Debug)]
 pub(super) enum Stopped {
     Read(io::Error),
@@ -28,22 +28,24 @@ impl From<Closed> for Stopped {
 /// How a direction ended.
 #[derive(Debug)]
 pub(super) enum Passed {
-    /// With the end of what came, which was passed on too.
+    /// The stream ended, and the end was passed on.
     All,
-    /// What came could not be passed on.
+    /// Bytes could not be written to the other side.
     NotTaken(io::Error),
 }
 
-/// What both directions between the same two peers have to know of each other.
+/// State shared by the two directions between the same peers.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// A write found the connection reset. The system reports that once: the other direction, which
-    /// reads from the same peer, sees only an end.
+    /// Whether a write failed because the connection was reset. The system reports a reset only
+    /// once: the other direction, which reads from the same peer, sees a normal end.
     is_reset: AtomicBool,
 }
 
-/// Passes on what comes, to the byte, and then that nothing more comes. Each read is shown before it is passed on, so that
-/// an answer is never shown before what it answers; while nobody takes the output, nothing passes.
+/// Passes on all bytes and then the end of the stream.
+///
+/// Logs each read before passing it on, so that a reply never appears before its request. While
+/// nobody reads the output, no bytes are passed on.
 pub(super) async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -95,7 +97,7 @@ pub(super) async fn pass(
         };
         if let Err(error) = passed.await {
             let mut entries = log.begin(place);
-            entries.note(format_args!("cannot be passed on: {error}"));
+            entries.note(format_args!("cannot write to the other side: {error}"));
             entries.write().await?;
             if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe) {
                 shared.is_reset.store(true, Relaxed);
@@ -103,7 +105,7 @@ pub(super) async fn pass(
             return Ok(Passed::NotTaken(error));
         }
     }
-    // Who is gone needs no telling.
+    // An error means that the other side has already closed the connection.
     _ = to.shutdown().await;
     Ok(Passed::All)
 }

@@ -1,4 +1,4 @@
-//! Between clients and a server.
+//! Inspects the traffic between clients and a server.
 
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::listen::Listener;
 use crate::signals::Signals;
 use crate::{descriptors, stream};
 
-/// Before the next try, where a connection could not be accepted.
+/// Pause after a failed accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Connects each client with the server, until a signal comes or nobody takes the output.
+/// Connects each client to the server, until a signal arrives or the output is closed.
 pub(super) async fn run(
     listen: &Address,
     server: Address,
@@ -35,9 +35,11 @@ pub(super) async fn run(
     descriptors::raise();
     let mut listener = tokio::select! {
         bound = async { Listener::bind(&Bind::new(), listen).await } => bound?,
-        _ = signals.next() => return Err(Failure::other("interrupted", "before it listened")),
+        _ = signals.next() => return Err(Failure::other("interrupted", "stopped before listening")),
     };
-    let address = listener.address().map_err(|error| Failure::other("no local address", error))?;
+    let address = listener
+        .address()
+        .map_err(|error| Failure::other("cannot get the address of the listener", error))?;
     notes.note(format_args!("listening {address}"));
     let (rules, server) = (Arc::new(rules.clone()), Arc::new(server));
     let mut connections = JoinSet::new();
@@ -68,8 +70,8 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Passes on in both directions, until both have ended or one has failed. Then both connections are
-/// closed, and a reset is passed on as a reset.
+/// Passes bytes on in both directions until both have ended or one has failed. Then closes both
+/// connections; passes on a reset as a reset.
 async fn connection(
     count: u64,
     client: Accepted,
@@ -112,13 +114,13 @@ async fn connection(
     }
 }
 
-/// Closes it with a reset, if it is a TCP connection.
+/// Closes a TCP connection with a reset, and any other stream normally.
 fn reset(io: AnyIo) {
     if let Some(io) = io.downcast_ref::<TcpStream>() {
-        // Deprecated because it may block the thread that closes it, which zero seconds do not.
+        // Deprecated because lingering may block the closing thread; zero seconds do not block.
         #[allow(deprecated)]
         let set = io.set_linger(Some(Duration::ZERO));
-        // Without it the peer sees an end.
+        // If this fails, the peer sees a normal end instead of a reset.
         _ = set;
     }
 }

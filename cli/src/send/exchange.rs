@@ -60,8 +60,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Sends the lines of `input`. A fault of `input` stops sending; `judge` reports the fault after
-    /// the replies to the earlier lines have arrived.
+    /// Sends the lines of `input`. A fault of `input` stops sending; `judge` reports the fault
+    /// after the replies to the earlier lines have arrived.
     pub(super) async fn send(
         &self,
         input: impl AsyncRead + Unpin,
@@ -186,7 +186,8 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Returns the failure for a reply that does not match `--expect`; quotes up to 100 bytes of it.
+    /// Returns the failure for a reply that does not match `--expect`; quotes up to 100 bytes of
+    /// it.
     fn mismatch(&self, reply: u64, content: &[u8]) -> Option<Failure> {
         let expected = self.options.expect.as_ref().filter(|regex| !regex.is_match(content))?;
         let (shown, more) = match content.len() {
@@ -229,9 +230,9 @@ impl<'a> Exchange<'a> {
             return Err(failure);
         }
         match &self.options.expect {
-            Some(expected) if received == 0 => {
-                Err(Failure::expectation(format_args!("no reply; --expect needs one that matches {expected}")))
-            }
+            Some(expected) if received == 0 => Err(Failure::expectation(format_args!(
+                "no reply; --expect needs one that matches {expected}"
+            ))),
             // A server may refuse a client by closing the connection without a reply.
             None if self.is_unanswered() => Err(Failure::other(
                 format_args!("no reply to {}", counted(lines, "line")),
@@ -241,14 +242,15 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Returns whether `--end half-close` waited for the server, which closed the connection without
-    /// any reply, although lines were sent or still pending.
+    /// Returns whether `--end half-close` waited for the server, which closed the connection
+    /// without any reply, although lines were sent or still pending.
     fn is_unanswered(&self) -> bool {
         let is_asked = self.lines.get() > 0 || !self.is_all_sent.get();
         self.options.end == End::HalfClose && self.wanted().is_none() && self.received.get() == 0 && is_asked
     }
 
-    /// Appends to a failure that the connection was reset, unless its message already contains this.
+    /// Appends to a failure that the connection was reset, unless its message already contains
+    /// this.
     pub(super) fn name_reset(&self, failure: Failure) -> Failure {
         match self.is_reset.get() && !failure.message().contains(RESET) {
             true => failure.and(RESET),
@@ -270,8 +272,8 @@ impl<'a> Exchange<'a> {
         (self.lines.get(), self.sent.get(), self.received.get())
     }
 
-    /// Returns the failure when the server exceeds `--timeout`. Waiting for stdin or stdout does not
-    /// count.
+    /// Returns the failure when the server exceeds `--timeout`. Waiting for stdin or stdout does
+    /// not count.
     pub(super) async fn stalls(&self, arrived: &Arrived) -> Failure {
         let Some(timeout) = self.options.timeout.0 else { return pending().await };
         loop {

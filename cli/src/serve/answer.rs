@@ -57,7 +57,8 @@ pub(super) enum Answer {
 impl Answer {
     /// Serves a connection to the address `local`, and drops `present` at its end.
     ///
-    /// The future is boxed, so that each connection needs only the memory of its own kind of handler.
+    /// The future is boxed, so that each connection needs only the memory of its own kind of
+    /// handler.
     pub(super) fn to<P: Send + 'static>(
         &self,
         connection: Connection,

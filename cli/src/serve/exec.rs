@@ -1,4 +1,5 @@
-//! `--exec`: runs a command for each connection. It reads lines from stdin and writes replies to stdout.
+//! `--exec`: runs a command for each connection. It reads lines from stdin and writes replies to
+//! stdout.
 
 mod activity;
 mod environment;

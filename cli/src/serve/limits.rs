@@ -15,8 +15,9 @@ const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct Limits {
-    /// Maximum number of open connections, over all addresses. Further clients wait [default: 10000, or fewer if the
-    /// hard limit for open files (ulimit -Hn) is low: limit - 64; with a command, (limit - 64) / 6]
+    /// Maximum number of open connections, over all addresses. Further clients wait [default:
+    /// 10000, or fewer if the hard limit for open files (ulimit -Hn) is low: limit - 64; with a
+    /// command, (limit - 64) / 6]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_connections: Option<usize>,
 
@@ -52,11 +53,13 @@ pub(super) struct Limits {
     #[arg(long, value_name = "DURATION|none", default_value = "10s", value_parser = units::limit(units::duration))]
     drain_timeout: Limit<Duration>,
 
-    /// How long to read and discard input after the last reply, because a reset could destroy that reply
+    /// How long to read and discard input after the last reply, because a reset could destroy that
+    /// reply
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = units::duration)]
     linger_timeout: Duration,
 
-    /// Probe a TCP client after this much silence, then every 10s; the third failed probe closes the connection
+    /// Probe a TCP client after this much silence, then every 10s; the third failed probe closes
+    /// the connection
     #[arg(long, value_name = "DURATION|none", default_value = "60s", value_parser = units::limit(units::duration))]
     keepalive: Limit<Duration>,
 

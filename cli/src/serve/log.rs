@@ -35,7 +35,8 @@ const ALWAYS: &str = "lineframe::always";
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct Options {
-    /// Log the begin and end of connections; -vv also logs received lines (escaped) and connections without data
+    /// Log the begin and end of connections; -vv also logs received lines (escaped) and connections
+    /// without data
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 
@@ -78,8 +79,8 @@ impl Log {
         counters("stopped", all);
     }
 
-    /// Writes the queued records and then the message of the failure. Gives up after `LAST_WRITE` if
-    /// nobody reads stderr.
+    /// Writes the queued records and then the message of the failure. Gives up after `LAST_WRITE`
+    /// if nobody reads stderr.
     pub(super) fn end(self, done: Result<(), Failure>) -> Result<(), Failure> {
         let done = done.map_err(|failure| {
             let (line, silent) = failure.into_line();

@@ -91,7 +91,7 @@ fn the_table_has_raw_and_corrected_latencies() {
     let ended = bench(&["--count", "500", "--connections", "2", "--rate", "2000"], &server.tcp);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let said = format!(
-        "{}: 2 connections, 2000 lines a second, 64 bytes\n500 lines, after 0s of warm-up\n",
+        "{}: 2 connections, 2000 lines per second, 64 bytes\n500 lines, after 0s of warm-up\n",
         server.tcp
     );
     assert!(String::from_utf8_lossy(&ended.err).starts_with(&said), "{ended:?}");
@@ -271,23 +271,27 @@ fn each_kind_of_reply_is_checked() {
     });
     let ended =
         bench(&["--reply", "echo", "--connections", "1", "--window", "2", "--count", "2"], &swapped.address);
-    assert_failed(&ended, 7, "reply 1 is not its line (--reply echo): 64 bytes, not 64; from byte 7 on \"1");
+    assert_failed(
+        &ended,
+        7,
+        "reply 1 is not the line itself (--reply echo): got 64 bytes, expected 64; from byte 7 on, got \"1",
+    );
     // As expected up to where it is not, or before it is asked for.
     let second: String = "00000001".chars().chain(('a'..='z').cycle().skip(1)).take(64).collect();
     let early = format!("\n{second}\n");
     for (kept, answered, said) in [
-        (64, &*early, r#"a line that is no reply, after 1 replies: "00000001bcdefg"#),
-        (64, "\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
-        (64, "\r\nmore\n", r#"a line that is no reply, after 1 replies: "more""#),
+        (64, &*early, r#"unexpected line after 1 reply: "00000001bcdefg"#),
+        (64, "\nmore\n", r#"unexpected line after 1 reply: "more""#),
+        (64, "\r\nmore\n", r#"unexpected line after 1 reply: "more""#),
         (
             64,
             "e\n",
-            "reply 1 is not its line (--reply echo): 65 bytes, not 64; from byte 64 on \"e\" and not \"\"",
+            "reply 1 is not the line itself (--reply echo): got 65 bytes, expected 64; from byte 64 on, got \"e\", expected \"\"",
         ),
         (
             20,
             "\n",
-            "reply 1 is not its line (--reply echo): 20 bytes, not 64; from byte 20 on \"\" and not \"",
+            "reply 1 is not the line itself (--reply echo): got 20 bytes, expected 64; from byte 20 on, got \"\", expected \"",
         ),
     ] {
         let answered = answered.to_owned();
@@ -300,9 +304,10 @@ fn each_kind_of_reply_is_checked() {
         let options = ["--reply", "echo", "--connections", "1", "--rate", "5", "--count", "2"];
         assert_failed(&bench(&options, &server.address), 7, said);
     }
-    for (reply, said) in
-        [("any", ""), ("length", "reply 1 is not as long as its line (--reply length): 2 bytes, not 64")]
-    {
+    for (reply, said) in [
+        ("any", ""),
+        ("length", "reply 1 is not as long as the line (--reply length): got 2 bytes, expected 64"),
+    ] {
         let server = Scripted::tcp(|mut client| {
             client.line();
             client.write("ok\n");
@@ -328,17 +333,25 @@ fn what_goes_wrong_has_its_exit_code() {
     };
     let missing = "; 1 of 1 connection failed, 1 reply missing";
     let left = once(NEVER, |client| client.write("one\n"));
-    assert_failed(&left, 1, &format!("the server left after 1 of 2 replies{missing}"));
+    assert_failed(&left, 1, &format!("the server closed the connection after 1 of 2 replies{missing}"));
     assert!(left.out.starts_with(b"\nreplies     1, in "), "{left:?}");
-    assert_failed(&once(NEVER, |client| client.write("one\ntw")), 6, &format!("cut after 2 bytes{missing}"));
+    assert_failed(
+        &once(NEVER, |client| client.write("one\ntw")),
+        6,
+        &format!("the server closed the connection after 2 bytes of a line{missing}"),
+    );
     let too_long = once(NEVER, |client| client.write(format!("{}\n", "x".repeat(101))));
-    assert_failed(&too_long, 6, "reply 1 is longer than 100 bytes, the limit (--max-length); 1 of 1");
+    assert_failed(&too_long, 6, "reply 1 is longer than the limit of 100 bytes (--max-length); 1 of 1");
     // Long enough for the first reply.
     let late = once("3s", |client| {
         client.write("one\n");
         client.rest();
     });
-    assert_failed(&late, 4, "no reply within 3s (--timeout); 1 of 1 connection failed, 1 reply missing");
+    assert_failed(
+        &late,
+        4,
+        "no reply within the limit of 3s (--timeout); 1 of 1 connection failed, 1 reply missing",
+    );
 
     let unasked = Scripted::tcp(|mut client| {
         client.line();
@@ -347,7 +360,7 @@ fn what_goes_wrong_has_its_exit_code() {
     });
     let options = ["--connections", "1", "--rate", "5", "--count", "2", "--reply", "any"];
     let ended = bench(&options, &unasked.address);
-    assert_failed(&ended, 7, r#"a line that is no reply, after 1 replies: "\x1b[2Jtwo""#);
+    assert_failed(&ended, 7, r#"unexpected line after 1 reply: "\x1b[2Jtwo""#);
 
     assert_failed(&bench(&[], "./nowhere/some.sock"), 3, "cannot connect to");
 }
@@ -375,7 +388,7 @@ fn connections_that_do_not_fail_go_on() {
     assert_failed(
         &ended,
         1,
-        "the server left after 0 of 1 replies; 1 of 2 connections failed, 1 reply missing",
+        "the server closed the connection after 0 of 1 reply; 1 of 2 connections failed, 1 reply missing",
     );
     assert!(String::from_utf8_lossy(&ended.err).contains(object["failure"].as_str().unwrap()));
 }
@@ -400,7 +413,7 @@ fn a_server_too_slow_for_the_rate_is_warned_of() {
     drop(answer);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(number(&object["unsent"]) > 200.0, "{}", object["unsent"]);
-    assert!(object["warnings"][0].as_str().unwrap().contains("lines due and not sent"), "{object}");
+    assert!(object["warnings"][0].as_str().unwrap().contains("lines due but not sent"), "{object}");
     let latency = &object["latency_ns"];
     assert!(number(&latency["corrected"]["max"]) > 1.5 * number(&latency["raw"]["p50"]), "{latency}");
 }
@@ -431,7 +444,7 @@ fn a_limit_for_open_files_is_raised_or_warned_of() {
         assert_eq!(ended.code, Some(0), "{ended:?}");
         let object: Value = serde_json::from_slice(&ended.out).unwrap();
         assert_eq!((&object["connections"], &object["replies"]), (&connections.into(), &1000.into()));
-        let is_warned = String::from_utf8_lossy(&ended.err).contains("40 connections and not 100: ");
+        let is_warned = String::from_utf8_lossy(&ended.err).contains("using 40 connections instead of 100: ");
         assert_eq!(is_warned, connections < 100, "{ended:?}");
     }
 }
@@ -478,7 +491,11 @@ fn a_reply_1024_lines_late_is_noticed() {
     });
     let options = ["--reply", "echo", "--connections", "1", "--window", "1024", "--count", "1025"];
     let ended = bench(&options, &server.address);
-    assert_failed(&ended, 7, "reply 1025 is not its line (--reply echo): 64 bytes, not 64; from byte 5 on");
+    assert_failed(
+        &ended,
+        7,
+        "reply 1025 is not the line itself (--reply echo): got 64 bytes, expected 64; from byte 5 on",
+    );
 }
 
 #[test]

@@ -136,7 +136,7 @@ fn the_server_s_end_ends_it_at_once() {
     terminal.until("> half a line_");
     leave.send(()).unwrap();
     server.result();
-    at_once(|| terminal.shown.until_contains("the server has closed the connection\r\n"));
+    at_once(|| terminal.shown.until_contains("the server closed the connection\r\n"));
     terminal.shown.until_contains("bye\r\n");
     assert!(at_once(|| terminal.end()).success());
 }
@@ -146,7 +146,7 @@ fn a_cut_last_reply_is_shown_and_is_exit_6() {
     let server = Scripted::tcp(|client| client.write("whole\nlogin: "));
     let terminal = start(&server.address);
     terminal.shown.until_contains("Klogin: \r\n");
-    terminal.shown.until_contains("cut after 7 bytes\r\n");
+    terminal.shown.until_contains("the server closed the connection after 7 bytes of a line\r\n");
     assert_eq!(terminal.end().code(), Some(6));
 }
 
@@ -341,7 +341,7 @@ fn a_reply_over_the_limit_is_told_and_the_next_one_comes() {
     let terminal = Terminal::start(lineframe(["connect", "--max-length", "3", &server.address]));
     terminal.shown.until("replies", |shown| {
         let shown = String::from_utf8_lossy(shown).replace("\r\x1b[K", "").replace("> \r\x1b[2C", "");
-        shown.contains("a\r\nbad reply: more than 3 bytes; --max-length sets the limit\r\nb\r\n")
+        shown.contains("a\r\nbad reply: longer than the limit of 3 bytes (--max-length)\r\nb\r\n")
     });
 }
 
@@ -352,13 +352,13 @@ fn it_connects_again_where_that_is_wanted() {
     let listener = UnixListener::bind(&path).unwrap();
     let terminal = Terminal::start(lineframe(["connect", "--reconnect", path.to_str().unwrap()]));
     drop(listener.accept().unwrap());
-    let gone = "the server has closed the connection; connecting again";
+    let gone = "the server closed the connection; reconnecting";
     terminal.shown.until_contains(gone);
     // What is entered meanwhile goes to the next one.
     terminal.type_keys("a\n");
     let mut client = Client::new(listener.accept().unwrap().0);
     assert_eq!(client.line(), "a\n");
-    terminal.shown.until_contains("connected again");
+    terminal.shown.until_contains("reconnected");
     client.write("A\n");
     terminal.shown.until_contains("A\r\n");
     terminal.type_keys("\x04");
@@ -376,7 +376,7 @@ fn ctrl_c_ends_it_while_nobody_is_there_to_connect_to() {
     drop(listener);
     fs::remove_file(&path).unwrap();
     drop(client);
-    terminal.shown.until_contains("connecting again");
+    terminal.shown.until_contains("reconnecting");
     at_once(|| {
         terminal.type_keys("\x03");
         terminal.end()
@@ -444,6 +444,6 @@ fn what_the_server_has_not_taken_is_told_at_the_end() {
     let terminal = start(&server.address);
     terminal.until("> _");
     terminal.paste(format!("{}\n", "x".repeat(500)).repeat(1000) + "\x04");
-    terminal.shown.until_contains(" bytes not sent: the server has not taken them");
+    terminal.shown.until_contains(" bytes not sent: the server did not read them in time");
     assert!(terminal.end().success());
 }

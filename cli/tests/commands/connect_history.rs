@@ -63,7 +63,7 @@ fn locked_history_is_not_waited_for() {
     let locked = File::open(&path).unwrap();
     flock(&locked, FlockOperation::LockExclusive).unwrap();
     terminal.type_keys("a\n");
-    terminal.shown.until_contains("not remembered: another process has locked it");
+    terminal.shown.until_contains("not stored in the history: another process has locked the file");
     flock(&locked, FlockOperation::Unlock).unwrap();
     terminal.type_keys("b\n");
     terminal.shown.until_contains("> b\r\n");
@@ -131,7 +131,7 @@ fn nothing_is_remembered_where_that_is_not_wanted() {
 fn a_history_that_cannot_be_kept_is_no_reason_not_to_talk() {
     let server = Scripted::tcp(|mut client| client.line());
     let terminal = Terminal::start(lineframe(["connect", "--history", "/dev/null/none", &server.address]));
-    terminal.shown.until_contains("Lines are not remembered: /dev/null/none: ");
+    terminal.shown.until_contains("Lines are not stored: cannot use /dev/null/none: ");
     terminal.until("> _");
     terminal.type_keys("a\n");
     assert_eq!(server.result(), "a\n");

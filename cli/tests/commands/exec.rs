@@ -211,7 +211,10 @@ fn bad_lines_and_bad_replies_get_an_error_line_each_and_the_next_ones_pass() {
         Server::exec(&["--max-encoded-length", "70"], &["sed", "-u", &format!("s/^grow/&{:x>80}/", "")]);
     for mut client in server.clients() {
         client.write("grow\n");
-        assert_eq!(client.line(), "error: reply of more than 70 bytes, the limit (max_encoded_length)\n"[..]);
+        assert_eq!(
+            client.line(),
+            "error: reply longer than the limit of 70 bytes (--max-encoded-length)\n"[..]
+        );
         client.write("good\n");
         assert_eq!(client.line(), "good\n");
     }

@@ -63,7 +63,7 @@ fn a_file_is_shown_as_its_frames() {
         "            5     0 LF   1",
         r"            6    11 LF   1      \x1b[1m\xff\x7f\u{202e}\u{85}",
         "           18    20 LF   1      too long to…",
-        "                   ^ longer than 12 bytes, the limit (--max-length)",
+        "                   ^ longer than the limit of 12 bytes (--max-length)",
         r"           39     8 none 1      \x00世last",
         "                   ^ cut: the stream ended before its terminator",
         "      -- EOF after 47 bytes, 5 frames",
@@ -450,7 +450,7 @@ fn a_command_is_told_of_sigterm_and_ended_by_the_second() {
     process.signal(Signal::TERM);
     let ended = at_once(|| process.end());
     assert_eq!(ended.code, Some(1));
-    assert_eq!(ended.err, "lineframe: interrupted: the command was killed\n");
+    assert_eq!(ended.err, "lineframe: interrupted: killed the command\n");
 }
 
 #[test]

@@ -48,11 +48,14 @@ fn full_log_does_not_end_connections() {
 #[test]
 fn one_byte_is_singular() {
     let ended = run(["inspect", "--max-length", "1"], "ab\n");
-    assert!(String::from_utf8_lossy(&ended.out).contains("longer than 1 byte, the limit"), "{ended:?}");
+    assert!(
+        String::from_utf8_lossy(&ended.out).contains("longer than the limit of 1 byte (--max-length)"),
+        "{ended:?}"
+    );
 
     let server = Scripted::tcp(|client| client.write("a"));
     let terminal = Terminal::start(lineframe(["connect", "--reconnect", &server.address]));
-    terminal.shown.until_contains("after 1 byte of it");
+    terminal.shown.until_contains("the server closed the connection after 1 byte of a line");
 }
 
 /// Frames are one thing, the replies of the command another.

@@ -370,7 +370,7 @@ fn a_lack_of_threads_is_exit_1() {
     for command in [&["serve", "127.0.0.1:0"][..], &["bench", "@x"], &["send", "@x"], &["inspect"]] {
         for threads in ["--nproc=1", "--nproc=2", "--nproc=4"] {
             let process = Process::start(limited(&[threads], command).stdin(Stdio::null()));
-            at_once(|| process.end()).assert_failed(1, "", "threads are needed");
+            at_once(|| process.end()).assert_failed(1, "", "more threads");
         }
     }
 }

@@ -189,7 +189,11 @@ fn a_cut_last_reply_is_exit_6() {
         client.write("one\ntw");
     };
     for server in [Scripted::tcp(cut), Scripted::unix(cut)] {
-        run(["send", &server.address], "1\n2\n").assert_failed(6, "one\ntw", "cut after 2 bytes");
+        run(["send", &server.address], "1\n2\n").assert_failed(
+            6,
+            "one\ntw",
+            "the server closed the connection after 2 bytes of a line",
+        );
     }
 }
 
@@ -332,20 +336,28 @@ fn a_server_that_keeps_it_waiting_is_exit_4() {
         // Long enough for the first reply.
         let ended = run(["send", "--timeout", "3s", &server.address], "a\nb\n");
         // What has come of a reply may say why there is no more.
-        ended.assert_failed(4, "1\nand ", "nothing from the server for 3s, after 1 of 2 replies");
+        ended.assert_failed(
+            4,
+            "1\nand ",
+            "the server neither accepted nor sent a byte for 3s, after 1 of 2 replies",
+        );
     }
     // One that reads nothing.
     for end in ["replies", "half-close", "close"] {
         let server = Scripted::unix(|client| client);
         let ended =
             run(["send", "--end", end, "--timeout", "300ms", &server.address], "a\n".repeat(1_000_000));
-        ended.assert_failed(4, "", "nothing from the server for 300ms, after 0 ");
+        ended.assert_failed(4, "", "the server neither accepted nor sent a byte for 300ms, after 0 ");
     }
     // One that does not answer, while more lines may come.
     let server = Scripted::unix(|client| client);
     let mut send = Process::start(&mut lineframe(["send", "--timeout", "300ms", &server.address]));
     send.write("a\n");
-    send.end().assert_failed(4, "", "nothing from the server for 300ms, after 0 of 1 ");
+    send.end().assert_failed(
+        4,
+        "",
+        "the server neither accepted nor sent a byte for 300ms, after 0 of 1 reply; ",
+    );
 }
 
 #[test]
@@ -389,7 +401,7 @@ fn a_reply_that_is_not_as_expected_is_exit_7() {
 fn no_reply_at_all_is_not_what_was_expected() {
     let server = Scripted::tcp(|mut client| client.rest());
     let ended = run(["send", "--end", "half-close", "--expect", "", &server.address], "a\n");
-    ended.assert_failed(7, "", "no reply has come");
+    ended.assert_failed(7, "", "no reply; --expect needs one");
 }
 
 #[test]
@@ -401,14 +413,14 @@ fn a_reply_over_the_limit_is_exit_6() {
     };
     let server = Scripted::tcp(script);
     let ended = run(["send", "--max-length", "4", &server.address], "a\nb\nc\n");
-    ended.assert_failed(6, "1234\n", "reply 2: more than 4 bytes; --max-length");
+    ended.assert_failed(6, "1234\n", "reply 2: longer than the limit of 4 bytes (--max-length)");
 }
 
 #[test]
 fn a_line_over_the_limit_is_exit_6_when_those_before_it_are_answered() {
     let server = Server::start();
     let ended = run(["send", "--max-length", "4", &server.tcp], "abcd\nabcde\nabc\n");
-    ended.assert_failed(6, "ABCD\n", "line 2 of stdin: more than 4 bytes; --max-length");
+    ended.assert_failed(6, "ABCD\n", "line 2 of stdin: longer than the limit of 4 bytes (--max-length)");
 }
 
 #[test]
@@ -430,7 +442,7 @@ fn lines_may_end_otherwise() {
 fn a_lone_line_feed_is_not_sent_where_only_crlf_ends_a_line() {
     let server = Scripted::tcp(echo);
     let ended = run(["send", "--delimiter", "crlf", &server.address], "a\r\nb\nc\r\n");
-    ended.assert_failed(6, "a\r\n", "line 2 of stdin: a CR or LF in it");
+    ended.assert_failed(6, "a\r\n", "line 2 of stdin: contains a CR or LF");
 }
 
 #[test]
@@ -528,7 +540,7 @@ fn a_reset_is_no_end() {
         ("a\nb\nc\n", "half-close", 1, "connection reset"),
         ("", "half-close", 1, "connection reset"),
         ("a\nb\nc\n", "replies", 1, "connection reset"),
-        ("a\nb", "half-close", 6, "cut after 1 byte"),
+        ("a\nb", "half-close", 6, "after 1 byte of a line"),
     ] {
         let server = Scripted::tcp(move |mut client| {
             match end {

@@ -7,8 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::address::Address;
 
-/// All variables that describe a connection. They are removed from the inherited environment, because
-/// this server may itself run under tcpserver or unixserver.
+/// All variables that describe a connection. They are removed from the inherited environment,
+/// because this server may itself run under tcpserver or unixserver.
 pub(super) const VARIABLES: [&str; 17] = [
     "PROTO",
     "TCPLOCALHOST",
@@ -29,8 +29,8 @@ pub(super) const VARIABLES: [&str; 17] = [
     "UNIXREMOTEPID",
 ];
 
-/// Returns the variables that ucspi-tcp's tcpserver and ucspi-unix's unixserver set, except those that
-/// need a name lookup.
+/// Returns the variables that ucspi-tcp's tcpserver and ucspi-unix's unixserver set, except those
+/// that need a name lookup.
 pub(super) fn environment(connection: &Connection, local: &Address) -> Vec<(&'static str, OsString)> {
     let mut variables = Vec::new();
     let mut set = |variable, value: &dyn ToString| variables.push((variable, value.to_string().into()));

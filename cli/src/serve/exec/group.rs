@@ -1,7 +1,8 @@
 //! A child and its process group, which never outlive their connection.
 //!
-//! The system may reuse a process id as soon as the process is reaped, so the group is always killed
-//! first. Tokio reaps a child as soon as it exits; this module therefore uses children of `std`.
+//! The system may reuse a process id as soon as the process is reaped, so the group is always
+//! killed first. Tokio reaps a child as soon as it exits; this module therefore uses children of
+//! `std`.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -19,7 +20,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::serve::GONE;
 
-/// A child and its descendants that stay in its process group. Dropping a `ProcessGroup` kills them.
+/// A child and its descendants that stay in its process group. Dropping a `ProcessGroup` kills
+/// them.
 pub(super) struct ProcessGroup {
     /// Not reaped yet. `None` only while the `ProcessGroup` is consumed.
     leader: Option<Child>,
@@ -64,8 +66,8 @@ impl ProcessGroup {
         }
     }
 
-    /// Kills every process of the group and reaps the leader. Returns the leader's own exit status if
-    /// the leader exited before.
+    /// Kills every process of the group and reaps the leader. Returns the leader's own exit status
+    /// if the leader exited before.
     pub(super) async fn kill_and_reap(mut self) -> io::Result<ExitStatus> {
         if let Some(leader) = &mut self.leader {
             system::kill(leader);
@@ -137,8 +139,8 @@ impl Drop for Starting {
     }
 }
 
-/// Kills all remaining groups when the server exits. Waits up to a second for children that are being
-/// started.
+/// Kills all remaining groups when the server exits. Waits up to a second for children that are
+/// being started.
 pub(in crate::serve) fn kill_all() {
     let waited = ALL_STARTED.wait_timeout_while(children(), GONE, |children| children.starting > 0);
     let (children, _) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +149,8 @@ pub(in crate::serve) fn kill_all() {
     }
 }
 
-/// Reaps dropped children whenever a child exits. As PID 1 or as a child subreaper, reaps orphans too.
+/// Reaps dropped children whenever a child exits. As PID 1 or as a child subreaper, reaps orphans
+/// too.
 pub(in crate::serve) async fn reap() {
     let mut exits = system::Exits::new();
     loop {
@@ -236,10 +239,7 @@ mod system {
         if let Ok(pidfd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::NONBLOCK) {
             use tokio::io::{Interest, unix::AsyncFd};
 
-            #[allow(
-                deprecated,
-                reason = "the replacement is unsafe; an OwnedFd cannot be closed by others"
-            )]
+            #[allow(deprecated, reason = "the replacement is unsafe; an OwnedFd cannot be closed by others")]
             let pidfd = AsyncFd::with_interest(pidfd, Interest::READABLE);
             if let Ok(pidfd) = pidfd {
                 if pidfd.readable().await.is_ok() {

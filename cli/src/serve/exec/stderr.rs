@@ -18,8 +18,8 @@ impl StderrLog {
         Self(task)
     }
 
-    /// Waits up to `EXIT_TIMEOUT` for the last lines of a child that exited. A process that left the
-    /// group may keep stderr open longer.
+    /// Waits up to `EXIT_TIMEOUT` for the last lines of a child that exited. A process that left
+    /// the group may keep stderr open longer.
     pub(super) async fn end(mut self) {
         _ = timeout(EXIT_TIMEOUT, self.0.join_next()).await;
     }

@@ -48,7 +48,8 @@ struct Lines {
 struct Line {
     /// End of the line in `bytes`, after its newline.
     end: usize,
-    /// Number of records lost if the line is lost, including those it reports as suppressed or lost.
+    /// Number of records lost if the line is lost, including those it reports as suppressed or
+    /// lost.
     stands_for: u64,
 }
 
@@ -224,8 +225,8 @@ impl Lines {
         self.each.push(Line { end: self.bytes.len(), stands_for });
     }
 
-    /// Writes and removes all lines, and returns the number of lost records. If `is_cut`, the previous
-    /// write ended within a line, and a newline is written first.
+    /// Writes and removes all lines, and returns the number of lost records. If `is_cut`, the
+    /// previous write ended within a line, and a newline is written first.
     fn write(&mut self, stream: &mut impl Write, is_cut: &mut bool) -> u64 {
         let mut written = 0;
         if !*is_cut || write_all(stream, b"\n") == 1 {
@@ -266,8 +267,8 @@ fn write_all(stream: &mut impl Write, bytes: &[u8]) -> usize {
 mod tests {
     use super::*;
 
-    /// Accepts `takes[0]` bytes, then fails once, and so on; after the last failure accepts everything.
-    /// Queues another line at each failure.
+    /// Accepts `takes[0]` bytes, then fails once, and so on; after the last failure accepts
+    /// everything. Queues another line at each failure.
     struct Full {
         takes: Vec<usize>,
         taken: Vec<u8>,
