@@ -160,7 +160,7 @@ pub(crate) async fn run(mut arguments: Arguments) -> Result<(), Failure> {
     show::note(format_args!("{}", report::plan(&arguments)));
 
     let mut ending = std::pin::pin!(all(outcomes));
-    // The server's CPU time at the begin and at the end of the measurement.
+    // The server's CPU time at the start and at the end of the measurement.
     let (mut cpu_before, mut cpu_after) = (None, None);
     let mut next_sample = Some(measured_from);
     let outcomes = loop {

@@ -118,7 +118,7 @@ const LONGEST_BATCH: Duration = Duration::from_millis(20);
 /// Time limit for sending the remaining lines when the session ends.
 const LAST_WRITE: Duration = Duration::from_millis(50);
 
-/// A connection that lasts less than this is short: the reconnection waits as long.
+/// Pause before a reconnection if the previous connection lasted less than this.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Runs an interactive session with `server`; reconnects to the address `again` if there is one.

@@ -34,8 +34,7 @@ fn count(text: &str) -> Result<u8, clap::Error> {
     }
 }
 
-/// Prints the names of the variables that are set, because one of them may have caused a usage
-/// error.
+/// Prints which variables are set, because one of them may have caused a usage error.
 pub(crate) fn note_variables() {
     let mut names: Vec<_> = std::env::vars_os()
         .map(|(name, _)| show::escaped(name.as_encoded_bytes()))

@@ -91,8 +91,7 @@ impl Failure {
         show::escaped(self.message.as_bytes())
     }
 
-    /// Returns the line for stderr with its LF, or an empty string, and the failure without its
-    /// message.
+    /// Splits off the line for stderr, with its LF; empty if there is no message.
     pub(crate) fn into_line(self) -> (String, Self) {
         let line = match self.message.is_empty() {
             true => String::new(),

@@ -94,8 +94,7 @@ fn main() -> ExitCode {
             Command::Man(arguments) => man::run(arguments),
         }
     });
-    // Do not join the thread that reads stdin: it would delay the exit until the next line is
-    // typed.
+    // Joining the thread that reads stdin would delay the exit until the next line is typed.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -76,7 +76,7 @@ fn latencies() -> Latencies {
 
 /// Latencies over time, in at most `MAX_SLOTS` slots of equal width.
 pub(super) struct Series {
-    /// Begin of the first slot.
+    /// Start of the first slot.
     pub(super) start: u64,
     /// Width of a slot in nanoseconds. Doubles when the slots no longer suffice.
     pub(super) width: u64,

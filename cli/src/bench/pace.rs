@@ -68,8 +68,7 @@ impl Timer {
 
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // The replacement is unsafe, because a descriptor might be closed by others. Here it is
-        // owned.
+        // The replacement is unsafe: it requires that others do not close the descriptor.
         #[allow(deprecated)]
         tokio::io::unix::AsyncFd::with_interest(timer, tokio::io::Interest::READABLE).map(Self)
     }

@@ -371,8 +371,8 @@ impl Report {
         columns.collect()
     }
 
-    /// Returns begin and duration of the longest pause without any reply, in whole slots. Returns
-    /// `None` if it is shorter than `PAUSE`.
+    /// Returns start and duration of the longest time without a reply, in whole slots, or `None` if
+    /// it is shorter than `PAUSE`.
     fn pause(&self) -> Option<(u64, u64)> {
         let mut longest = 0..0;
         let mut start = 0;

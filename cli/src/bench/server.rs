@@ -47,8 +47,7 @@ mod linux {
     use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
     use std::time::Duration;
 
-    /// Returns the processes that listen on the loopback address `address`, if they can be
-    /// inspected.
+    /// Returns the visible processes that listen on the loopback address `address`.
     pub(in super::super) fn listening(address: &str) -> Vec<u32> {
         match sockets(address) {
             sockets if sockets.is_empty() => Vec::new(),
@@ -59,8 +58,7 @@ mod linux {
     /// Returns the user and system time of a process, in steps of a hundredth of a second.
     pub(super) fn cpu(id: u32) -> Option<Duration> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-        // Field 2, the command's name in parentheses, may contain any character. Field 3 follows
-        // it.
+        // Field 2, the command's name in parentheses, may contain any character, even `)`.
         let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
         Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))

@@ -44,7 +44,7 @@ pub(super) struct Task {
     pub(super) busy_poll: bool,
 }
 
-/// Begin and end of the measurement.
+/// Start and end of the measurement.
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     pub(super) clock: Clock,

@@ -271,8 +271,7 @@ fn character(event: &Event) -> Option<char> {
 mod tests {
     use super::*;
 
-    /// Types keys and returns the line with `_` at the cursor. `^x` stands for Ctrl-x, `<up>` for
-    /// Up.
+    /// Types keys (`^x` is Ctrl-x, `<up>` is Up) and returns the line with `_` at the cursor.
     fn typed(editor: &mut Editor, keys: &str) -> String {
         let mut events = Vec::new();
         let mut keys = keys.chars();

@@ -54,8 +54,7 @@ impl Screen {
         self.terminal.flush()
     }
 
-    /// Prints these lines. If stdout is not a terminal and escaping is off, their bytes are
-    /// unchanged.
+    /// Prints these lines, unchanged if stdout is not a terminal and escaping is off.
     pub(super) fn replies(&mut self, bytes: &[u8], lines: &[Line]) -> io::Result<()> {
         let mut printed = Vec::new();
         for line in lines {

@@ -36,9 +36,8 @@ pub(super) async fn run(
     let signals = signals.map_err(|error| Failure::other("cannot wait for signals", error))?;
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    // With a process group, a second signal also kills the descendants of the command. There is no
-    // group if there is a controlling terminal, which would stop processes of another group that
-    // use it.
+    // With a process group, a second signal also kills the descendants of the command. With a
+    // controlling terminal there is no group, because the terminal would stop a background group.
     #[cfg(unix)]
     let has_group = !has_terminal();
     #[cfg(unix)]
@@ -188,8 +187,7 @@ impl Target {
     fn kill(&self) {}
 }
 
-/// Returns the exit code as in a shell: the code of the command, or 128 plus the signal that killed
-/// it.
+/// Returns the exit code as a shell does: the code of the command, or 128 plus the fatal signal.
 fn code(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {

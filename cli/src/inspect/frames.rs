@@ -24,8 +24,7 @@ pub(super) struct Rules {
     pub(super) check: Option<Check>,
 }
 
-/// Frames of one direction. Buffers the current line, up to `max_length`, and the bytes read after
-/// it.
+/// Frames of one direction. Buffers the current line, up to `max_length`, and at most one more read.
 pub(super) struct Frames {
     rules: Rules,
     scanner: Scanner,
@@ -59,8 +58,7 @@ pub(super) struct Frame<'a> {
     pub(super) terminator: Option<Terminator>,
     /// Number of reads in which the frame arrived, including its terminator.
     pub(super) reads: u64,
-    /// Number of bytes of the frame received at the end of each read except the last; at most 32
-    /// values.
+    /// Bytes of the frame received at the end of each read except the last; at most 32 values.
     pub(super) cuts: &'a [u64],
     /// Beginning of the content, at most `max_text` bytes.
     pub(super) text: &'a [u8],
@@ -90,8 +88,7 @@ impl Frames {
         }
     }
 
-    /// Adds the bytes of one read. The frames of the previous read must have been taken with
-    /// `next`.
+    /// Adds the bytes of one read. Call `next` until it returns `None` before the next `push`.
     pub(super) fn push(&mut self, read: &[u8]) {
         self.remove_returned();
         let start = self.long.as_ref().map_or(self.scanner.offset(), |long| long.offset);

@@ -186,8 +186,7 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Returns the failure for a reply that does not match `--expect`; quotes up to 100 bytes of
-    /// it.
+    /// Returns the failure for a reply that does not match `--expect`. Quotes at most 100 bytes.
     fn mismatch(&self, reply: u64, content: &[u8]) -> Option<Failure> {
         let expected = self.options.expect.as_ref().filter(|regex| !regex.is_match(content))?;
         let (shown, more) = match content.len() {
@@ -249,8 +248,7 @@ impl<'a> Exchange<'a> {
         self.options.end == End::HalfClose && self.wanted().is_none() && self.received.get() == 0 && is_asked
     }
 
-    /// Appends to a failure that the connection was reset, unless its message already contains
-    /// this.
+    /// Appends `RESET` to the message of a failure if the connection was reset.
     pub(super) fn name_reset(&self, failure: Failure) -> Failure {
         match self.is_reset.get() && !failure.message().contains(RESET) {
             true => failure.and(RESET),
@@ -272,8 +270,7 @@ impl<'a> Exchange<'a> {
         (self.lines.get(), self.sent.get(), self.received.get())
     }
 
-    /// Returns the failure when the server exceeds `--timeout`. Waiting for stdin or stdout does
-    /// not count.
+    /// Returns the failure when the server exceeds `--timeout`, not counting stdin and stdout.
     pub(super) async fn stalls(&self, arrived: &Arrived) -> Failure {
         let Some(timeout) = self.options.timeout.0 else { return pending().await };
         loop {

@@ -35,7 +35,7 @@ const ALWAYS: &str = "lineframe::always";
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Log")]
 pub(super) struct Options {
-    /// Log the begin and end of connections; -vv also logs received lines (escaped) and connections
+    /// Log the start and end of connections; -vv also logs received lines (escaped) and connections
     /// without data
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,

@@ -564,7 +564,6 @@ fn a_transfer_passes_exact_in_little_memory() {
     transfer(32 << 20);
 }
 
-/// Run by docs/inspect-gibibyte.sh, which keeps what it prints.
 #[test]
 #[ignore = "a gibibyte"]
 fn a_gibibyte_passes_exact_in_little_memory() {

@@ -96,7 +96,6 @@ fn fifty_megabytes_go_both_ways_in_little_memory() {
     pass_through(50_000_000);
 }
 
-/// Run by docs/send-gibibyte.sh, which keeps what it prints.
 #[test]
 #[ignore = "a gibibyte"]
 fn a_gibibyte_goes_both_ways_in_little_memory() {

@@ -20,8 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::serve::GONE;
 
-/// A child and its descendants that stay in its process group. Dropping a `ProcessGroup` kills
-/// them.
+/// A child and its descendants that stay in its process group. Killed on drop.
 pub(super) struct ProcessGroup {
     /// Not reaped yet. `None` only while the `ProcessGroup` is consumed.
     leader: Option<Child>,
@@ -149,8 +148,7 @@ pub(in crate::serve) fn kill_all() {
     }
 }
 
-/// Reaps dropped children whenever a child exits. As PID 1 or as a child subreaper, reaps orphans
-/// too.
+/// Reaps dropped children whenever a child exits; also orphans, as PID 1 or child subreaper.
 pub(in crate::serve) async fn reap() {
     let mut exits = system::Exits::new();
     loop {
