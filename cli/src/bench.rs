@@ -37,7 +37,7 @@ const EXAMPLES: &str = "\
 Examples:
   lineframe bench 127.0.0.1:8083
       10 connections with one line in flight each, for 10 seconds
-  lineframe bench --connections 100 --window 16 --length 1k --duration 1m ./some.sock
+  lineframe bench --connections 100 --window 16 --length 1k ./some.sock
   lineframe bench --rate 5000 --svg latency.svg 127.0.0.1:8083
       5000 lines per second at fixed times, and a chart of the latencies";
 

@@ -31,7 +31,7 @@ use crate::units::{self, Limit};
 Examples:
   printf 'hello\\nworld\\n' | lineframe send 127.0.0.1:8083
   printf 'EHLO me\\nQUIT\\n' | lineframe send --crlf --end half-close mx:25
-  echo PING | lineframe send --retry 5 --timeout 2s --expect '^PONG$' ./some.sock
+  echo PING | lineframe send --retry 5 --expect '^PONG$' ./some.sock
   sort words | lineframe send --end half-close ./some.sock | sort -u")]
 pub(crate) struct Arguments {
     /// Server: host:port, a path with a slash for a Unix socket, or @name

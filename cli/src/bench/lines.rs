@@ -103,7 +103,7 @@ fn check_digits(codec: &mut LineCodec) -> Result<(), String> {
         codec.encode_line(&[digit], &mut BytesMut::new()).map_err(|error| error.to_string())?;
         // With a sequence as the delimiter, the terminator would begin within the line.
         if terminator.first() == Some(&digit) {
-            return Err("the terminator begins with a letter or digit; use another --delimiter".into());
+            return Err("the terminator begins with a letter or digit".into());
         }
     }
     Ok(())
@@ -115,7 +115,10 @@ impl Lines {
     pub(super) fn new(codec: &mut LineCodec, length: usize, reply: Reply) -> Result<Self, Failure> {
         let is_numbered = length >= NUMBER;
         let refused = |why: &dyn Display| {
-            Failure::usage(format_args!("cannot send lines of {}: {why}", show::bytes(length)))
+            let length = show::bytes(length);
+            Failure::usage(format_args!(
+                "cannot send lines of {length}: {why}; change --length, --delimiter or --max-length"
+            ))
         };
         if is_numbered {
             check_digits(codec).map_err(|why| refused(&why))?;

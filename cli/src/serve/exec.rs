@@ -62,7 +62,7 @@ impl Exec {
         limits: &Limits,
     ) -> Result<Self, Failure> {
         if let Some(program) = command.first() {
-            which::which(program).map_err(|error| cannot_run(program, &error))?;
+            which::which(program).map_err(|error| cannot_run(program, error))?;
         }
         // A line of a CRLF protocol contains no CR or LF, so the child can use plain newlines.
         let delimiter = match codec.delimiter() {
@@ -172,7 +172,13 @@ async fn end(mut running: ProcessGroup, peer: Peer) {
     }
 }
 
-fn cannot_run(program: &OsStr, why: &which::Error) -> Failure {
+fn cannot_run(program: &OsStr, error: which::Error) -> Failure {
+    let why = match error {
+        which::Error::CannotFindBinaryPath => {
+            "no executable file of this name; check the path or PATH".into()
+        }
+        error => error.to_string(),
+    };
     Failure::other(format_args!("cannot run {}", show::escaped(program.as_encoded_bytes())), why)
 }
 

@@ -65,7 +65,7 @@ fn a_file_is_shown_as_its_frames() {
         "           18    20 LF   1      too long to…",
         "                   ^ longer than the limit of 12 bytes (--max-length)",
         r"           39     8 none 1      \x00世last",
-        "                   ^ cut: the stream ended before its terminator",
+        "                   ^ cut: the stream ended before the terminator",
         "      -- EOF after 47 bytes, 5 frames",
     ];
     assert_eq!(rows(&ended.out), expected);
@@ -482,7 +482,7 @@ fn what_cannot_be_looked_at_says_why() {
         (vec!["inspect", "/nowhere/some file"], 1, "cannot open /nowhere/some file: "),
         (vec!["inspect", "/"], 1, "cannot read /: "),
         (vec!["inspect", "--output", "/nowhere/some file"], 1, "cannot write /nowhere/some file: "),
-        (vec!["inspect", "nowhere", "127.0.0.1:1"], 2, "nowhere: neither host:port"),
+        (vec!["inspect", "nowhere", "127.0.0.1:1"], 2, "nowhere: expected host:port"),
         (vec!["inspect", "192.0.2.1:1", "127.0.0.1:1"], 1, "cannot listen on 192.0.2.1:1: "),
     ] {
         let ended = run(&arguments, "");
