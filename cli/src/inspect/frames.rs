@@ -24,7 +24,8 @@ pub(super) struct Rules {
     pub(super) check: Option<Check>,
 }
 
-/// Frames of one direction. Buffers the current line, up to `max_length`, and at most one more read.
+/// Frames of one direction. Buffers the current line, up to `max_length`, and at most one more
+/// read.
 pub(super) struct Frames {
     rules: Rules,
     scanner: Scanner,

@@ -16,8 +16,8 @@ const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 #[command(next_help_heading = "Limits")]
 pub(super) struct Limits {
     /// Maximum number of open connections, over all addresses. Further clients wait [default:
-    /// 10000, or fewer if the hard limit for open files (ulimit -Hn) is low: 64 less than the limit,
-    /// divided by 6 with a command]
+    /// 10000, or fewer if the hard limit for open files (ulimit -Hn) is low: 64 less than the
+    /// limit, divided by 6 with a command]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     max_connections: Option<usize>,
 

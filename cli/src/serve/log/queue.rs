@@ -48,7 +48,8 @@ struct Lines {
 struct Line {
     /// End of the line in `bytes`, after its newline.
     end: usize,
-    /// Number of records that the line represents: itself, and those it reports as suppressed or lost.
+    /// Number of records that the line represents: itself, and those it reports as suppressed or
+    /// lost.
     stands_for: u64,
 }
 
