@@ -1,4 +1,5 @@
-//! A chat server for IRC clients: what one says in a channel is pushed to all others in it, and nobody waits for a slow one.
+//! A chat server for IRC clients. It pushes each message to all other members of the channel, and a
+//! slow client delays no other.
 //!
 //! ```sh
 //! cargo run --example chat -- 127.0.0.1:6667
@@ -14,11 +15,12 @@ use lineframe::{Bind, Connection, LineCodec, LineError, Server};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 const NAME: &str = "chat.example";
-/// How many messages may wait for a client. One that is further behind misses the oldest, and is told how many.
+/// How many messages may wait for a client. A client that falls further behind misses the oldest
+/// ones, and gets a notice with their number.
 const MAX_BEHIND: usize = 1024;
 const MAX_CHANNELS: usize = 20;
 
-/// What somebody has said, as every client in the channel gets it.
+/// A message, as every client in the channel receives it.
 #[derive(Clone)]
 struct Said {
     from: Arc<str>,
@@ -44,7 +46,7 @@ async fn session(conn: Connection, network: Network) -> io::Result<()> {
     let mut inbox = network.said.subscribe();
     let mut client = Client { conn, network, nick: None, channels: HashSet::new() };
     loop {
-        // Both futures may be dropped at any time: neither loses a line.
+        // Both futures are cancel safe: dropping the slower one loses nothing.
         tokio::select! {
             line = client.conn.next_line() => match line? {
                 Some(line) => {
@@ -52,7 +54,7 @@ async fn session(conn: Connection, network: Network) -> io::Result<()> {
                         break;
                     }
                 }
-                None => break, // the client is gone, or the server is to stop
+                None => break, // the client has finished, or the server is draining
             },
             said = inbox.recv() => match said {
                 Ok(said) => client.hear(said).await?,
@@ -70,9 +72,9 @@ async fn session(conn: Connection, network: Network) -> io::Result<()> {
 
 impl Client {
     // region: obey
-    /// False where that was the last line.
+    /// Runs one command. Returns false if the session ends with it.
     async fn obey(&mut self, line: Result<&[u8], &LineError>) -> io::Result<bool> {
-        // A lone CR ends a line for some clients: what is passed on must not hold one.
+        // A lone CR ends a line for some clients, so a forwarded message must not contain one.
         let text = match line.map(std::str::from_utf8) {
             Ok(Ok(text)) if !text.contains(['\r', '\0']) => text,
             Ok(_) => return self.tell("NOTICE * :not UTF-8, or with a CR or NUL in it").await,
@@ -91,7 +93,7 @@ impl Client {
             }
             ("PRIVMSG", [channel, text, ..], Some(nick)) if self.channels.contains(*channel) => {
                 let line = format!(":{nick}!{nick}@{NAME} PRIVMSG {channel} :{text}").into();
-                // An error says that nobody is there.
+                // `send` fails only if there is no receiver.
                 _ = self.network.said.send(Said { from: nick, to: (*channel).into(), line });
                 Ok(true)
             }
@@ -129,7 +131,8 @@ impl Client {
     // region: hear
     async fn hear(&mut self, said: Said) -> io::Result<()> {
         if self.channels.contains(&*said.to) && self.nick.as_ref() != Some(&said.from) {
-            // Waits while 64 KiB are unsent. Meanwhile messages wait in the inbox, and from `MAX_BEHIND` on are missed.
+            // Waits while more than 64 KiB are unsent. Meanwhile up to `MAX_BEHIND` messages wait
+            // in the inbox.
             self.conn.write_line(&*said.line).await?;
         }
         Ok(())
@@ -166,7 +169,8 @@ async fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:6667".into());
     let listener = Bind::new().tcp(&address).await?;
     println!("listening {}", listener.local_addr()?);
-    // What is passed on has the sender's name before it: longer than the 510 bytes that it came in.
+    // A forwarded message starts with the sender's name, so it may exceed the 510 bytes of an
+    // incoming line.
     let codec = LineCodec::builder().max_length(510).max_encoded_length(1024).write_crlf(true).build();
     let server = Server::builder().codec(codec).build();
     let network = Network { said: broadcast::Sender::new(MAX_BEHIND), nicks: Arc::default() };

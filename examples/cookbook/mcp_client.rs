@@ -1,4 +1,5 @@
-//! JSON-RPC with a child process: starts a server of the Model Context Protocol and calls one of its tools.
+//! JSON-RPC with a child process: starts a server of the Model Context Protocol and calls one of
+//! its tools.
 //!
 //! ```sh
 //! cargo build --example mcp_server
@@ -36,8 +37,8 @@ impl Client {
         Ok(Self { child, conn, last_id: 0 })
     }
 
-    /// The result, or the error that the server gives. A call that takes too long, or is dropped, may be followed by
-    /// others: its late reply has another id.
+    /// Returns the result, or the error that the server sent. After a timeout or a dropped call,
+    /// the next call is safe: a late reply has a different id.
     async fn call(&mut self, method: &str, params: Value) -> io::Result<Result<Value, Value>> {
         self.last_id += 1;
         let id = self.last_id;
@@ -48,10 +49,11 @@ impl Client {
 
     async fn reply(&mut self, id: u64) -> io::Result<Result<Value, Value>> {
         while let Some(line) = self.conn.next_line().await? {
-            // Servers print what they should not, above all when they start: not every line is a message.
+            // Some servers print other text to stdout, mostly at startup. Skip lines that are not
+            // JSON.
             let Ok(mut message) = serde_json::from_slice::<Value>(&line?) else { continue };
             match (message["method"].as_str(), &message["id"]) {
-                (Some(_), Value::Null) => {} // a notification: progress, a log
+                (Some(_), Value::Null) => {} // a notification, such as progress or a log message
                 (Some("ping"), asked) => {
                     let pong = json!({"jsonrpc": "2.0", "id": asked, "result": {}});
                     self.conn.write_line(pong.to_string()).await?;
@@ -61,7 +63,7 @@ impl Client {
                     let refusal = json!({"jsonrpc": "2.0", "id": asked, "error": error});
                     self.conn.write_line(refusal.to_string()).await?;
                 }
-                (None, answered) if *answered != id => {} // to a call that was given up
+                (None, answered) if *answered != id => {} // the reply to an earlier call that timed out
                 (None, _) if message["error"].is_null() => return Ok(Ok(message["result"].take())),
                 (None, _) => return Ok(Err(message["error"].take())),
             }
@@ -73,14 +75,14 @@ impl Client {
         Ok(self.conn.send_line(json!({"jsonrpc": "2.0", "method": method}).to_string()).await?)
     }
 
-    /// Closes the child's stdin, which asks it to end, and waits for that.
+    /// Closes the child's stdin, which tells it to exit, and waits until it has exited.
     async fn stop(mut self) -> io::Result<()> {
         self.conn.shutdown().await?;
         let status = timeout(PATIENCE, self.child.wait()).await??;
         if status.success() {
             Ok(())
         } else {
-            Err(io::Error::other(format!("the server ended with {status}")))
+            Err(io::Error::other(format!("the server exited with {status}")))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! JSON-RPC over stdin and stdout: a server of the Model Context Protocol with one tool, which counts the lines, words and
-//! bytes of a text.
+//! JSON-RPC over stdin and stdout: a Model Context Protocol server with one tool, which counts the
+//! lines, words and bytes of a text.
 //!
 //! ```sh
 //! cargo run --example mcp_server <<< '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}'
@@ -11,10 +11,11 @@ use lineframe::{Connection, LineError};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A message with a file in it is one line: more than the 64 KiB that lines have by default.
+/// The limit for a message in bytes. A message that contains a file easily exceeds the default of
+/// 64 KiB.
 const MAX_MESSAGE: usize = 4 << 20;
 
-/// The revisions of the protocol whose `initialize` and `tools` are those below, the newest first.
+/// The protocol revisions that this server supports, newest first.
 const REVISIONS: [&str; 2] = ["2025-06-18", "2025-03-26"];
 
 const PARSE_ERROR: i64 = -32700;
@@ -24,7 +25,7 @@ const INVALID_PARAMS: i64 = -32602;
 
 #[derive(Deserialize)]
 struct Request {
-    /// None: a notification, which is never answered.
+    /// `None` for a notification, which gets no reply.
     id: Option<Value>,
     method: String,
     #[serde(default)]
@@ -36,7 +37,7 @@ struct Refusal(i64, &'static str);
 // region: main
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> io::Result<()> {
-    // stdout belongs to the protocol: whatever else is to be said goes to stderr.
+    // Only protocol messages go to stdout. Everything else goes to stderr.
     let mut conn = Connection::join(tokio::io::stdin(), tokio::io::stdout());
     conn.set_max_length(MAX_MESSAGE);
     while let Some(line) = conn.next_line().await? {
@@ -49,7 +50,7 @@ async fn main() -> io::Result<()> {
 // endregion
 
 // region: answer
-/// What to write in answer to a line, if anything.
+/// Returns the reply to a line, or `None` if the line needs no reply.
 fn answer(line: Result<impl AsRef<[u8]>, LineError>) -> Option<Value> {
     let parsed = line
         .map_err(|bad| bad.to_string())
@@ -59,7 +60,8 @@ fn answer(line: Result<impl AsRef<[u8]>, LineError>) -> Option<Value> {
         Err(why) => return Some(error(Value::Null, PARSE_ERROR, &why)),
     };
     let Ok(Request { id, method, params }) = Request::deserialize(&message) else {
-        // A reply to a request that this server never makes has an `id` and no `method`.
+        // Ignore replies: they have a result or an error, and no `method`. This server sends no
+        // requests.
         let is_reply = message.get("result").or(message.get("error")).is_some();
         return (!is_reply).then(|| error(Value::Null, INVALID_REQUEST, "not a request"));
     };

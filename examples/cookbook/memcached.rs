@@ -17,20 +17,20 @@ use lineframe::{Client, Connection, Delimiter, LineCodec};
 /// A connection to memcached.
 pub struct Memcached {
     conn: Connection,
-    /// A call has begun and not ended: its reply would be taken for the next one's.
+    /// A call has started and not finished. The next call would read the rest of its reply.
     is_busy: bool,
 }
 
-/// What memcached has for a key.
+/// An item stored in memcached.
 #[derive(Debug, PartialEq)]
 pub struct Found {
     /// The key.
     pub key: String,
-    /// A number that is kept with the value, for clients to say what it is.
+    /// An application-defined number stored with the value, such as its format.
     pub flags: u32,
-    /// Changes with every change of the value. From `gets` only.
+    /// The version of the value, which changes with every write. Only `gets` returns it.
     pub cas: Option<u64>,
-    /// Any bytes, up to 1 MiB unless memcached was told otherwise (`-I`).
+    /// Any bytes, by default up to 1 MiB (memcached's option `-I`).
     pub value: Bytes,
 }
 
@@ -41,23 +41,24 @@ impl Memcached {
         Ok(Self { conn: Client::builder().codec(codec).build().connect(address).await?, is_busy: false })
     }
 
-    /// What there is of the keys, in no order to rely on.
+    /// Returns the items that exist, in no particular order.
     pub async fn get(&mut self, keys: &[&str]) -> io::Result<Vec<Found>> {
         self.retrieve("get", keys).await
     }
 
-    /// The same with what [`cas`](Self::cas) asks for.
+    /// Like [`get`](Self::get), and also returns the version that [`cas`](Self::cas) takes.
     pub async fn gets(&mut self, keys: &[&str]) -> io::Result<Vec<Found>> {
         self.retrieve("gets", keys).await
     }
 
-    /// `STORED`.
+    /// Stores a value. Returns `STORED`.
     pub async fn set(&mut self, key: &str, flags: u32, value: &[u8]) -> io::Result<Bytes> {
         check(key)?;
         self.store(&format!("set {key} {flags} 0 {}", value.len()), value).await
     }
 
-    /// `STORED`, or `EXISTS` where the value is another by now, or `NOT_FOUND`.
+    /// Stores a value if its version is still `cas`. Returns `STORED`, `EXISTS` if the value has
+    /// changed, or `NOT_FOUND`.
     pub async fn cas(&mut self, key: &str, flags: u32, cas: u64, value: &[u8]) -> io::Result<Bytes> {
         check(key)?;
         self.store(&format!("cas {key} {flags} 0 {} {cas}", value.len()), value).await
@@ -69,7 +70,7 @@ impl Memcached {
         self.begin()?;
         self.conn.write_line(command).await?;
         self.conn.write_bytes(value).await?;
-        self.conn.write_line("").await?; // the block's own terminator
+        self.conn.write_line("").await?; // the CRLF after the block
         let reply = self.line().await?;
         self.is_busy = false;
         match &reply[..] {
@@ -91,7 +92,7 @@ impl Memcached {
                 self.is_busy = false;
                 return Ok(found);
             }
-            // `VALUE key flags length [cas]`, and behind it so many bytes and CRLF.
+            // `VALUE key flags length [cas]`, followed by `length` bytes and CRLF.
             let text = std::str::from_utf8(&line).map_err(io::Error::other)?;
             let words: Vec<&str> = text.split(' ').collect();
             let (["VALUE", key, flags, length], cas) = words.split_at(words.len().min(4)) else {
@@ -99,7 +100,7 @@ impl Memcached {
             };
             let value = self.conn.read_bytes(number(length)?).await?;
             if !self.line().await?.is_empty() {
-                return Err(io::Error::other("a value is longer than its length"));
+                return Err(io::Error::other("value longer than its announced length"));
             }
             let cas = cas.first().map(|cas| number(cas)).transpose()?;
             found.push(Found { key: (*key).into(), flags: number(flags)?, cas, value });
@@ -111,21 +112,22 @@ impl Memcached {
         Ok(self.conn.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)??)
     }
 
-    /// After an error in the middle of a reply, and where a call was dropped, the connection is of no use any more.
+    /// Marks the connection as busy. After a dropped call, or an error within a reply, it stays
+    /// busy, because the rest of that reply may still arrive.
     fn begin(&mut self) -> io::Result<()> {
         match std::mem::replace(&mut self.is_busy, true) {
             false => Ok(()),
-            true => Err(io::Error::other("a call before this one did not come to its end: connect again")),
+            true => Err(io::Error::other("an earlier call did not finish: connect again")),
         }
     }
 }
 
 // region: check
-/// A key with a space in it would be two words, and the rest of the command would be what the key says.
+/// Checks a key. A key with a space would change the meaning of the rest of the command.
 fn check(key: &str) -> io::Result<()> {
     match key.len() {
         1..=250 if !key.contains(|c: char| c.is_whitespace() || c.is_control()) => Ok(()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a key is 1 to 250 bytes without spaces")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a key must be 1 to 250 bytes without spaces")),
     }
 }
 // endregion

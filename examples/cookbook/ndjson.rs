@@ -1,4 +1,5 @@
-//! JSON over TCP, a value a line: each reading of a sensor is answered with the mean of its readings so far.
+//! JSON over TCP, one value per line. The server answers each sensor reading with the mean of all
+//! readings of that sensor.
 //!
 //! ```sh
 //! cargo run --example ndjson -- 127.0.0.1:8083
@@ -12,7 +13,7 @@ use lineframe::{Bind, Connection, LineCodec, Server};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 
-/// How many sensors a connection may name: what it makes the server remember is bounded.
+/// The number of sensors per connection, which bounds the memory that a connection can use.
 const MAX_SENSORS: usize = 1000;
 
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ async fn session(mut conn: Connection) -> io::Result<()> {
     while let Some(line) = conn.next_line().await? {
         number += 1;
         let answer = match line {
-            Ok(line) if line.is_empty() => continue, // NDJSON lets a reader pass over empty lines
+            Ok(line) if line.is_empty() => continue, // NDJSON allows readers to skip empty lines
             Ok(line) => means.answer(&line),
             Err(bad) => Err(bad.to_string()),
         };
@@ -46,7 +47,7 @@ async fn session(mut conn: Connection) -> io::Result<()> {
 }
 // endregion
 
-/// For each sensor how many readings there were, and their mean.
+/// The number of readings and their mean, by sensor.
 #[derive(Default)]
 struct Means(HashMap<String, (u32, f64)>);
 
@@ -54,7 +55,7 @@ impl Means {
     // region: answer
     fn answer(&mut self, line: &[u8]) -> Result<Answer, String> {
         let Reading { sensor, value } = serde_json::from_slice(line).map_err(|error| {
-            // Not `error.to_string()`: it quotes what the peer has sent.
+            // Not `error.to_string()`, which quotes input from the peer.
             let what = if error.classify() == Category::Data { "not a reading" } else { "not JSON" };
             format!("{what}, at byte {}", error.column())
         })?;
@@ -74,7 +75,7 @@ async fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8083".into());
     let listener = Bind::new().tcp(&address).await?;
     println!("listening {}", listener.local_addr()?);
-    // An answer has the sensor's name in it, and a little more: it may be longer than the line.
+    // A reply contains the sensor's name and more, so it may be longer than the request.
     let codec = LineCodec::builder().max_length(4096).max_encoded_length(8192).build();
     let server = Server::builder().codec(codec).refuse_http_and_tls(true).build();
     println!("{:?}", server.serve_with_shutdown(listener, session, tokio::signal::ctrl_c()).await);

@@ -1,4 +1,4 @@
-//! A client for Redis: commands and replies of its protocol RESP, any number of them at once, with values of any bytes.
+//! A client for Redis. It pipelines any number of RESP commands, with values of any bytes.
 //!
 //! ```sh
 //! redis-server --port 6379 &
@@ -13,28 +13,29 @@ use bytes::Bytes;
 use lineframe::{Client, Connection, Delimiter, LineCodec, LineReader};
 use tokio::io::AsyncRead;
 
-/// Redis takes values of up to 512 MiB. So much of one is held in memory here.
+/// The largest value that this client accepts. Redis stores values of up to 512 MiB.
 const MAX_VALUE: usize = 64 << 20;
 const MAX_DEPTH: usize = 8;
 
 // region: reply
-/// What Redis answers a command.
+/// A reply from Redis.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// A line, such as `OK`.
+    /// A simple string, such as `OK`.
     Simple(Bytes),
-    /// A line that says why not.
+    /// An error message.
     Error(Bytes),
-    /// A number.
+    /// An integer.
     Integer(i64),
-    /// A value of any bytes. None: there is no such value.
+    /// A value of any bytes. `None` if the value does not exist.
     Bulk(Option<Bytes>),
-    /// Replies. None: there is no such array.
+    /// A list of replies. `None` if the array does not exist.
     Array(Option<Vec<Reply>>),
 }
 
 impl Reply {
-    /// Arrays in arrays take memory by the depth, which is the peer's to choose: up to a limit.
+    /// Reads one reply. The nesting depth of arrays is limited, because each level takes memory and
+    /// the peer chooses the depth.
     async fn read(reader: &mut LineReader<impl AsyncRead + Unpin>, depth: usize) -> io::Result<Self> {
         let line = reader.next_line().await?.ok_or(io::ErrorKind::UnexpectedEof)??;
         let Some((kind, rest)) = line.split_first() else { return Err(invalid("an empty line")) };
@@ -53,18 +54,18 @@ impl Reply {
                 let value = reader.read_bytes(number(rest)?).await?;
                 match reader.next_line().await? {
                     Some(Ok(end)) if end.is_empty() => Self::Bulk(Some(value)),
-                    _ => return Err(invalid("a value is longer than its length")),
+                    _ => return Err(invalid("value longer than its announced length")),
                 }
             }
-            b'*' if depth == MAX_DEPTH => return Err(invalid("arrays in arrays in arrays")),
+            b'*' if depth == MAX_DEPTH => return Err(invalid("arrays nested too deeply")),
             b'*' => {
-                let mut replies = Vec::new(); // of a length that the peer sends nothing is reserved
+                let mut replies = Vec::new(); // no capacity is reserved for an announced count
                 for _ in 0..number::<u32>(rest)? {
                     replies.push(Box::pin(Self::read(reader, depth + 1)).await?);
                 }
                 Self::Array(Some(replies))
             }
-            _ => return Err(invalid("no kind of reply")),
+            _ => return Err(invalid("unknown type of reply")),
         })
     }
 }
@@ -92,7 +93,7 @@ impl fmt::Display for Reply {
 /// A connection to Redis.
 pub struct Redis {
     conn: Connection,
-    /// A pipeline has begun and not ended: its replies would be taken for the next one's.
+    /// A pipeline has started and not finished. The next one would read its replies.
     is_busy: bool,
 }
 
@@ -103,13 +104,11 @@ impl Redis {
         Ok(Self { conn: Client::builder().codec(codec).build().connect(address).await?, is_busy: false })
     }
 
-    /// Sends all commands at once and gives a reply for each. Both ways at the same time: where a peer stops reading while nobody
-    /// reads its replies, commands first and replies then would wait for each other for ever.
+    /// Sends all commands and returns one reply for each. Writes and reads concurrently: a server
+    /// that stops reading until its replies are read would otherwise cause a deadlock.
     pub async fn pipeline<A: AsRef<[u8]>>(&mut self, commands: &[&[A]]) -> io::Result<Vec<Reply>> {
         if std::mem::replace(&mut self.is_busy, true) {
-            return Err(io::Error::other(
-                "a pipeline before this one did not come to its end: connect again",
-            ));
+            return Err(io::Error::other("an earlier pipeline did not finish: connect again"));
         }
         let (mut reader, mut writer) = self.conn.split();
         let send = async {

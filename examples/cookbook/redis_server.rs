@@ -1,4 +1,4 @@
-//! A server that redis-cli, redis-benchmark and people with netcat can talk to: commands as lines of words, or as arrays of
+//! A server for redis-cli, redis-benchmark and netcat. A command is a line of words, or an array of
 //! counted values of any bytes.
 //!
 //! ```sh
@@ -26,7 +26,8 @@ async fn session(mut conn: Connection, values: Values) -> io::Result<()> {
             Ok(line) => match line.strip_prefix(b"*") {
                 Some(count) => match counted(&mut conn, count).await? {
                     Some(command) => command,
-                    // What follows may be lengths, values or commands: there is no going on.
+                    // The following bytes may be lengths, values or commands, so the session ends
+                    // here.
                     None => return Ok(conn.write_line("-ERR Protocol error").await?),
                 },
                 None => words(&line),
@@ -43,7 +44,7 @@ async fn session(mut conn: Connection, values: Values) -> io::Result<()> {
     Ok(())
 }
 
-/// A command of words on a line.
+/// Splits an inline command into words.
 fn words(line: &Bytes) -> Vec<Bytes> {
     line.split(u8::is_ascii_whitespace)
         .filter(|word| !word.is_empty())
@@ -51,7 +52,8 @@ fn words(line: &Bytes) -> Vec<Bytes> {
         .collect()
 }
 
-/// A command that is an array of `$length` lines, each with so many bytes behind it. None where it is none.
+/// Reads a command that is an array: `$length` lines, each followed by `length` bytes and a line
+/// end. Returns `None` if the input is not such an array.
 async fn counted(conn: &mut Connection, count: &[u8]) -> Result<Option<Vec<Bytes>>, Error> {
     let Some(count) = number(count).filter(|count| *count <= MAX_ARGUMENTS) else { return Ok(None) };
     let mut command = Vec::new();
@@ -63,7 +65,8 @@ async fn counted(conn: &mut Connection, count: &[u8]) -> Result<Option<Vec<Bytes
             Err(Error::Block(_)) => return Ok(None),
             Err(gone) => return Err(gone),
         }
-        // What ends the bytes arrives as an empty line. If it is not empty, the length was wrong.
+        // The line end after the bytes arrives as an empty line. If it is not empty, the length was
+        // wrong.
         match conn.next_line().await? {
             Some(Ok(end)) if end.is_empty() => {}
             _ => return Ok(None),
@@ -74,17 +77,17 @@ async fn counted(conn: &mut Connection, count: &[u8]) -> Result<Option<Vec<Bytes
 // endregion
 
 // region: answer
-/// False where that was the last command.
+/// Runs a command and writes the reply. Returns false if the session ends with this command.
 async fn answer(conn: &mut Connection, command: &[Bytes], values: &Values) -> Result<bool, Error> {
     let Some((name, arguments)) = command.split_first() else { return Ok(true) };
     let values = || values.lock().unwrap_or_else(PoisonError::into_inner);
     match (&name.to_ascii_uppercase()[..], arguments) {
         (b"GET", [key]) => {
-            let value = values().get(key).cloned(); // the lock is not held while the reply is written
+            let value = values().get(key).cloned(); // releases the lock before the reply is written
             bulk(conn, value.as_ref()).await?;
         }
         (b"SET", [key, value]) => {
-            // Copied: a slice of the read buffer would keep all of it in memory.
+            // Copies: a slice would keep its whole read buffer in memory.
             let (key, value) = (Bytes::copy_from_slice(key), Bytes::copy_from_slice(value));
             let is_full = {
                 let mut values = values();
@@ -102,12 +105,12 @@ async fn answer(conn: &mut Connection, command: &[Bytes], values: &Values) -> Re
         }
         (b"PING", []) => conn.write_line("+PONG").await?,
         (b"PING" | b"ECHO", [value]) => bulk(conn, Some(value)).await?,
-        (b"COMMAND" | b"CONFIG", _) => conn.write_line("*0").await?, // what clients ask when they start
+        (b"COMMAND" | b"CONFIG", _) => conn.write_line("*0").await?, // clients send these at startup
         (b"QUIT", _) => {
             conn.write_line("+OK").await?;
             return Ok(false);
         }
-        // Not with the name in it: a reply that quotes what came can be made to say anything.
+        // The message does not quote the command, because a quoted line end would forge a reply.
         _ => conn.write_line("-ERR unknown command, or wrong number of arguments").await?,
     }
     Ok(true)
@@ -121,7 +124,7 @@ async fn bulk(conn: &mut Connection, value: Option<&Bytes>) -> Result<(), Error>
     conn.write_line("").await
 }
 
-/// Digits and nothing else: `parse` takes `+5` too, and others do not.
+/// Accepts digits only: `parse` also accepts `+5`, which other servers refuse.
 fn number(digits: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(digits).ok()?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
@@ -132,7 +135,7 @@ async fn main() -> io::Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:6379".into());
     let listener = Bind::new().tcp(&address).await?;
     println!("listening {}", listener.local_addr()?);
-    // People end lines with LF, programs with CRLF; replies end with CRLF.
+    // Reads LF (netcat) and CRLF (clients), and writes CRLF.
     let codec = LineCodec::builder().write_crlf(true).max_block_length(16 << 20).build();
     let server = Server::builder().codec(codec).refuse_http_and_tls(true).build();
     let values = Values::default();

@@ -1,4 +1,4 @@
-//! A mail server: SMTP with dot-stuffing, BDAT and STARTTLS, which puts each mail into a file of its own.
+//! A mail server: SMTP with dot-stuffing, BDAT and STARTTLS. It stores each mail in its own file.
 //!
 //! ```sh
 //! cargo run --example smtp -- 127.0.0.1:2525 some/directory [CERTIFICATE.pem KEY.pem]
@@ -23,7 +23,8 @@ const MAX_RECIPIENTS: usize = 100;
 #[derive(Clone)]
 struct Site {
     directory: Arc<PathBuf>,
-    /// Counts mails from the time the server began: a name is not given twice.
+    /// The number of the next mail. It starts with the time at which the server started, so that
+    /// file names are never reused.
     next: Arc<AtomicU64>,
     tls: Option<TlsAcceptor>,
 }
@@ -32,7 +33,7 @@ struct Site {
 struct Mail {
     sender: Option<String>,
     recipients: Vec<String>,
-    /// Lines mean nothing in it: not for DATA.
+    /// The text is not made of lines (`BODY=BINARYMIME`), so DATA is refused.
     is_binary: bool,
     text: Vec<u8>,
 }
@@ -54,7 +55,8 @@ impl Session {
                     self.conn.write_line("500 5.5.2 Line too long").await?;
                     continue;
                 }
-                // A lone CR or LF, or no text. Whoever sends that may see other lines than we do.
+                // A lone CR or LF, or not UTF-8. The client may see different line ends than this
+                // server.
                 Err(_) => return Ok(self.conn.write_line("554 5.5.2 Lines end with CRLF").await?),
             };
             let (verb, argument) = line.split_once(' ').unwrap_or((&line, ""));
@@ -66,16 +68,16 @@ impl Session {
                 "DATA" => self.data().await?,
                 "BDAT" => match self.chunk(argument).await? {
                     Some(reply) => reply,
-                    // Nobody knows where the next command begins.
+                    // It is unknown where the next command begins.
                     None => return Ok(self.conn.write_line("501 5.5.4 BDAT takes a length").await?),
                 },
                 "STARTTLS" => match self.start_tls().await? {
                     Some(reply) => reply,
-                    None => continue, // the client speaks next, in TLS
+                    None => continue, // TLS is established, and the client sends next
                 },
                 "RSET" => {
                     self.mail = Mail::default();
-                    "250 2.0.0 Forgotten"
+                    "250 2.0.0 Reset"
                 }
                 "NOOP" => "250 2.0.0 Done",
                 "QUIT" => return Ok(self.conn.write_line("221 2.0.0 Bye").await?),
@@ -84,7 +86,7 @@ impl Session {
             self.conn.write_line(reply).await?;
         }
         if self.conn.is_draining() {
-            self.conn.write_line("421 4.3.2 Going down").await?;
+            self.conn.write_line("421 4.3.2 Shutting down").await?;
         }
         Ok(())
     }
@@ -144,11 +146,11 @@ impl Session {
                     };
                 }
                 Ok(line) if self.mail.text.len() + line.len() <= MAX_MAIL => {
-                    // Dot-stuffing: a line that begins with a dot has come with one more.
+                    // Dot-stuffing: the client adds a dot to each line that begins with one.
                     self.mail.text.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
                     self.mail.text.extend_from_slice(b"\r\n");
                 }
-                // The mail is refused, not the connection. Its lines end where they would have ended: at the dot.
+                // Refuse the mail and keep the connection: read on to the final dot.
                 Ok(_) => refused = Some("552 5.3.4 Too large"),
                 Err(LineError::TooLong { .. }) => refused = Some("554 5.6.0 Line too long"),
                 Err(_) => refused = Some("554 5.6.0 A lone CR or LF"),
@@ -159,7 +161,7 @@ impl Session {
     // endregion
 
     // region: chunk
-    /// None where the argument does not say how many bytes follow.
+    /// Reads a chunk and returns the reply. Returns `None` if the argument has no valid length.
     async fn chunk(&mut self, argument: &str) -> Result<Option<&'static str>, Error> {
         let (length, last) = argument.split_once(' ').unwrap_or((argument, ""));
         let is_last = last.eq_ignore_ascii_case("LAST");
@@ -173,17 +175,17 @@ impl Session {
         };
         if let Some(why) = refused {
             self.mail = Mail::default();
-            self.conn.skip_bytes(length).await?; // they come all the same, and are not commands
+            self.conn.skip_bytes(length).await?; // the client sends them anyway, and they are not commands
             return Ok(Some(why));
         }
-        // Bytes and not lines: no dots, any line ends.
+        // These are bytes and not lines: dots and line ends have no meaning.
         tokio::io::copy(&mut self.conn.body(length), &mut self.mail.text).await?;
         Ok(Some(if is_last { self.store().await? } else { "250 2.0.0 Taken" }))
     }
     // endregion
 
     // region: tls
-    /// None where TLS has begun.
+    /// Starts TLS. Returns `None` on success, and otherwise the reply.
     async fn start_tls(&mut self) -> Result<Option<&'static str>, Error> {
         let Some(tls) = self.site.tls.clone().filter(|_| !self.is_encrypted()) else {
             return Ok(Some("503 5.5.1 Not now"));
@@ -193,9 +195,10 @@ impl Session {
             tls.accept(io).await
         });
         match timeout(Duration::from_secs(10), handshake).await.map_err(io::Error::from)? {
-            // What was said in clear is forgotten with it.
+            // RFC 3207: discard everything that the client sent before TLS.
             Ok(()) => self.mail = Mail::default(),
-            // Commands in clear behind STARTTLS: CVE-2011-0411. They are read, and answered, in clear.
+            // Plaintext commands followed STARTTLS (CVE-2011-0411). The session runs them without
+            // TLS.
             Err(Error::LeftOver { .. }) => return Ok(Some("501 5.5.4 Nothing may follow STARTTLS")),
             Err(gone) => return Err(gone),
         }
@@ -207,7 +210,7 @@ impl Session {
     }
     // endregion
 
-    /// Answers for the mail only once it is in its file.
+    /// Stores the mail. The client deletes its copy after a 250, so the reply waits for the write.
     async fn store(&mut self) -> Result<&'static str, Error> {
         let Mail { sender, recipients, text, .. } = std::mem::take(&mut self.mail);
         let name = format!("{}.eml", self.site.next.fetch_add(1, Ordering::Relaxed));
@@ -226,14 +229,14 @@ impl Session {
     }
 }
 
-/// The address in `FROM:<a@example.org> SIZE=9`.
+/// Returns the address in an argument such as `FROM:<a@example.org> SIZE=9`.
 fn path(argument: &str, keyword: &str) -> Option<String> {
     let rest =
         argument.split_at_checked(keyword.len()).filter(|(head, _)| head.eq_ignore_ascii_case(keyword))?.1;
     Some(rest.trim_start().strip_prefix('<')?.split_once('>')?.0.to_owned())
 }
 
-/// Digits and nothing else: `parse` takes `+5` too, and others do not.
+/// Accepts digits only: `parse` also accepts `+5`, which other servers refuse.
 fn number(digits: &str) -> Option<u64> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
@@ -255,7 +258,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = Bind::new().tcp(address).await?;
     println!("listening {}", listener.local_addr()?);
     // region: strict
-    // 998 bytes of content, RFC 5321, and the dot that was stuffed in. CRLF and nothing else ends a line.
+    // RFC 5321 allows 998 bytes of content, and dot-stuffing adds one. Only CRLF ends a line.
     let codec = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(999).build();
     // endregion
     let server = Server::builder().codec(codec).build();

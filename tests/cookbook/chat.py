@@ -1,4 +1,4 @@
-"""Two clients of the irc library who talk in a channel. Arguments: host, port."""
+"""Two clients of the irc library talk in a channel. Arguments: host, port."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ said = []
 
 
 def endofnames(connection, event):
-    """Who gets that is in the channel."""
+    """The server sends this when the client has joined the channel."""
     if connection is ann:
         ben.connect(sys.argv[1], int(sys.argv[2]), "ben")
     else:
@@ -29,7 +29,7 @@ reactor.add_global_handler("endofnames", endofnames)
 reactor.add_global_handler("pubmsg", pubmsg)
 ann.connect(sys.argv[1], int(sys.argv[2]), "ann")
 
-# An answer that does not come is a wrong one.
+# A missing reply is a failure: the test compares the output.
 deadline = time.monotonic() + 60
 while len(said) < 2 and time.monotonic() < deadline:
     reactor.process_once(timeout=1)

@@ -17,7 +17,7 @@ fn join(mut talk: Talk, nick: &str) -> Talk {
 }
 
 #[test]
-fn a_client_library_for_irc_is_served() {
+fn serves_an_irc_client_library() {
     let Some(mut python) = python("irc.client") else { return };
     let server = server();
     let printed = output(python.arg(script("chat.py")).args(["127.0.0.1", server.port()]), b"");
@@ -25,12 +25,12 @@ fn a_client_library_for_irc_is_served() {
 }
 
 #[test]
-fn nobody_waits_for_one_who_does_not_read_and_he_is_told_what_he_missed() {
+fn slow_clients_delay_nobody_and_learn_what_they_missed() {
     const MESSAGES: usize = 12_000;
-    const AT_ONCE: usize = 200;
+    const ROUND: usize = 200;
     let server = server();
     let address: SocketAddr = server.address.parse().unwrap();
-    // A small window, or the system would take megabytes for him.
+    // A small receive buffer: by default the system would buffer megabytes for the slow client.
     let slow = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     slow.set_recv_buffer_size(4096).unwrap();
     slow.connect(&address.into()).unwrap();
@@ -38,18 +38,19 @@ fn nobody_waits_for_one_who_does_not_read_and_he_is_told_what_he_missed() {
     let mut fast = join(server.talk(), "fast");
     let mut ann = join(server.talk(), "ann");
 
-    // Each round waits for the fast one to have got all of it.
+    // Each round waits until the fast client has received all messages of the round.
     let text = "x".repeat(470);
     let line = |n: usize| format!(":ann!ann@chat.example PRIVMSG #rust :{n} {text}");
-    for first in (0..MESSAGES).step_by(AT_ONCE) {
-        let round = first..first + AT_ONCE;
+    for first in (0..MESSAGES).step_by(ROUND) {
+        let round = first..first + ROUND;
         ann.send(round.clone().map(|n| format!("PRIVMSG #rust :{n} {text}\r\n")).collect::<String>());
         round.for_each(|n| assert_eq!(fast.line(), line(n)));
     }
 
     let (mut next, mut missed) = (0, 0);
     while next < MESSAGES {
-        // Where all this has taken more than half a minute he was closed instead (`write_timeout`).
+        // On a machine so slow that this took 30 s, the server has closed the connection
+        // (`write_timeout`).
         let Some(said) = slow.try_line() else { return };
         match said.strip_prefix(":chat.example NOTICE * :").and_then(|notice| notice.split_once(' ')) {
             Some((count, "messages were too many for this connection")) => {
@@ -64,12 +65,12 @@ fn nobody_waits_for_one_who_does_not_read_and_he_is_told_what_he_missed() {
         }
     }
     assert_eq!(next, MESSAGES);
-    // What the system and the server have kept for him is bounded.
-    assert!(missed > 0, "he was sent everything: more has to be said");
+    // The system and the server buffer a limited number of messages.
+    assert!(missed > 0, "the slow client missed nothing: raise MESSAGES");
 }
 
 #[test]
-fn nobody_puts_a_command_into_the_mouth_of_another() {
+fn messages_cannot_inject_commands() {
     let server = server();
     let (mut ann, mut ben) = (join(server.talk(), "ann"), join(server.talk(), "ben"));
     for injected in ["hi\r:chat.example KILL ben", "hi\0there"] {

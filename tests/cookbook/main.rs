@@ -1,8 +1,9 @@
-//! The recipes of `docs/cookbook.md`, each against a program that it did not grow up with.
+//! Runs the recipes of `docs/cookbook.md` against independent programs, such as Redis and Python's
+//! smtplib.
 //!
-//! Where such a program is not installed its tests are said to be skipped; with `LINEFRAME_PEERS=required` they fail.
-//! `tests/peers/install` installs all of them. `cargo test` builds the examples; these tests alone are run by `cargo build
-//! --examples && cargo test --test cookbook`.
+//! If such a program is not installed, its tests print `skipped`. With `LINEFRAME_PEERS=required`
+//! they fail. `tests/peers/install` installs all of them. The examples have to be built: by `cargo
+//! test`, or by `cargo build --examples && cargo test --test cookbook`.
 
 #![cfg(unix)]
 

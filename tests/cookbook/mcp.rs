@@ -6,21 +6,21 @@ use crate::example;
 use crate::peer::{output, python, script};
 
 #[test]
-fn a_client_of_the_python_sdk_calls_the_tool() {
+fn the_python_sdk_calls_the_server() {
     let Some(mut python) = python("mcp") else { return };
     let printed = output(python.arg(script("mcp_client.py")).arg(example::path("mcp_server")), b"");
     assert_eq!(printed.as_deref(), Some("count; 2 lines, 3 words, 1000012 bytes; no such tool\n"));
 }
 
 #[test]
-fn a_server_of_the_python_sdk_is_called() {
+fn the_client_calls_a_python_sdk_server() {
     let Some(python) = python("mcp") else { return };
     let call = |tool: &str, arguments: Value| {
         let mut client = Command::new(example::path("mcp_client"));
         client.args([tool, &arguments.to_string()]).arg(python.get_program()).arg(script("mcp_server.py"));
         client
     };
-    // It prints a line that is no message before it starts.
+    // The server first prints a line that is not a message.
     let said = output(&mut call("add", json!({"a": 1, "b": 2})), b"");
     assert_eq!(said.as_deref(), Some("3\n"));
     let text = "two\nlines \u{2028} and \r\n more";
@@ -30,7 +30,7 @@ fn a_server_of_the_python_sdk_is_called() {
     assert!(!failed.status.success());
 }
 
-/// The answers of the server to these lines, `null` for each that is not JSON.
+/// Returns the server's replies to these lines.
 fn answers(lines: &[&str]) -> Vec<Value> {
     let mut server = Command::new(example::path("mcp_server"));
     let printed = output(&mut server, (lines.join("\n") + "\n").as_bytes()).unwrap();
@@ -38,7 +38,7 @@ fn answers(lines: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn every_request_is_answered_once_and_nothing_else_is() {
+fn only_requests_and_bad_lines_get_replies() {
     let long = "x".repeat((4 << 20) + 1);
     let answers = answers(&[
         r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#,
@@ -52,7 +52,7 @@ fn every_request_is_answered_once_and_nothing_else_is() {
         r#"{"jsonrpc":"2.0","id":5,"method":"initialize","params":{"protocolVersion":"2025-03-26"}}"#,
         r#"{"jsonrpc":"2.0","id":6,"method":"initialize","params":{"protocolVersion":"1999-01-01"}}"#,
     ]);
-    let told: Vec<Value> = answers
+    let summary: Vec<Value> = answers
         .iter()
         .map(|answer| {
             assert_eq!(answer["jsonrpc"], "2.0");
@@ -61,7 +61,7 @@ fn every_request_is_answered_once_and_nothing_else_is() {
         })
         .collect();
     assert_eq!(
-        Value::from(told),
+        Value::from(summary),
         json!([
             [1, {}],
             [null, -32700],

@@ -1,4 +1,4 @@
-"""A server of the Python SDK for the example to call. Prints what is no message first, as many do."""
+"""A server of the Python SDK for the example to call. It first prints a line that is not a message."""
 
 from mcp.server.mcpserver import MCPServer
 

@@ -24,7 +24,7 @@ async fn connected(server: &Running) -> Memcached {
 }
 
 #[tokio::test]
-async fn values_of_any_bytes_come_back() {
+async fn values_of_any_bytes_round_trip() {
     let Some(server) = server() else { return };
     let mut memcached = connected(&server).await;
     let values: [(&str, Vec<u8>); 5] = [
@@ -50,12 +50,12 @@ async fn values_of_any_bytes_come_back() {
 }
 
 #[tokio::test]
-async fn a_swap_is_for_the_value_that_was_read() {
+async fn cas_fails_after_another_write() {
     let Some(server) = server() else { return };
     let (mut one, mut other) = (connected(&server).await, connected(&server).await);
     within(one.set("k", 7, b"first")).await.unwrap();
     let read = within(one.gets(&["k"])).await.unwrap().remove(0);
-    let cas = read.cas.expect("gets tells it");
+    let cas = read.cas.expect("gets returns it");
     assert_eq!(within(other.cas("k", 7, cas, b"second")).await.unwrap(), "STORED");
     assert_eq!(within(one.cas("k", 7, cas, b"third")).await.unwrap(), "EXISTS");
     assert_eq!(within(one.cas("nothing", 7, cas, b"third")).await.unwrap(), "NOT_FOUND");
@@ -65,7 +65,7 @@ async fn a_swap_is_for_the_value_that_was_read() {
 }
 
 #[tokio::test]
-async fn what_is_refused_does_no_harm() {
+async fn the_connection_survives_refusals() {
     let Some(server) = server() else { return };
     let mut memcached = connected(&server).await;
     let too_large = within(memcached.set("k", 0, &vec![b'x'; 2 << 20])).await.unwrap_err();
@@ -82,17 +82,17 @@ async fn what_is_refused_does_no_harm() {
 }
 
 #[tokio::test]
-async fn the_reply_to_a_dropped_call_is_not_taken_for_that_of_the_next() {
-    // One that never answers.
+async fn calls_after_a_dropped_call_are_refused() {
+    // A server that never replies.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut memcached = Memcached::connect(&silent.local_addr().unwrap().to_string()).await.unwrap();
     assert!(timeout(Duration::ZERO, memcached.get(&["k"])).await.is_err());
     let refused = within(memcached.get(&["other"])).await.unwrap_err();
-    assert!(refused.to_string().contains("did not come to its end"), "{refused}");
+    assert!(refused.to_string().contains("did not finish"), "{refused}");
 }
 
 #[tokio::test]
-async fn what_is_no_reply_is_not_taken_for_one() {
+async fn malformed_replies_are_errors() {
     for reply in [
         "VALUE k 0 3\r\nabcd\r\nEND\r\n",
         "VALUE k 0 3\r\nab",
@@ -105,13 +105,13 @@ async fn what_is_no_reply_is_not_taken_for_one() {
     ] {
         let mut memcached = Memcached::connect(&answering(reply)).await.unwrap();
         assert!(within(memcached.get(&["k"])).await.is_err(), "{reply:?}");
-        // Nobody knows what else is to come.
+        // The rest of the reply may still arrive, so the next call fails too.
         assert!(within(memcached.get(&["k"])).await.is_err(), "{reply:?}");
     }
 }
 
 #[test]
-fn the_program_sets_gets_and_swaps() {
+fn the_program_runs_all_commands() {
     let Some(server) = server() else { return };
     let run = |arguments: &[&str]| client("memcached", &server, arguments);
     assert_eq!(run(&["set", "greeting", "hello\nworld"]), "STORED\n");

@@ -1,4 +1,4 @@
-"""Asks the example as any client of NDJSON would. Arguments: host, port."""
+"""A client of the NDJSON example. Arguments: host, port."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ def ask(line):
 
 bad = 0
 for n in range(1000):
-    name = "roof \u2028 \N{SNOWMAN}\n" + "x" * (n % 7)  # line separators in a string are no line ends
+    name = "roof \u2028 \N{SNOWMAN}\n" + "x" * (n % 7)  # U+2028 within a string does not end the line
     reading = json.dumps({"sensor": name, "value": n}, ensure_ascii=n % 2 == 0)
     answer = ask(reading)
     assert answer["sensor"] == name and answer["count"] == n // 7 + 1, answer

@@ -7,7 +7,7 @@ fn server() -> Running {
 }
 
 #[test]
-fn python_is_answered_line_by_line_and_behind_bad_lines() {
+fn python_gets_replies_after_bad_lines() {
     let Some(mut python) = python("json") else { return };
     let server = server();
     let printed = output(python.arg(script("ndjson.py")).args(["127.0.0.1", server.port()]), b"");
@@ -15,13 +15,13 @@ fn python_is_answered_line_by_line_and_behind_bad_lines() {
 }
 
 #[test]
-fn jq_writes_the_questions_and_reads_the_answers() {
+fn jq_writes_requests_and_reads_replies() {
     let make = r#"range(1000) | {sensor: "s\(. % 10)", value: .}"#;
     let Some(readings) = output(Command::new("jq").args(["-nc", make]), b"") else { return };
     let server = server();
     let mut talk = server.talk();
     let mut answers = String::new();
-    // Half of them at once, the others one by one.
+    // Half of the lines are pipelined. The others wait for the previous reply.
     let lines: Vec<&str> = readings.lines().collect();
     talk.send(lines[..500].join("\n") + "\n");
     for _ in 0..500 {
@@ -38,7 +38,7 @@ fn jq_writes_the_questions_and_reads_the_answers() {
 }
 
 #[test]
-fn a_number_cut_by_the_end_is_not_a_smaller_number() {
+fn a_line_cut_in_a_number_is_refused() {
     let server = server();
     let mut talk = server.talk();
     talk.send("{\"sensor\":\"a\",\"value\":12}\n{\"sensor\":\"a\",\"value\":12}");

@@ -11,7 +11,7 @@ fn page(named: &str, code: &str) -> String {
 }
 
 #[test]
-fn a_block_is_what_its_region_is() {
+fn blocks_contain_the_region_of_the_file() {
     for (named, code) in [
         ("a.rs#inner", "if x {\n    y();\n\n}\n"),
         ("a.rs#outer", "fn f() {\n    if x {\n        y();\n\n    }\n}\n"),
@@ -23,22 +23,22 @@ fn a_block_is_what_its_region_is() {
 }
 
 #[test]
-fn python_has_regions_too() {
+fn python_files_may_have_regions() {
     let file = |_: &str| {
-        Some("import socket\n# region: loop\nwhile True:\n    # said once\n    pass\n# endregion\n".into())
+        Some("import socket\n# region: loop\nwhile True:\n    # a comment\n    pass\n# endregion\n".into())
     };
     let page = |code| format!("<!-- code: a.py#loop -->\n```python\n{code}```\n");
-    assert_eq!(filled(&page(""), file), Ok(page("while True:\n    # said once\n    pass\n")));
+    assert_eq!(filled(&page(""), file), Ok(page("while True:\n    # a comment\n    pass\n")));
 }
 
 #[test]
-fn what_is_not_code_of_a_file_stays() {
+fn other_blocks_are_unchanged() {
     let page = "```sh\ncargo test\n```\n\n````text\n<!-- code: a.rs#inner -->\n```rust\n```\n````\n";
     assert_eq!(filled(page, file), Ok(page.into()));
 }
 
 #[test]
-fn what_cannot_be_filled_is_said() {
+fn bad_marks_are_errors() {
     for (page, said) in [
         (page("b.rs#inner", ""), "line 5: no file b.rs"),
         (page("a.rs#middle", ""), "line 5: no region a.rs#middle"),
@@ -52,6 +52,6 @@ fn what_cannot_be_filled_is_said() {
 }
 
 #[test]
-fn the_code_of_the_page_is_the_code_that_is_tested() {
+fn the_page_contains_the_tested_code() {
     crate::included::check("docs/cookbook.md");
 }

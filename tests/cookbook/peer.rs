@@ -1,4 +1,4 @@
-//! Programs to talk to, each ended with its test.
+//! Programs that the tests talk to. Each is killed when its test ends.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -14,25 +14,27 @@ use tokio::time::timeout;
 
 use crate::example;
 
-/// A program that serves on a port of its own.
+/// A running server on its own port.
 pub(crate) struct Running {
     child: Child,
     pub(crate) address: String,
 }
 
 impl Running {
-    /// An example that says `listening ADDRESS`.
+    /// Starts an example that prints `listening ADDRESS`.
     pub(crate) fn example(name: &str, arguments: &[&OsStr]) -> Self {
         let mut command = Command::new(example::path(name));
         let mut child =
             command.arg("127.0.0.1:0").args(arguments).stdout(Stdio::piped()).spawn().expect("an example");
-        let told = first_line_with("listening ", child.stdout.take().unwrap()).expect("its address");
-        Self { address: told["listening ".len()..].into(), child }
+        let line = first_line_with("listening ", child.stdout.take().unwrap()).expect("its address");
+        Self { address: line["listening ".len()..].into(), child }
     }
 
-    /// A server that is told its port and says when it is `ready`. None where it is not installed.
+    /// Starts a server with `arguments(port)` and waits until it prints `ready`. Returns `None` if
+    /// it is not installed.
     pub(crate) fn server(name: &str, ready: &str, arguments: impl Fn(u16) -> Vec<String>) -> Option<Self> {
-        // Somebody else may get the port before it does: it ends then.
+        // Another program may take the port first. The server then exits, and the loop tries
+        // another port.
         for _ in 0..10 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let (reader, writer) = UnixStream::pair().unwrap();
@@ -44,7 +46,7 @@ impl Running {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return missing(name),
                 Err(error) => panic!("{name}: {error}"),
             };
-            drop(command); // and with it its end of the stream
+            drop(command); // closes this process's copies of the pipe
             let running = Self { child, address: format!("127.0.0.1:{port}") };
             if first_line_with(ready, reader).is_some() {
                 return Some(running);
@@ -69,7 +71,8 @@ impl Drop for Running {
     }
 }
 
-/// The first line in which it stands. What is written after it is read away, or the program would have to wait.
+/// Returns the first line that contains `text`. A thread then discards further output, so that the
+/// program never blocks on a full pipe.
 fn first_line_with(text: &str, output: impl Read + Send + 'static) -> Option<String> {
     let mut output = BufReader::new(output);
     let line = output.by_ref().lines().map_while(Result::ok).find(|line| line.contains(text))?;
@@ -77,7 +80,8 @@ fn first_line_with(text: &str, output: impl Read + Send + 'static) -> Option<Str
     Some(line)
 }
 
-/// Said past the test harness, which shows what passing tests print to nobody.
+/// Reports a skipped test directly to stderr, because the test harness hides the output of passing
+/// tests.
 pub(crate) fn missing<T>(what: &str) -> Option<T> {
     let is_required = std::env::var_os("LINEFRAME_PEERS").is_some_and(|peers| peers == "required");
     assert!(!is_required, "{what} is not installed: tests/peers/install");
@@ -85,11 +89,11 @@ pub(crate) fn missing<T>(what: &str) -> Option<T> {
     None
 }
 
-/// A Python that has the module: that of `tests/peers/install`, or the system's.
+/// Returns a Python that has the module: the one of `tests/peers/install`, or the system's.
 pub(crate) fn python(module: &str) -> Option<Command> {
     let target = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().to_owned();
     let pythons = [target.join("peers/bin/python"), PathBuf::from("python3")];
-    // Not imported: that alone takes seconds for some.
+    // `find_spec` does not import the module, which can take seconds.
     let asks = format!("import importlib.util, sys; sys.exit(importlib.util.find_spec('{module}') is None)");
     let has = |python: &&PathBuf| {
         let asked = Command::new(python).args(["-c", &asks]).stderr(Stdio::null()).status();
@@ -102,7 +106,8 @@ pub(crate) fn python(module: &str) -> Option<Command> {
         .or_else(|| missing(&format!("Python with its module {module}")))
 }
 
-/// The address of a server that answers its first client with this, and closes.
+/// Starts a server that sends `reply` to its first client, then the end of the stream. Returns its
+/// address.
 pub(crate) fn answering(reply: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -115,12 +120,13 @@ pub(crate) fn answering(reply: &'static str) -> String {
     address
 }
 
-/// A program of this directory.
+/// Returns the path of a script in this directory.
 pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cookbook").join(name)
 }
 
-/// What a program prints that has to succeed, given `input` on its stdin. None where it is not installed.
+/// Runs a program with `input` on its stdin and returns its stdout. Returns `None` if it is not
+/// installed. Panics if it fails.
 pub(crate) fn output(command: &mut Command, input: &[u8]) -> Option<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -139,20 +145,20 @@ pub(crate) fn output(command: &mut Command, input: &[u8]) -> Option<String> {
     Some(printed)
 }
 
-/// The limit of every wait. An answer that does not come is a wrong one.
+/// The limit for every wait. A missing reply is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The answer, if it comes in time.
+/// Waits for the reply. Panics after `PATIENCE`.
 pub(crate) async fn within<F: Future>(answer: F) -> F::Output {
     timeout(PATIENCE, answer).await.expect("an answer")
 }
 
-/// What an example prints that talks to `server`.
+/// Runs an example as a client of `server` and returns its stdout.
 pub(crate) fn client(example: &str, server: &Running, arguments: &[&str]) -> String {
     output(Command::new(example::path(example)).arg(&server.address).args(arguments), b"").unwrap()
 }
 
-/// A peer that does what it is told, byte for byte.
+/// A client that sends exactly the given bytes.
 pub(crate) struct Talk(BufReader<TcpStream>);
 
 impl Talk {
@@ -169,12 +175,12 @@ impl Talk {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// The next line, without what ends it.
+    /// Returns the next line without its terminator.
     pub(crate) fn line(&mut self) -> String {
-        self.try_line().expect("a line, and not the end")
+        self.try_line().expect("a line before the end of the stream")
     }
 
-    /// None where the stream has ended, or was reset.
+    /// Like `line`, and returns `None` at the end of the stream or after a reset.
     pub(crate) fn try_line(&mut self) -> Option<String> {
         let mut line = String::new();
         match self.0.read_line(&mut line) {
@@ -194,10 +200,10 @@ impl Talk {
         self.0.get_mut().shutdown(Shutdown::Write).unwrap();
     }
 
-    /// All that comes until the other side closes.
+    /// Returns everything up to the end of the stream.
     pub(crate) fn rest(&mut self) -> String {
         let mut rest = Vec::new();
-        // A reset is an end too.
+        // A reset also ends the stream.
         _ = self.0.read_to_end(&mut rest);
         String::from_utf8_lossy(&rest).into_owned()
     }

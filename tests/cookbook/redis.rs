@@ -52,11 +52,12 @@ async fn every_kind_of_reply_is_read() {
 }
 
 #[tokio::test]
-async fn a_pipeline_of_any_length_carries_values_of_any_bytes() {
+async fn long_pipelines_do_not_deadlock() {
     const VALUES: usize = 20_000;
     let Some(server) = server() else { return };
-    // 20 MB there and 20 MB back on one connection: more than all buffers on the way hold. Redis keeps replies that nobody takes;
-    // the server of the cookbook stops reading.
+    // 20 MB in each direction on one connection, which is more than all buffers on the way hold.
+    // Redis buffers replies that the client does not read. The server of the cookbook stops
+    // reading.
     let value = |n: usize| (n..n + 1000).map(|byte| byte as u8).collect::<Vec<u8>>();
     let commands: Vec<[Vec<u8>; 2]> = (0..VALUES).map(|n| ["ECHO".into(), value(n)]).collect();
     let commands: Vec<&[Vec<u8>]> = commands.iter().map(|command| &command[..]).collect();
@@ -67,14 +68,14 @@ async fn a_pipeline_of_any_length_carries_values_of_any_bytes() {
             assert_eq!(reply, bulk(value(n)), "{n}");
         }
     }
-    // A single one of 20 MB.
+    // A single value of 20 MB.
     let large = value(0).repeat(20_000);
     let got = replies(&server, &[&[&b"SET"[..], b"k", &large], &[b"GET", b"k"]]).await.unwrap();
     assert_eq!(got, [Reply::Simple("OK".into()), bulk(large)]);
 }
 
 #[tokio::test]
-async fn one_connection_goes_on_behind_errors() {
+async fn pipelines_continue_after_error_replies() {
     let Some(server) = server() else { return };
     let mut redis = Redis::connect(&server.address).await.unwrap();
     for _ in 0..3 {
@@ -82,13 +83,13 @@ async fn one_connection_goes_on_behind_errors() {
         assert!(matches!(got[..], [Reply::Error(_), Reply::Simple(_)]), "{got:?}");
     }
     assert!(within(redis.pipeline(&[&["EVAL", "return {{{{{{{{{{1}}}}}}}}}}", "0"]])).await.is_err());
-    // What was not read is not mistaken for the reply to the next.
+    // The next pipeline must not read the rest of this one's replies.
     let refused = within(redis.pipeline(&[&["PING"]])).await.unwrap_err();
-    assert!(refused.to_string().contains("did not come to its end"), "{refused}");
+    assert!(refused.to_string().contains("did not finish"), "{refused}");
 }
 
 #[tokio::test]
-async fn what_is_no_reply_is_not_taken_for_one() {
+async fn malformed_replies_are_errors() {
     for reply in [
         "$3\r\nabcd\r\n",
         "$3\r\nabc\n\r\n",

@@ -7,7 +7,7 @@ fn server() -> Running {
 }
 
 #[test]
-fn redis_cli_sets_and_gets() {
+fn serves_redis_cli() {
     let server = server();
     let cli = |arguments: &[&str], input: &[u8]| {
         output(Command::new("redis-cli").args(["-p", server.port()]).args(arguments), input)
@@ -15,7 +15,7 @@ fn redis_cli_sets_and_gets() {
     let Some(said) = cli(&["set", "greeting", "hello world"], b"") else { return };
     assert_eq!(said, "OK\n");
     assert_eq!(cli(&["get", "greeting"], b"").unwrap(), "hello world\n");
-    // -x: the value is what stands on stdin.
+    // -x reads the value from stdin.
     let value = "two\r\nlines\0 $5\r\n".repeat(10_000);
     assert_eq!(cli(&["-x", "set", "k"], value.as_bytes()).unwrap(), "OK\n");
     assert_eq!(cli(&["get", "k"], b"").unwrap(), value.clone() + "\n");
@@ -25,7 +25,7 @@ fn redis_cli_sets_and_gets() {
         cli(&["nosuch\r\nline"], b"").unwrap(),
         "ERR unknown command, or wrong number of arguments\n\n"
     );
-    // Commands on stdin, as they are on the wire.
+    // --pipe sends stdin to the server unchanged.
     let piped: String = (0..1000).map(|n| format!("SET key{n} {n}\r\n")).collect();
     let said = cli(&["--pipe"], piped.as_bytes()).unwrap();
     assert!(said.ends_with("errors: 0, replies: 1000\n"), "{said}");
@@ -33,7 +33,7 @@ fn redis_cli_sets_and_gets() {
 }
 
 #[test]
-fn redis_benchmark_pipelines() {
+fn serves_redis_benchmark() {
     let server = server();
     let mut benchmark = Command::new("redis-benchmark");
     benchmark.args(["-p", server.port(), "-t", "set,get", "-n", "20000", "-P", "50", "-d", "100", "--csv"]);
@@ -44,7 +44,7 @@ fn redis_benchmark_pipelines() {
 }
 
 #[test]
-fn our_own_client_is_served() {
+fn serves_the_client_of_the_cookbook() {
     let server = server();
     let run = |arguments: &[&str]| client("redis", &server, arguments);
     assert_eq!(run(&["ECHO", "a\r\nb"]), "\"a\\r\\nb\"\n");
@@ -52,20 +52,20 @@ fn our_own_client_is_served() {
 }
 
 #[test]
-fn lines_and_arrays_may_alternate() {
+fn inline_commands_and_arrays_may_alternate() {
     let server = server();
     let mut talk = server.talk();
     talk.send("set k v\nGET k\r\n\r\n*2\r\n$3\r\nget\r\n$1\r\nk\r\n*0\r\nping\r\n");
     let said: Vec<String> = (0..6).map(|_| talk.line()).collect();
     assert_eq!(said, ["+OK", "$1", "v", "$1", "v", "+PONG"]);
-    // A line that is too long is refused by itself.
+    // Only the line that is too long is refused.
     talk.send("x".repeat(70_000) + "\r\nping\r\n");
     assert_eq!(talk.line(), "-ERR line of more than 65536 bytes, the limit (max_length)");
     assert_eq!(talk.line(), "+PONG");
 }
 
 #[test]
-fn where_commands_cannot_be_told_apart_any_more_it_ends() {
+fn malformed_arrays_end_the_session() {
     let server = server();
     let too_many = format!("*65\r\n{}", "$1\r\nx\r\n".repeat(65));
     for broken in [
@@ -84,7 +84,7 @@ fn where_commands_cannot_be_told_apart_any_more_it_ends() {
         talk.send(format!("{broken}PING\r\n"));
         assert_eq!(talk.rest(), "-ERR Protocol error\r\n", "{broken:?}");
     }
-    // A browser that was made to send a form here.
+    // A web page can make a browser send a form to this port.
     let mut talk = server.talk();
     talk.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nset k v\r\n");
     assert!(talk.rest().starts_with("error: "));

@@ -11,7 +11,7 @@ struct Site {
 }
 
 impl Site {
-    /// A server with a certificate for `localhost` in `certificate.pem`.
+    /// Starts a server with a certificate for `localhost`, stored in `certificate.pem`.
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let rcgen::CertifiedKey { cert, signing_key } =
@@ -25,7 +25,7 @@ impl Site {
         Self { directory, server }
     }
 
-    /// What was stored, in order, without the two lines about its envelope.
+    /// Returns the stored mails in order, without the two lines about the envelope.
     fn mails(&self) -> Vec<String> {
         let mut files: Vec<_> = fs::read_dir(self.directory.path().join("mails"))
             .unwrap()
@@ -36,14 +36,14 @@ impl Site {
         files.into_iter().map(|file| text(file).splitn(3, "\r\n").nth(2).unwrap().to_owned()).collect()
     }
 
-    /// A client that has been greeted.
+    /// Connects and reads the greeting.
     fn talk(&self) -> Talk {
         let mut talk = self.server.talk();
         assert_eq!(talk.line(), "220 mail.example ESMTP");
         talk
     }
 
-    /// A client that has said from whom and to whom.
+    /// Connects and sends a sender and a recipient.
     fn envelope(&self) -> Talk {
         let mut talk = self.talk();
         assert_eq!(talk.ask("MAIL FROM:<a@example.org>"), "250 2.1.0 Sender taken");
@@ -53,7 +53,7 @@ impl Site {
 }
 
 #[test]
-fn smtplib_sends_dots_in_clear_and_in_tls() {
+fn smtplib_sends_dots_with_and_without_tls() {
     let Some(mut python) = python("smtplib") else { return };
     let site = Site::start();
     let certificate = site.directory.path().join("certificate.pem");
@@ -66,7 +66,7 @@ fn smtplib_sends_dots_in_clear_and_in_tls() {
     assert_eq!([&mails[0], &mails[1], &mails[2]], [text, text, &long]);
 }
 
-/// Perl's own module for SMTP is one of the few clients that can BDAT.
+/// Perl's Net::SMTP is one of the few clients that support BDAT.
 #[test]
 fn perl_sends_chunks_of_any_bytes() {
     let site = Site::start();
@@ -82,10 +82,11 @@ fn perl_sends_chunks_of_any_bytes() {
 }
 
 #[test]
-fn chunks_are_bytes_and_what_is_behind_them_is_commands() {
+fn commands_continue_after_chunks() {
     let site = Site::start();
     let mut talk = site.envelope();
-    // Pipelined: chunk, empty last chunk, next mail. In the first chunk stands what would end a mail, and another mail.
+    // Pipelined: a chunk, an empty last chunk, a command. The first chunk contains what would end a
+    // DATA mail, and a command.
     let chunk = "a\r\n.\r\nMAIL FROM:<evil@example.org>\r\n";
     talk.send(format!("BDAT {}\r\n{chunk}BDAT 0 LAST\r\nNOOP\r\n", chunk.len()));
     assert_eq!(
@@ -94,7 +95,7 @@ fn chunks_are_bytes_and_what_is_behind_them_is_commands() {
     );
     assert_eq!(site.mails(), [chunk]);
 
-    // Refused chunks are not commands either.
+    // The bytes of refused chunks are not run as commands.
     talk.send("BDAT 6 LAST\r\nQUIT\r\nNOOP\r\n");
     assert_eq!([talk.line(), talk.line()], ["503 5.5.1 MAIL and RCPT first", "250 2.0.0 Done"]);
     let mut talk = site.envelope();
@@ -102,7 +103,7 @@ fn chunks_are_bytes_and_what_is_behind_them_is_commands() {
     talk.send(format!("BDAT {}\r\n{chunk_of_quits}", chunk_of_quits.len()));
     assert_eq!([talk.line(), talk.ask("NOOP")], ["552 5.3.4 Too large", "250 2.0.0 Done"]);
 
-    // A mail that is not lines, and one that began in chunks, go on in chunks.
+    // DATA is refused for a binary mail, and for a mail whose first part was a chunk.
     let mut talk = site.talk();
     assert_eq!(talk.ask("MAIL FROM:<a@example.org> body=binarymime"), "250 2.1.0 Sender taken");
     assert_eq!(talk.ask("RCPT TO:<b@example.org>"), "250 2.1.5 Recipient taken");
@@ -111,7 +112,7 @@ fn chunks_are_bytes_and_what_is_behind_them_is_commands() {
     talk.send("BDAT 1\r\nxDATA\r\n");
     assert_eq!([talk.line(), talk.line()], ["250 2.0.0 Taken", "503 5.5.1 MAIL and RCPT first, or BDAT"]);
 
-    // Without a length nobody knows where commands go on.
+    // Without a valid length, it is unknown where the next command begins.
     for length in ["x", "-1", "+5", "", "18446744073709551616", "5 FIRST"] {
         let mut talk = site.envelope();
         talk.send(format!("BDAT {length}\r\nNOOP\r\n"));
@@ -120,7 +121,7 @@ fn chunks_are_bytes_and_what_is_behind_them_is_commands() {
     assert_eq!(site.mails(), [chunk]);
 }
 
-/// What was behind CVE-2023-51764, -51765 and -51766: for one server the mail ends, for the other it goes on.
+/// SMTP smuggling (CVE-2023-51764, -51765, -51766): two servers disagree about where a mail ends.
 #[test]
 fn only_a_dot_between_two_crlf_ends_a_mail() {
     let site = Site::start();
@@ -142,22 +143,22 @@ fn only_a_dot_between_two_crlf_ends_a_mail() {
         ));
         let reply = talk.line();
         match end {
-            // A NUL is a byte like any other: the line is no dot, and the mail has no lone CR or LF in it.
+            // A NUL is an ordinary byte: the line is not a single dot, and it has no lone CR or LF.
             "\r\n.\0\r\n" => assert_eq!(reply, "250 2.0.0 Stored"),
             _ => assert_eq!(reply, "554 5.6.0 A lone CR or LF", "{end:?}"),
         }
-        // One mail, one reply; and what stood in it was not run.
+        // There is one reply per mail, and the commands within the mail were not run.
         assert_eq!(talk.ask("NOOP"), "250 2.0.0 Done", "{end:?}");
     }
     assert_eq!(site.mails().len(), 1);
-    // Nor is a command that ends otherwise.
+    // A command must end with CRLF too.
     let mut talk = site.talk();
     talk.send("NOOP\nNOOP\r\nNOOP\r\n");
     assert_eq!(talk.rest(), "554 5.5.2 Lines end with CRLF\r\n");
 }
 
 #[test]
-fn too_much_is_refused_and_the_next_mail_is_taken() {
+fn the_next_mail_is_accepted_after_a_refusal() {
     let site = Site::start();
     let mut talk = site.envelope();
     assert_eq!(talk.ask("DATA"), "354 Go ahead, end with a dot");
@@ -172,20 +173,20 @@ fn too_much_is_refused_and_the_next_mail_is_taken() {
     assert_eq!(site.mails(), ["text\r\n"]);
 }
 
-/// CVE-2011-0411: commands that somebody puts behind STARTTLS in clear are not those of the client in TLS.
+/// CVE-2011-0411: plaintext commands that an attacker adds after STARTTLS must not run inside TLS.
 #[test]
-fn nothing_sent_in_clear_behind_starttls_is_run_in_tls() {
+fn plaintext_after_starttls_never_runs_in_tls() {
     let site = Site::start();
     let mut talk = site.talk();
     talk.send("STARTTLS\r\nMAIL FROM:<evil@example.org>\r\n");
     assert_eq!(talk.line(), "501 5.5.4 Nothing may follow STARTTLS");
-    // There is no TLS. It was run in clear, where it came.
+    // TLS was not started. The command ran without TLS, as it was sent.
     assert_eq!(talk.line(), "250 2.1.0 Sender taken");
-    // Half a command is one too.
+    // A partial command is refused too.
     talk.send("STARTTLS\r\nRSE");
     assert_eq!(talk.line(), "501 5.5.4 Nothing may follow STARTTLS");
-    assert_eq!(talk.ask("T"), "250 2.0.0 Forgotten");
-    // And behind the reply it is no handshake.
+    assert_eq!(talk.ask("T"), "250 2.0.0 Reset");
+    // After the reply, plaintext commands are not a TLS handshake.
     assert_eq!(talk.ask("STARTTLS"), "220 2.0.0 Go ahead");
     talk.send("NOOP\r\nNOOP\r\n");
     let rest = talk.rest();
