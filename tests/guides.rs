@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,22 +32,33 @@ fn good_long_good() -> String {
 
 const TOO_LONG: &str = "error: line of more than 80 bytes, the limit (max_length)\n";
 
+/// Sends lines to the example and shows the replies and the server's own output.
+fn conversation(example: &str) -> (String, String) {
+    let mut server = Program::start(Command::new(example::path(example)).arg("127.0.0.1:0"));
+    let address = server.line().strip_prefix("listening ").unwrap().to_owned();
+    let mut talk = Talk::to(&address);
+    talk.send(good_long_good() + "cut");
+    talk.end();
+    let replies = talk.rest();
+    server.signal("INT");
+    let (log, _) = server.end();
+    let shown = |who: &str, text: &str| text.lines().map(|line| format!("{who}{line}\n")).collect::<String>();
+    (shown("client received: ", &replies) + &shown("server printed:  ", &log), replies)
+}
+
 #[test]
 fn lines_codec_ends_the_stream_at_a_long_line() {
-    let server = Running::example("lines_codec_before", &[]);
-    let mut talk = server.talk();
-    talk.send(good_long_good());
-    assert_eq!(talk.rest(), "ONE\n");
+    let (shown, replies) = conversation("lines_codec_before");
+    assert_eq!(replies, "ONE\n");
+    check_output("docs/guides/lines-codec.md", "before", &shown);
 }
 
 #[test]
 fn line_codec_continues_after_a_long_line() {
-    let server = Running::example("lines_codec_after", &[]);
-    let mut talk = server.talk();
-    talk.send(good_long_good() + "cut");
-    talk.end();
+    let (shown, replies) = conversation("lines_codec_after");
     let cut = "error: line of 3 bytes cut before its terminator\n";
-    assert_eq!(talk.rest(), format!("ONE\n{TOO_LONG}TWO\n{cut}"));
+    assert_eq!(replies, format!("ONE\n{TOO_LONG}TWO\n{cut}"));
+    check_output("docs/guides/lines-codec.md", "after", &shown);
 }
 
 #[test]
@@ -178,7 +190,7 @@ fn both_signals_drain() {
         server.signal(signal);
         assert_eq!(talk.rest(), "worked 300 ms\nworked 1 ms\n");
         drop(talk);
-        let expected = format!("SIG{signal}: draining\nstopped: 3 lines, 0 connections aborted\n");
+        let expected = format!("SIG{signal}: draining\nstopped: lines=3 aborted=0\n");
         assert_eq!(server.end(), (expected, Some(0)));
         assert!(TcpStream::connect(&address).is_err());
     }
@@ -206,7 +218,7 @@ fn drain_timeout_aborts_late_connections() {
     talk.send("0\n600000\n");
     assert_eq!(talk.line(), "worked 0 ms");
     server.signal("TERM");
-    let expected = "SIGTERM: draining\nstopped: 2 lines, 1 connections aborted\n";
+    let expected = "SIGTERM: draining\nstopped: lines=2 aborted=1\n";
     assert_eq!(server.end(), (expected.into(), Some(1)));
     assert_eq!(talk.rest(), "");
 }
@@ -261,6 +273,12 @@ fn all_ways_to_reply_are_equivalent() {
     }
 }
 
+#[test]
+fn only_send_writes_for_each_line() {
+    let counted = Command::new(example::path("fast_replies")).output().unwrap();
+    check_output("docs/guides/fast-replies.md", "writes", &String::from_utf8(counted.stdout).unwrap());
+}
+
 /// Returns the path of the `lineframe` program, or `None` if it was not built.
 fn cli() -> Option<PathBuf> {
     let path = example::path("fast_replies").with_file_name("../lineframe");
@@ -277,7 +295,8 @@ fn shell(cli: &Path, command: &str) -> Output {
     Command::new("sh").args(["-c", command]).env("PATH", path).output().unwrap()
 }
 
-/// Starts a server that sends `reply` after the first read of each connection. Without a reply it waits.
+/// Starts a server that reads once from each connection, then sends `reply` and closes. `None`: it never
+/// replies.
 fn server(reply: Option<&'static str>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -338,7 +357,7 @@ fn health_checks_exit_as_the_page_says() {
 }
 
 /// Longer than the limit of the client.
-static LONG_REPLY: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "x".repeat(70_000) + "\n");
+static LONG_REPLY: LazyLock<String> = LazyLock::new(|| "x".repeat(70_000) + "\n");
 
 #[test]
 fn timeout_does_not_limit_a_dripping_server() {
@@ -358,9 +377,14 @@ fn timeout_does_not_limit_a_dripping_server() {
     assert!(started.elapsed() >= Duration::from_secs(2));
 }
 
-/// Compares the output with the block after `<!-- output: NAME -->`. `UPDATE_PAGES=1` updates the page.
+static PAGES: Mutex<()> = Mutex::new(());
+
+/// Compares the output with the block after `<!-- output: NAME -->`. If the environment has
+/// `UPDATE_PAGES=1`, updates the page instead.
 fn check_output(page: &str, name: &str, output: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    // Tests of one page may update it at the same time.
+    let _guard = PAGES.lock().unwrap_or_else(PoisonError::into_inner);
     let text = fs::read_to_string(&path).unwrap();
     let mark = format!("<!-- output: {name} -->\n```text\n");
     let (before, rest) = text.split_once(&mark).unwrap_or_else(|| panic!("no {mark}"));
@@ -402,7 +426,7 @@ fn inspect_shows_cuts_terminators_and_ends() {
     for stream in [&client, &server] {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
     }
-    // Each step waits until the other side has received the bytes, so `inspect` reads them separately.
+    // Each step waits until the other side has received the bytes, so they are separate reads.
     let pass = |from: &mut TcpStream, to: &mut TcpStream, bytes: &[u8]| {
         from.write_all(bytes).unwrap();
         let mut received = vec![0; bytes.len()];

@@ -27,10 +27,12 @@ const TUTORIAL: [&str; 2] = ["docs/tutorial.md", "docs/tutorial.zh.md"];
 
 #[test]
 fn pages_show_real_programs_and_output() {
-    for entry in fs::read_dir(root().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if name.ends_with(".md") {
-            included::check(&format!("docs/{name}"));
+    for folder in ["docs", "docs/guides"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") {
+                included::check(&format!("{folder}/{name}"));
+            }
         }
     }
     included::check("README.md");

@@ -63,7 +63,7 @@ impl Client {
                     let refusal = json!({"jsonrpc": "2.0", "id": asked, "error": error});
                     self.conn.write_line(refusal.to_string()).await?;
                 }
-                (None, answered) if *answered != id => {} // the reply to an earlier call that timed out
+                (None, answered) if *answered != id => {} // a late reply to an earlier call
                 (None, _) if message["error"].is_null() => return Ok(Ok(message["result"].take())),
                 (None, _) => return Ok(Err(message["error"].take())),
             }

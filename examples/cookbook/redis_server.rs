@@ -105,7 +105,7 @@ async fn answer(conn: &mut Connection, command: &[Bytes], values: &Values) -> Re
         }
         (b"PING", []) => conn.write_line("+PONG").await?,
         (b"PING" | b"ECHO", [value]) => bulk(conn, Some(value)).await?,
-        (b"COMMAND" | b"CONFIG", _) => conn.write_line("*0").await?, // clients send these at startup
+        (b"COMMAND" | b"CONFIG", _) => conn.write_line("*0").await?, // sent by clients at startup
         (b"QUIT", _) => {
             conn.write_line("+OK").await?;
             return Ok(false);

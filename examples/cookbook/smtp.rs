@@ -2,7 +2,8 @@
 //!
 //! ```sh
 //! cargo run --example smtp -- 127.0.0.1:2525 some/directory [CERTIFICATE.pem KEY.pem]
-//! curl smtp://127.0.0.1:2525 --mail-from a@example.org --mail-rcpt b@example.org --crlf -T README.md
+//! curl smtp://127.0.0.1:2525 --mail-from a@example.org --mail-rcpt b@example.org \
+//!     --crlf -T README.md
 //! ```
 
 use std::io;
@@ -175,7 +176,8 @@ impl Session {
         };
         if let Some(why) = refused {
             self.mail = Mail::default();
-            self.conn.skip_bytes(length).await?; // the client sends them anyway, and they are not commands
+            // The client sends the bytes anyway, and they are not commands.
+            self.conn.skip_bytes(length).await?;
             return Ok(Some(why));
         }
         // These are bytes and not lines: dots and line ends have no meaning.

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --example fast_replies                           # counts writes, without a network
-//! cargo run --example fast_replies -- 127.0.0.1:8083 batch   # serves: send, feed, forward or batch
+//! cargo run --example fast_replies -- 127.0.0.1:8083 batch   # a server: send, feed, forward, batch
 //! ```
 
 use std::io;

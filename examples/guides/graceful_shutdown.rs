@@ -49,7 +49,7 @@ async fn run(address: &str, drain_timeout: Duration) -> io::Result<ExitCode> {
     tokio::select! {
         counters = &mut serving => {
             let counters = counters?;
-            println!("stopped: {} lines, {} connections aborted", counters.lines, counters.aborted);
+            println!("stopped: lines={} aborted={}", counters.lines, counters.aborted);
             Ok(if counters.aborted == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         second = signals.next() => {
