@@ -109,15 +109,14 @@ async fn talk(io: TcpStream) -> io::Result<()> {
         ("get k", value),
         (
             "show k",
-            &["SERVER_ERROR line would not be read back as one: \
-               it holds a terminator, or part of one, at byte 1"],
+            &["SERVER_ERROR line contains a terminator, or part of one, at byte 1; remove or escape it"],
         ),
         (
             &too_large,
             &["SERVER_ERROR block of 2000 bytes is longer than the limit of 1000 bytes (max_block_length)"],
         ),
         ("set k 3\r\nabcdef", &["CLIENT_ERROR bad data chunk"]),
-        (&long, &["error: line of more than 80 bytes, the limit (max_length)"]),
+        (&long, &["error: line longer than the limit of 80 bytes (max_length)"]),
         ("get\nk", &["error: line of 5 bytes with a CR or LF that is not part of a CRLF"]),
         ("hello?", &["ERROR"]),
         ("get k", value),

@@ -1,7 +1,7 @@
-//! What can be wrong with one line, or one block.
+//! Errors about one line or one counted block.
 //!
-//! `Display` and `Debug` of these errors are one line of printable ASCII, at most 200 bytes, and never show
-//! a byte of the line.
+//! `Display` and `Debug` of these errors print one line of printable ASCII, at most 200 bytes. They
+//! never print a byte of the line.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use crate::scan::Kind;
 
-/// Implements what the errors have in common. `Debug` shows the variant and the message, and not the
-/// fields, which may hold bytes of the line.
+/// Implements `Debug`, `Error` and `From` for an error type. `Debug` prints the variant and the
+/// message. It omits the fields, because they may hold bytes of the line.
 macro_rules! implement_error {
     ($error:ident, $kind:ident, $($variant:ident),*) => {
         impl fmt::Debug for $error {
@@ -35,69 +35,86 @@ macro_rules! implement_error {
     };
 }
 
-/// One line or counted block that could not be returned as it is. The stream continues: the next item is
-/// the next line.
+/// A bad line or block: one that a decoder could not return as a good item.
 ///
-/// It is an item of a decoder, never its error. After an error,
-/// [`Framed`](tokio_util::codec::Framed) ends the stream and leaves whole lines unread in its buffer.
+/// Requires the feature `codec`, which is on by default. A decoder returns this error as an item,
+/// and the next line follows. The decoder itself never fails, because
+/// [`Framed`](tokio_util::codec::Framed) ends the stream after an error of its decoder and leaves
+/// whole lines unread in its buffer.
 ///
-/// `Display`, `Debug` and [`reply`](Self::reply) are one line of printable ASCII, at most 200 bytes: the
-/// kind, lengths and limits. They never show a byte from the wire, so they are safe in logs and replies.
-/// The bytes themselves are in the fields and in [`bytes`](Self::bytes).
+/// `Display`, `Debug` and [`reply`](Self::reply) name the kind, lengths and limits. They never
+/// contain a byte from the wire, so they are safe in logs and replies. The fields and
+/// [`bytes`](Self::bytes) hold the bytes themselves.
 ///
-/// Converts into [`io::Error`] of kind `InvalidData`, so that `??` ends a stream at its first bad line.
+/// The error converts into [`io::Error`] of kind `InvalidData`. A program that should stop at the
+/// first bad line can therefore use `??`.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use lineframe::{LineCodec, LineError};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut codec = LineCodec::builder().max_length(4).build();
+/// let bad = codec.decode(&mut BytesMut::from("far too long\n"))?.unwrap().unwrap_err();
+/// assert!(matches!(bad, LineError::TooLong { max_length: 4, .. }));
+/// assert_eq!(bad.to_string(), "line longer than the limit of 4 bytes (max_length)");
+/// assert_eq!(bad.bytes(), "far ");
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LineError {
-    /// The content is over the limit. The decoder skips its rest up to the terminator, in constant memory.
-    /// [`LineCodecBuilder::max_length`](crate::LineCodecBuilder::max_length) sets the limit.
+    /// The content is longer than [`max_length`](crate::LineCodecBuilder::max_length). The decoder
+    /// skips the rest, up to and including the terminator, in constant memory.
     #[non_exhaustive]
     TooLong {
         /// The first `max_length` bytes, not copied.
         prefix: Bytes,
-        /// The limit in force, in bytes of content.
+        /// The limit that the line exceeded, in bytes of content.
         max_length: usize,
     },
-    /// The stream ended before the terminator arrived. With
-    /// [`Unterminated::Deliver`](crate::Unterminated::Deliver) it would have been an ordinary line.
+    /// The stream ended before the terminator arrived.
+    /// [`Unterminated::Deliver`](crate::Unterminated::Deliver) makes such a line a good line
+    /// instead.
     #[non_exhaustive]
     Unterminated {
-        /// The part that arrived.
+        /// The bytes that arrived.
         line: Bytes,
     },
-    /// The line holds a CR without LF, or an LF without CR, in
-    /// [`Delimiter::CrLf`](crate::Delimiter::CrLf).
+    /// The line contains a CR without LF, or an LF without CR. Only
+    /// [`Delimiter::CrLf`](crate::Delimiter::CrLf) reports this.
     #[non_exhaustive]
     BareTerminator {
-        /// The content, up to its CRLF.
+        /// The content, up to the CRLF that ended the line.
         line: Bytes,
     },
-    /// The line is not UTF-8, but text was asked for.
+    /// The line is not UTF-8, but the caller requested text.
     #[non_exhaustive]
     NotUtf8 {
         /// The content.
         line: Bytes,
-        /// The number of bytes at its front that are UTF-8.
+        /// The length of the longest valid UTF-8 prefix, in bytes.
         valid_up_to: usize,
     },
-    /// The stream ended within the bytes that [`expect_bytes`](crate::LineCodec::expect_bytes) asked for.
+    /// The stream ended before all bytes of a block arrived.
+    /// [`expect_bytes`](crate::LineCodec::expect_bytes) requested the block.
     #[non_exhaustive]
     Incomplete {
-        /// The part that arrived.
+        /// The bytes that arrived.
         bytes: Bytes,
-        /// The number of bytes asked for.
+        /// The number of bytes requested.
         expected: usize,
     },
 }
 
 impl LineError {
-    /// Returns an item of this kind: `content`, or an error with it if the kind is bad. `expected` is the
-    /// length of an `Incomplete` block.
+    /// Returns `content` if `kind` is good, otherwise the error for `kind`. `expected` is the
+    /// requested length of an `Incomplete` block.
     #[inline]
     pub(crate) fn check(kind: Kind, content: Bytes, expected: usize) -> Result<Bytes, Self> {
         match kind {
             Kind::Line | Kind::Piece | Kind::Block => Ok(content),
-            // The content was cut at the limit.
+            // The decoder has cut the content at the limit.
             Kind::TooLong => Err(Self::TooLong { max_length: content.len(), prefix: content }),
             Kind::Unterminated => Err(Self::Unterminated { line: content }),
             Kind::BareTerminator => Err(Self::BareTerminator { line: content }),
@@ -105,16 +122,38 @@ impl LineError {
         }
     }
 
-    /// Returns a line to answer the peer with: `error: ` and what `Display` shows. It holds no CR, LF or
-    /// other control character, and none of the peer's bytes.
+    /// Returns a line to send to the peer: `error: ` followed by the `Display` text. It contains no
+    /// control character and no byte from the peer.
     ///
-    /// It has up to 200 bytes. A codec whose `max_length` is smaller refuses to write it, unless
-    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length) allows it.
+    /// The reply has at most 200 bytes. A codec with a smaller `max_length` refuses to write it. In
+    /// that case set [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length) to 200.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let bad = LineCodec::new().decode_eof(&mut BytesMut::from("by"))?.unwrap().unwrap_err();
+    /// assert_eq!(bad.reply(), "error: line of 2 bytes cut before its terminator");
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn reply(&self) -> String {
         format!("error: {self}")
     }
 
-    /// Returns the bytes of the line, or of the part of it that is kept, as they arrived.
+    /// Returns the bytes of the line as they arrived. For `TooLong` these are the first
+    /// `max_length` bytes; for `Unterminated` and `Incomplete`, the bytes before the end of the
+    /// stream.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let bad = LineCodec::new().decode_eof(&mut BytesMut::from("by"))?.unwrap().unwrap_err();
+    /// assert_eq!(bad.bytes(), "by");
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn bytes(&self) -> &Bytes {
         match self {
             Self::TooLong { prefix, .. } => prefix,
@@ -128,13 +167,13 @@ impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = Count(self.bytes().len());
         match self {
-            Self::TooLong { .. } => write!(f, "line of more than {length}, the limit (max_length)"),
+            Self::TooLong { .. } => write!(f, "line longer than the limit of {length} (max_length)"),
             Self::Unterminated { .. } => write!(f, "line of {length} cut before its terminator"),
             Self::BareTerminator { .. } => {
                 write!(f, "line of {length} with a CR or LF that is not part of a CRLF")
             }
             Self::NotUtf8 { valid_up_to, .. } => {
-                write!(f, "line of {length} that is not UTF-8 from byte {valid_up_to} on")
+                write!(f, "line of {length} with invalid UTF-8 at byte {valid_up_to}")
             }
             Self::Incomplete { expected, .. } => {
                 write!(f, "block of {} cut after {length}", Count(*expected))
@@ -145,28 +184,41 @@ impl fmt::Display for LineError {
 
 implement_error!(LineError, InvalidData, TooLong, Unterminated, BareTerminator, NotUtf8, Incomplete);
 
-/// A line that the encoder refused. Nothing of it was written, and the sink continues: send another.
+/// A line that the encoder refused to write.
 ///
-/// Converts into [`io::Error`] of kind `InvalidInput`, in which `downcast::<EncodeError>()` finds it.
-/// `Display` and `Debug` never show a byte of the line.
+/// Requires the feature `codec`, which is on by default. The encoder wrote nothing of the line, and
+/// the next line can be written. The error converts into [`io::Error`] of kind `InvalidInput`;
+/// `downcast::<EncodeError>()` returns it from there. `Display` and `Debug` never contain a byte of
+/// the line.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use lineframe::{EncodeError, LineCodec};
+///
+/// let mut buffer = BytesMut::new();
+/// let refused = LineCodec::new().encode_line(b"a\nQUIT", &mut buffer).unwrap_err();
+/// assert!(matches!(refused, EncodeError::ContainsTerminator { at: 1, .. }));
+/// assert!(buffer.is_empty());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The line would not be read back as one line. It holds a terminator, or ends in what would be read as
-    /// part of one (a CR in `Newline`, any CR or LF in `CrLf`).
+    /// A decoder would not read the content back as one line. The content contains a terminator, or
+    /// its end and the terminator together would be read differently. The latter is a CR at the end
+    /// with `Newline`, or any CR or LF with `CrLf`.
     #[non_exhaustive]
     ContainsTerminator {
-        /// The offset of that in the line.
+        /// The offset of the terminator, or of the part of one, in the line.
         at: usize,
     },
-    /// The line is over the limit for lines written:
-    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length), or `max_length` if that is not
-    /// set.
+    /// The content is longer than
+    /// [`max_encoded_length`](crate::LineCodecBuilder::max_encoded_length), which defaults to
+    /// `max_length`.
     #[non_exhaustive]
     TooLong {
-        /// Its length in bytes.
+        /// The length of the content in bytes.
         length: usize,
-        /// The limit in force.
+        /// The limit in bytes.
         max_length: usize,
     },
 }
@@ -174,12 +226,12 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::ContainsTerminator { at } => write!(
-                f,
-                "line would not be read back as one: it holds a terminator, or part of one, at byte {at}"
-            ),
+            Self::ContainsTerminator { at } => {
+                write!(f, "line contains a terminator, or part of one, at byte {at}; remove or escape it")
+            }
             Self::TooLong { length, max_length } => {
-                write!(f, "line of {} is longer than the limit of {}", Count(length), Count(max_length))
+                let (length, max_length) = (Count(length), Count(max_length));
+                write!(f, "line of {length} is longer than the limit of {max_length} (max_encoded_length)")
             }
         }
     }
@@ -187,25 +239,35 @@ impl fmt::Display for EncodeError {
 
 implement_error!(EncodeError, InvalidInput, ContainsTerminator, TooLong);
 
-/// A block that [`expect_bytes`](crate::LineCodec::expect_bytes) refused. Nothing has changed.
+/// A block that [`expect_bytes`](crate::LineCodec::expect_bytes) refused.
 ///
-/// Converts into [`io::Error`] of kind `InvalidInput`.
+/// Requires the feature `codec`, which is on by default. The codec is unchanged. The error converts
+/// into [`io::Error`] of kind `InvalidInput`.
+///
+/// ```
+/// use lineframe::{BlockError, LineCodec};
+///
+/// let mut codec = LineCodec::builder().max_block_length(1000).build();
+/// let refused = codec.expect_bytes(2000).unwrap_err();
+/// assert!(matches!(refused, BlockError::TooLong { asked: 2000, max: 1000, .. }));
+/// codec.skip_bytes(2000); // continue with the line after the block
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BlockError {
-    /// The block is over the limit. Skip it with [`skip_bytes`](crate::LineCodec::skip_bytes), or raise
-    /// [`max_block_length`](crate::LineCodecBuilder::max_block_length).
+    /// The block is longer than [`max_block_length`](crate::LineCodecBuilder::max_block_length).
+    /// Skip it with [`skip_bytes`](crate::LineCodec::skip_bytes), or raise the limit.
     #[non_exhaustive]
     TooLong {
-        /// The number of bytes asked for.
+        /// The number of bytes requested.
         asked: usize,
-        /// The limit in force.
+        /// The limit in bytes.
         max: usize,
     },
-    /// Another block has not arrived yet.
+    /// A block that was requested earlier is not complete. Read it first.
     #[non_exhaustive]
     Pending {
-        /// The number of bytes asked for.
+        /// The number of bytes requested.
         asked: usize,
     },
 }
@@ -218,7 +280,7 @@ impl fmt::Display for BlockError {
                 write!(f, "block of {asked} is longer than the limit of {max} (max_block_length)")
             }
             Self::Pending { asked } => {
-                write!(f, "block of {} while another block is pending", Count(asked))
+                write!(f, "block of {} while another block is pending; read that one first", Count(asked))
             }
         }
     }
@@ -226,7 +288,7 @@ impl fmt::Display for BlockError {
 
 implement_error!(BlockError, InvalidInput, TooLong, Pending);
 
-/// Displays a number of bytes.
+/// A number of bytes, displayed as `1 byte` or `2 bytes`.
 struct Count(usize);
 
 impl fmt::Display for Count {
@@ -235,8 +297,8 @@ impl fmt::Display for Count {
     }
 }
 
-/// Displays text from the system or a caller as one line that cannot control a terminal: characters that
-/// are not printable are escaped, as in `\n` or `\u{202e}`.
+/// Text from the system or a caller, displayed so that it cannot control a terminal. It becomes one
+/// line; characters that are not printable are escaped, as in `\n` or `\u{202e}`.
 #[cfg(feature = "net")]
 pub(crate) struct Escaped<T>(pub(crate) T);
 

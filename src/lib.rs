@@ -1,16 +1,8 @@
-//! Whole lines out of a byte stream, and back, for Tokio.
+//! Line framing for Tokio: codecs, connections, a server and a client.
 //!
-//! A stream has no messages in it: a read hands over whatever has arrived, half a line or seven of
-//! them. This crate makes lines of it, and keeps to this:
-//!
-//! - **The same lines, however the bytes arrive**, and each as soon as its last byte is there.
-//! - **A bad line is an item**, with the limit, the length and the bytes in it; the stream goes on
-//!   behind it.
-//! - **One limit**, 64 KiB unless told otherwise, that counts content only and holds on every path.
-//!   A line over it is skipped in constant memory.
-//! - **A line whose terminator never came is not a line**, unless you say so.
-//! - **The encoder refuses what would not be read back**: nobody writes a second line into yours.
-//! - **No copy and no allocation per line**, each byte looked at once, every byte counted.
+//! A read from a stream returns the bytes that have arrived: half a line, or seven lines. This
+//! crate splits such a stream into lines and writes lines to it. It works with every Tokio stream:
+//! TCP, Unix sockets, TLS, pipes and files.
 //!
 #![cfg_attr(
     feature = "codec",
@@ -22,7 +14,7 @@ use tokio_util::codec::FramedRead;
 
 # #[tokio::main(flavor = "current_thread")]
 # async fn main() -> std::io::Result<()> {
-let stream = &b"hello\r\nfar too long a line\nworld\nby"[..]; // a TcpStream, a child's stdout
+let stream = &b"hello\r\nfar too long a line\nworld\nby"[..]; // or a TcpStream
 let codec = LineCodec::builder().max_length(10).build();
 let mut lines = FramedRead::new(stream, codec);
 
@@ -30,12 +22,12 @@ let mut seen = Vec::new();
 while let Some(line) = lines.try_next().await? {
     match line {
         Ok(line) => seen.push(line.escape_ascii().to_string()),
-        Err(bad) => seen.push(bad.to_string()), // this line only: the next one comes
+        Err(bad) => seen.push(bad.to_string()), // the stream continues after a bad line
     }
 }
 assert_eq!(seen, [
     "hello",
-    "line of more than 10 bytes, the limit (max_length)",
+    "line longer than the limit of 10 bytes (max_length)",
     "world",
     "line of 2 bytes cut before its terminator",
 ]);
@@ -44,16 +36,10 @@ assert_eq!(seen, [
 ```
 "#
 )]
-//! The whole contract, rule by rule with the tests that hold it, is in `docs/framing.md`. What ends
-//! a line is for
-//! [`Delimiter`] to say: newline with or without CR, strict CRLF, a byte, a set, a sequence.
-//!
 #![cfg_attr(
     feature = "net",
     doc = r#"
-# A server and a client
-
-Both have a [`Connection`]: lines with flushing, limits and deadlines, over TCP, Unix sockets and any other stream.
+A server and a client, which need the feature `net`:
 
 ```
 use lineframe::{Client, Connection, Server};
@@ -79,43 +65,75 @@ let server = tokio::spawn(Server::new().serve_with_shutdown(listener, upper, sto
 let mut conn = Client::new().connect(address).await?;
 assert_eq!(conn.request("hello").await?, "HELLO");
 
-drop((conn, stop)); // the server answers what has come, and ends
+drop((conn, stop)); // the server answers the lines that it has received, then stops
 assert_eq!(server.await?.lines, 1);
 # Ok(())
 # }
 ```
 "#
 )]
-#![cfg_attr(
-    feature = "codec",
-    doc = r"
-# Which codec
-
-| codec | item | for |
-|---|---|---|
-| [`LineCodec`] | `Result<Bytes, LineError>` | most protocols; lines and counted bytes mixed |
-| [`BatchCodec`] | [`Batch`]: all whole lines of a read | many short lines; one write for all the replies |
-| [`TextCodec`] | `Result<ByteString, LineError>` | lines that have to be UTF-8 |
-| [`FragmentCodec`] | [`Fragment`]: a piece of a line | lines longer than memory, relays |
-
-One configuration serves all of them, and they convert into each other in the middle of a stream:
-`framed.map_codec(BatchCodec::from)`. To answer from slices inside `Framed`, use a [`LineEncoder`].
-"
-)]
-//! [`scan`] is the core below them: where lines end in a `&[u8]`, without tokio.
+//! # Which type to choose
+//!
+//! For a network program, start with [`Server`] or [`Client`]. Both use [`Connection`]. If you use
+//! [`Framed`] or a stream of your own, choose a codec:
+//!
+//! | type | use it for |
+//! |---|---|
+//! | [`LineCodec`] | most protocols; returns each line as `Bytes` and can read counted bytes between lines |
+//! | [`TextCodec`] | lines that must be UTF-8; returns each line as `ByteString` |
+//! | [`BatchCodec`] | many short lines; returns all whole lines of a read as one [`Batch`] |
+//! | [`FragmentCodec`] | lines longer than memory, and relays; returns each line in pieces |
+//! | [`LineEncoder`] | writing only, or replying from slices inside `Framed` |
+//! | [`Scanner`] | your own I/O; finds lines in a `&[u8]`, without Tokio |
+//! | [`Connection`] | lines over one stream, with flushing, limits and timeouts |
+//! | [`Server`] | many connections, with limits and graceful shutdown |
+//! | [`Client`] | connecting to a server; the connection it returns can send requests |
+//!
+//! All codecs share one builder, [`LineCodecBuilder`]. A codec converts into another in the middle
+//! of a stream: `framed.map_codec(BatchCodec::from)`. [`Delimiter`] selects what ends a line: LF
+//! with or without CR, strict CRLF, a byte, a set of bytes, or a sequence of bytes.
+//!
+//! # Guarantees
+//!
+//! - **Reads do not matter.** A stream yields the same lines however it is cut into reads. A line
+//!   is returned as soon as its last byte arrives.
+//! - **A bad line is an item, not an error.** [`LineError`] reports the reason, and the next line
+//!   follows.
+//! - **A line without a terminator is not a line.** The end of the stream reports it as
+//!   `Unterminated`. [`Unterminated::Deliver`] makes it a line, for files.
+//! - **One line stays one line.** The encoder refuses content that would be read back as two lines.
+//! - **Lines are not copied.** Decoding a line costs no allocation. Each byte is searched once, and
+//!   counters account for every byte.
+//!
+//! The [framing contract] states every rule and names the tests for it.
+//!
+//! # Limits
+//!
+//! | limit | default | if exceeded |
+//! |---|---|---|
+//! | `max_length`: content of a line | 65,536 bytes | the line is reported as `TooLong`; its rest is skipped in constant memory |
+//! | `max_encoded_length`: content of a written line | `max_length` | [`EncodeError::TooLong`] |
+//! | `max_block_length`: counted bytes | 1 MiB | [`BlockError::TooLong`] |
+//! | `max_unsent`: queued output of a connection | 64 KiB | the writer waits |
+//!
+//! A [`Server`] also limits connections, bad lines and time; [`ServerBuilder`] lists its defaults.
+//! Outside a server, a [`Connection`] has no timeouts unless you set them.
 //!
 //! # Features
 //!
-//! | feature | brings | crates beside this one |
+//! | feature | adds | dependencies in total |
 //! |---|---|---|
 //! | `codec` (default) | the codecs for tokio-util | 8 |
 //! | `text` | [`TextCodec`], `Batch::text` | 10 |
 //! | `net` | [`Connection`] and its halves, [`Server`], [`Client`] | 10 |
-//! | `tracing` | the server's connections as spans and events | 13 |
-//! | none | [`scan`], with `core` and `alloc` only | 1 |
+//! | `tracing` | spans and events for the connections of a server | 13 |
+//! | none | [`scan`] only; needs `core` and `alloc` | 1 |
 //!
-//! Rust 1.85 or later. No `unsafe`.
+//! The crate needs Rust 1.85 or later and contains no `unsafe` code.
 //!
+//! [framing contract]: https://docs.rs/crate/lineframe/latest/source/docs/framing.md
+//! [`Framed`]: https://docs.rs/tokio-util/latest/tokio_util/codec/struct.Framed.html
+//! [`Scanner`]: scan::Scanner
 #![cfg_attr(
     not(feature = "text"),
     doc = "[`TextCodec`]: https://docs.rs/lineframe/latest/lineframe/struct.TextCodec.html"
@@ -124,7 +142,20 @@ One configuration serves all of them, and they convert into each other in the mi
     not(feature = "net"),
     doc = "[`Connection`]: https://docs.rs/lineframe/latest/lineframe/struct.Connection.html
 [`Client`]: https://docs.rs/lineframe/latest/lineframe/struct.Client.html
-[`Server`]: https://docs.rs/lineframe/latest/lineframe/struct.Server.html"
+[`Server`]: https://docs.rs/lineframe/latest/lineframe/struct.Server.html
+[`ServerBuilder`]: https://docs.rs/lineframe/latest/lineframe/struct.ServerBuilder.html"
+)]
+#![cfg_attr(
+    not(feature = "codec"),
+    doc = "[`Batch`]: https://docs.rs/lineframe/latest/lineframe/struct.Batch.html
+[`BatchCodec`]: https://docs.rs/lineframe/latest/lineframe/struct.BatchCodec.html
+[`BlockError::TooLong`]: https://docs.rs/lineframe/latest/lineframe/enum.BlockError.html
+[`EncodeError::TooLong`]: https://docs.rs/lineframe/latest/lineframe/enum.EncodeError.html
+[`FragmentCodec`]: https://docs.rs/lineframe/latest/lineframe/struct.FragmentCodec.html
+[`LineCodec`]: https://docs.rs/lineframe/latest/lineframe/struct.LineCodec.html
+[`LineCodecBuilder`]: https://docs.rs/lineframe/latest/lineframe/struct.LineCodecBuilder.html
+[`LineEncoder`]: https://docs.rs/lineframe/latest/lineframe/struct.LineEncoder.html
+[`LineError`]: https://docs.rs/lineframe/latest/lineframe/enum.LineError.html"
 )]
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -171,7 +202,7 @@ pub use server::{
     reply_into,
 };
 
-/// The programs in README compile and run.
+/// Compiles and runs the programs in README.md as doctests.
 #[cfg(all(doctest, feature = "net"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

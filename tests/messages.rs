@@ -73,10 +73,10 @@ fn line_error_messages_contain_no_line_bytes() {
 fn lengths_and_limits_are_named() {
     let [too_long, unterminated, bare, not_utf8, incomplete]: [LineError; 5] =
         line_errors(b"abc").try_into().unwrap();
-    assert_eq!(too_long.reply(), "error: line of more than 0 bytes, the limit (max_length)");
+    assert_eq!(too_long.reply(), "error: line longer than the limit of 0 bytes (max_length)");
     assert_eq!(unterminated.reply(), "error: line of 3 bytes cut before its terminator");
     assert_eq!(bare.reply(), "error: line of 8 bytes with a CR or LF that is not part of a CRLF");
-    assert_eq!(not_utf8.reply(), "error: line of 4 bytes that is not UTF-8 from byte 3 on");
+    assert_eq!(not_utf8.reply(), "error: line of 4 bytes with invalid UTF-8 at byte 3");
     assert_eq!(incomplete.reply(), "error: block of 4 bytes cut after 3 bytes");
     assert_eq!(format!("{incomplete:#?}"), "Incomplete(block of 4 bytes cut after 3 bytes)");
 }
@@ -120,15 +120,15 @@ fn errors_become_io_errors_of_the_right_kind() {
     codec.expect_bytes(1).unwrap();
     let pending = codec.expect_bytes(1).unwrap_err();
     assert!(matches!(pending, BlockError::Pending { asked: 1, .. }));
-    assert_eq!(pending.to_string(), "block of 1 byte while another block is pending");
+    assert_eq!(pending.to_string(), "block of 1 byte while another block is pending; read that one first");
     for error in [too_long, pending] {
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidInput);
     }
     let empty = Delimiter::any_of(b"").unwrap_err();
-    assert_eq!(empty.to_string(), "a delimiter needs at least one byte");
+    assert_eq!(empty.to_string(), "empty delimiter; use at least 1 byte");
     assert_eq!(Delimiter::sequence(b"").unwrap_err(), empty);
     let long = Delimiter::sequence(&[0; 65]).unwrap_err();
-    assert_eq!(long.to_string(), "a delimiter of 65 bytes is longer than 64 bytes");
+    assert_eq!(long.to_string(), "delimiter of 65 bytes is longer than the limit of 64 bytes");
 }
 
 #[test]

@@ -176,7 +176,7 @@ async fn partial_reply_of_a_panicking_handler_is_dropped() {
         reply.extend_from_slice(&[line, also].concat());
         assert_ne!(line, b"panic", "as asked");
     });
-    let refused = "would not be read back as one: it holds a terminator, or part of one, at byte 3";
+    let refused = "contains a terminator, or part of one, at byte 3; remove or escape it";
     panics(half, "a\ntwo\nb\npanic\nc\n", &format!("a\nerror: reply refused: line {refused}\nb\n")).await;
 }
 

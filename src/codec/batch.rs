@@ -13,28 +13,43 @@ use super::item::Item;
 use crate::error::LineError;
 use crate::scan::Kind;
 
-/// Whole lines in order, including bad ones: at least one. [`BatchCodec`](crate::BatchCodec) returns it.
+/// One or more whole lines in order, including bad ones, returned by
+/// [`BatchCodec`](crate::BatchCodec).
 ///
-/// It is owned, so it can go to another task. As an iterator it yields its lines as [`Bytes`];
-/// [`iter`](Self::iter), or `for line in &batch`, yields slices, which is faster. All lines share the read
-/// buffer, which stays in memory as long as one of them does.
-#[must_use = "the lines in it have been read, and are not returned again"]
+/// Requires the feature `codec`, which is on by default. A batch is owned and can be sent to
+/// another task. As an iterator it yields lines as [`Bytes`]. [`iter`](Self::iter) and `for line in
+/// &batch` yield slices, which is faster. All lines share the read buffer, which stays in memory as
+/// long as one of them exists.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use lineframe::BatchCodec;
+/// use tokio_util::codec::Decoder;
+///
+/// let mut batch = BatchCodec::new().decode(&mut BytesMut::from("one\ntwo\n"))?.unwrap();
+/// assert_eq!(batch.len(), 2);
+/// assert_eq!(batch.next().unwrap().unwrap(), "one");
+/// assert_eq!(batch.len(), 1);
+/// # std::io::Result::Ok(())
+/// ```
+#[must_use = "a dropped batch loses its lines"]
 #[derive(Clone)]
 pub struct Batch {
-    /// From the first line to the end of the last one, with everything between.
+    /// All bytes from the start of the first line to the end of the last one.
     bytes: Bytes,
-    /// Where the lines are in `bytes`. Never empty.
+    /// The positions of the lines in `bytes`. Never empty.
     places: Vec<Place>,
-    /// The number of bytes asked for, if the first line is a block.
+    /// The requested length, if the first line is a block.
     expected: usize,
-    /// The number of lines taken. Always at most their number.
+    /// The number of lines that the iterator has returned. At most `places.len()`.
     next: usize,
     /// Shared with the connection that returned the batch.
     #[cfg(feature = "net")]
     token: Option<Arc<()>>,
 }
 
-/// Where a line lies in the bytes of its batch, which may have thousands of them: smaller than an [`Item`].
+/// The position of a line in a batch. Smaller than an [`Item`], because a batch can hold thousands
+/// of lines.
 #[derive(Clone)]
 struct Place {
     kind: Kind,
@@ -44,7 +59,8 @@ struct Place {
 }
 
 impl Batch {
-    /// Returns a batch of one line, with memory for `capacity` lines, and without the bytes.
+    /// Returns a batch of one line, with capacity for `capacity` lines.
+    /// [`with_bytes`](Self::with_bytes) adds the bytes.
     pub(super) fn new(first: Item, capacity: usize) -> Self {
         let mut batch = Self {
             bytes: Bytes::new(),
@@ -58,7 +74,7 @@ impl Batch {
         batch
     }
 
-    /// Adds a line, and returns the number of lines.
+    /// Adds a line. Returns the number of lines.
     #[inline]
     pub(super) fn push(&mut self, Item { kind, start, content_end, .. }: Item) -> usize {
         self.places.push(Place { kind, start, content_end });
@@ -69,17 +85,41 @@ impl Batch {
         Self { bytes, ..self }
     }
 
-    /// Iterates over the lines that were not taken yet, as slices.
+    /// Iterates over the remaining lines as slices.
+    ///
+    /// The remaining lines are those that the batch itself, as an iterator, has not returned.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::BatchCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let batch = BatchCodec::new().decode(&mut BytesMut::from("one\ntwo\n"))?.unwrap();
+    /// let lines: Vec<&[u8]> = batch.iter().collect::<Result<_, _>>().unwrap();
+    /// assert_eq!(lines, [b"one", b"two"]);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn iter(&self) -> BatchIter<'_> {
         BatchIter { batch: self, places: self.places().iter() }
     }
 
-    /// Iterates over the lines that were not taken yet, as text. A line that is not UTF-8 is a
-    /// [`LineError::NotUtf8`].
+    /// Iterates over the remaining lines as text. Requires the feature `text`.
     ///
-    /// All bytes of the batch are checked together, and line by line only if they are not UTF-8.
-    /// [`BatchCodec::counters`](crate::BatchCodec::counters) counts a line that is not UTF-8 as a good one,
-    /// because the codec returned it before text was asked for.
+    /// A line that is not UTF-8 is a [`LineError::NotUtf8`]. All bytes of the batch are checked in
+    /// one pass, and line by line only if they are not UTF-8.
+    /// [`BatchCodec::counters`](crate::BatchCodec::counters) counts a line that is not UTF-8 as a
+    /// good line, because the codec returns it before the check.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::BatchCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let batch = BatchCodec::new().decode(&mut BytesMut::from("one\ntwo\n"))?.unwrap();
+    /// let lines: Vec<&str> = batch.text().collect::<Result<_, _>>().unwrap();
+    /// assert_eq!(lines, ["one", "two"]);
+    /// # std::io::Result::Ok(())
+    /// ```
     #[cfg(feature = "text")]
     pub fn text(&self) -> impl Iterator<Item = Result<&str, LineError>> {
         let all = basic::from_utf8(&self.bytes).ok();
@@ -95,36 +135,59 @@ impl Batch {
         })
     }
 
-    /// Returns a line of [`iter`](Self::iter) as `Bytes`, without a copy. It keeps the whole batch in memory;
-    /// `Bytes::copy_from_slice` does not.
+    /// Returns a line of [`iter`](Self::iter) as `Bytes`, without a copy.
+    ///
+    /// The result keeps the whole batch in memory. `Bytes::copy_from_slice(line)` does not.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::BatchCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let batch = BatchCodec::new().decode(&mut BytesMut::from("one\n"))?.unwrap();
+    /// let line = batch.iter().next().unwrap().unwrap();
+    /// assert_eq!(batch.slice_ref(line), "one");
+    /// # std::io::Result::Ok(())
+    /// ```
     ///
     /// # Panics
     ///
-    /// If `line` is not a slice of this batch, as [`Bytes::slice_ref`].
+    /// Panics if `line` is not a slice of this batch, like [`Bytes::slice_ref`].
     pub fn slice_ref(&self, line: &[u8]) -> Bytes {
         self.bytes.slice_ref(line)
     }
 
-    /// Returns the bytes of the lines that were not taken, as they were read, with their terminators.
+    /// Returns the bytes of the remaining lines as they were read, with their terminators.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::BatchCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut batch = BatchCodec::new().decode(&mut BytesMut::from("one\ntwo\n"))?.unwrap();
+    /// batch.next();
+    /// assert_eq!(batch.into_rest(), "two\n");
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn into_rest(mut self) -> Bytes {
         let taken = self.places().first().map_or(self.bytes.len(), |place| place.start);
         self.bytes.advance(taken);
         self.bytes
     }
 
-    /// Marks the batch and its clones as from the connection that owns `token`, which they then share.
+    /// Marks the batch and its later clones as returned by the connection that owns `token`.
     #[cfg(feature = "net")]
     pub(crate) fn with_token(self, token: &Arc<()>) -> Self {
         Self { token: Some(Arc::clone(token)), ..self }
     }
 
-    /// Returns whether the batch is from the connection that owns `token`.
+    /// Returns whether the connection that owns `token` returned this batch.
     #[cfg(feature = "net")]
     pub(crate) fn has_token(&self, token: &Arc<()>) -> bool {
         self.token.as_ref().is_some_and(|own| Arc::ptr_eq(own, token))
     }
 
-    /// Iterates over the lines that were not taken: the kind, and the bytes of content and in total.
+    /// Iterates over the remaining lines: kind, content length and total length of each.
     #[cfg(feature = "net")]
     pub(super) fn untaken(&self) -> impl Iterator<Item = (Kind, usize, usize)> {
         let ends = self.places().iter().skip(1).map(|next| next.start).chain([self.bytes.len()]);
@@ -132,7 +195,7 @@ impl Batch {
         lines.map(|(line, end)| (line.kind, line.content_end - line.start, end - line.start))
     }
 
-    /// Returns the lines that were not taken.
+    /// Returns the positions of the remaining lines.
     fn places(&self) -> &[Place] {
         &self.places[self.next..]
     }
@@ -190,7 +253,9 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// The lines of a [`Batch`] as slices: [`Batch::iter`].
+/// An iterator over the lines of a [`Batch`] as slices, returned by [`Batch::iter`].
+///
+/// Requires the feature `codec`, which is on by default.
 #[derive(Clone)]
 pub struct BatchIter<'a> {
     batch: &'a Batch,

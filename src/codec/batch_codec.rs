@@ -8,10 +8,14 @@ use super::batch::Batch;
 use super::encoder::LineEncoder;
 use super::line::{LineCodec, LineCodecBuilder, implement_codec};
 
-/// Decodes all whole lines of a read as one item, for little more than the cost of finding them.
+/// A codec that returns all whole lines of a read as one [`Batch`].
 ///
-/// The lines are those of [`LineCodec`], in the same order, including bad ones. There is no `expect_bytes`,
-/// because a batch has already passed what follows a line. The fastest way to answer is a [`LineEncoder`].
+/// Requires the feature `codec`, which is on by default. A batch costs little more than finding its
+/// lines. The lines are those of [`LineCodec`], in the same order, including bad ones. A batch has
+/// at most 4096 lines; further lines are returned as the next batch, without another read.
+///
+/// There is no `expect_bytes`, because a batch may already contain the bytes after a line. The
+/// fastest way to reply is a [`LineEncoder`].
 ///
 /// ```
 /// use futures::{SinkExt, TryStreamExt};
@@ -31,7 +35,7 @@ use super::line::{LineCodec, LineCodecBuilder, implement_codec};
 ///             Err(bad) => framed.feed(bad.reply().into()).await?,
 ///         }
 ///     }
-///     framed.flush().await?; // one write for all the lines of a read
+///     framed.flush().await?; // one write for all lines of a read
 /// }
 /// # let mut echoed = String::new();
 /// # drop(framed);
@@ -46,7 +50,12 @@ pub struct BatchCodec {
 }
 
 impl BatchCodec {
-    /// Returns the writing side as a value of its own: the fastest way to answer a batch ([`LineEncoder`]).
+    /// Returns a [`LineEncoder`] with the configuration of this codec, for replies to a batch.
+    ///
+    /// ```
+    /// let encoder = lineframe::BatchCodec::new().encoder();
+    /// assert_eq!(encoder.terminator(), b"\n");
+    /// ```
     pub fn encoder(&self) -> LineEncoder {
         self.line.encoder()
     }
@@ -59,7 +68,7 @@ impl BatchCodec {
 
 implement_codec!(BatchCodec, Batch, "lines");
 
-/// Takes over the configuration and, in the middle of a stream, its place. A pending block is a line of its
+/// Keeps the configuration and continues after the last item. A pending block becomes a line of its
 /// batch.
 impl From<LineCodec> for BatchCodec {
     fn from(line: LineCodec) -> Self {

@@ -1,20 +1,23 @@
-/// What became of every byte that a codec has taken in, and how many items it made of them.
+/// Counters of the items and bytes that a codec has returned or skipped.
 ///
-/// After every item and every `None`, the bytes read so far are
+/// Requires the feature `codec`, which is on by default. After every item and every `None`, this
+/// sum equals the number of bytes read so far:
 ///
 /// ```text
-/// content_bytes + terminator_bytes + skipped_bytes + the bytes still in the read buffer
+/// content_bytes + terminator_bytes + skipped_bytes + bytes still in the read buffer
 /// ```
 ///
-/// They add up over all streams of the codec, until [`LineCodec::reset`](crate::LineCodec::reset).
+/// The counters accumulate over all streams of the codec until
+/// [`LineCodec::reset`](crate::LineCodec::reset).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecCounters {
-    /// Good lines. Of [`FragmentCodec`](crate::FragmentCodec): lines whose last fragment was returned.
+    /// Good lines. For [`FragmentCodec`](crate::FragmentCodec): lines whose last fragment was
+    /// returned.
     pub lines: u64,
-    /// Complete counted blocks: [`LineCodec::expect_bytes`](crate::LineCodec::expect_bytes).
+    /// Complete blocks, requested with [`LineCodec::expect_bytes`](crate::LineCodec::expect_bytes).
     pub blocks: u64,
-    /// Bytes returned: the content of good lines, of blocks, and what bad items hold
+    /// Bytes returned: the content of good lines and blocks, and the bytes in bad items
     /// ([`LineError::bytes`](crate::LineError::bytes)).
     pub content_bytes: u64,
     /// Bytes of terminators, except those of `TooLong` lines.
@@ -22,27 +25,38 @@ pub struct CodecCounters {
     /// Bytes dropped: the rest of `TooLong` lines with their terminators, and the bytes of
     /// [`LineCodec::skip_bytes`](crate::LineCodec::skip_bytes).
     pub skipped_bytes: u64,
-    /// Items [`LineError::TooLong`](crate::LineError::TooLong).
+    /// Items of kind [`LineError::TooLong`](crate::LineError::TooLong).
     pub too_long: u64,
-    /// Items [`LineError::Unterminated`](crate::LineError::Unterminated). Of
+    /// Items of kind [`LineError::Unterminated`](crate::LineError::Unterminated). For
     /// [`FragmentCodec`](crate::FragmentCodec): streams that ended within a line.
     pub unterminated: u64,
-    /// Items [`LineError::BareTerminator`](crate::LineError::BareTerminator).
+    /// Items of kind [`LineError::BareTerminator`](crate::LineError::BareTerminator).
     pub bare_terminator: u64,
-    /// Items [`LineError::NotUtf8`](crate::LineError::NotUtf8).
+    /// Items of kind [`LineError::NotUtf8`](crate::LineError::NotUtf8).
     pub not_utf8: u64,
-    /// Items [`LineError::Incomplete`](crate::LineError::Incomplete).
+    /// Items of kind [`LineError::Incomplete`](crate::LineError::Incomplete).
     pub incomplete: u64,
 }
 
 impl CodecCounters {
-    /// Returns the number of all bytes taken in.
+    /// Returns the number of bytes returned or skipped.
     #[cfg(feature = "net")]
     pub(crate) fn bytes(&self) -> u64 {
         self.content_bytes + self.terminator_bytes + self.skipped_bytes
     }
 
-    /// Returns the number of all items that were not good.
+    /// Returns the number of bad items of all kinds.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut codec = LineCodec::builder().max_length(3).build();
+    /// codec.decode(&mut BytesMut::from("too long\n"))?;
+    /// assert_eq!(codec.counters().bad_items(), 1);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn bad_items(&self) -> u64 {
         self.too_long + self.unterminated + self.bare_terminator + self.not_utf8 + self.incomplete
     }

@@ -14,27 +14,26 @@ use crate::scan::{Kind, Lines, Scanner, Verdict};
 mod items;
 pub(crate) use items::Items;
 
-/// The largest block that is accepted if no other limit is set.
+/// The default of `max_block_length`.
 pub(super) const MAX_BLOCK_LENGTH: usize = 1024 * 1024;
 
-/// The largest number of lines in a batch. Those after them make the next one, without further input.
+/// The largest number of lines in a batch. Further lines form the next batch, without another read.
 const MAX_BATCH_LINES: usize = 4096;
 
-/// Decodes lines, counted blocks and skipped bytes in their order. All codecs and connections read with
-/// it.
+/// Decodes lines, blocks and skipped bytes in order. All codecs and connections read with it.
 ///
-/// Every byte is counted once, when its item is returned or when it is skipped.
+/// Every byte is counted once: when its item is returned, or when it is skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct LineDecoder {
     scanner: Scanner,
     tally: Tally,
 }
 
-/// What the bytes shown begin with.
+/// The result of decoding the front of the bytes.
 enum Step {
-    /// Nothing yet: more bytes are needed, or the stream has ended.
+    /// More bytes are needed, or the stream has ended.
     Nothing,
-    /// Bytes that belong to no item.
+    /// The number of bytes to drop; they belong to no item.
     Skip(usize),
     Item(Item),
 }
@@ -46,18 +45,20 @@ impl LineDecoder {
 
     /// Iterates over the items at the front of `bytes`, and passes over skipped bytes.
     ///
-    /// With `eof`, `bytes` are all that is left of the stream. Call it again with no bytes until it yields
-    /// nothing: there may be one more item, and the decoder is then at the start of a new stream.
+    /// With `eof`, `bytes` are all remaining bytes of the stream. Then call this again with no
+    /// bytes until it yields nothing: it may yield one more item, and it returns the decoder to the
+    /// start of a new stream.
     #[cfg(feature = "net")]
     #[inline]
     pub(crate) fn items<'a>(&'a mut self, bytes: &'a [u8], eof: bool) -> Items<'a> {
         Items::new(self, bytes, 0, eof)
     }
 
-    /// Returns the next item at the front of `buffer`, from which only skipped bytes are removed.
+    /// Returns the next item at the front of `buffer`, and removes only skipped bytes from
+    /// `buffer`.
     ///
-    /// `None`: more bytes are needed. With `eof`: the stream has ended, and the decoder is at the start of
-    /// a new one.
+    /// Returns `None` if more bytes are needed. With `eof`, `None` means that the stream has ended
+    /// and that the decoder is at the start of a new stream.
     #[inline]
     pub(crate) fn next_item(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Item> {
         match self.whole_line(buffer) {
@@ -82,7 +83,7 @@ impl LineDecoder {
         }
     }
 
-    /// Fast path for a good, terminated line at the front of `bytes`. `None`: call
+    /// Fast path for a good, terminated line at the front of `bytes`. If it returns `None`, call
     /// [`next_item`](Self::next_item), which continues the search.
     #[inline]
     pub(crate) fn whole_line(&mut self, bytes: &[u8]) -> Option<Item> {
@@ -94,7 +95,7 @@ impl LineDecoder {
         Some(Item { kind: Kind::Line, start: 0, content_end, end, expected: 0 })
     }
 
-    /// Takes all whole lines off the front of `buffer`, of which `first` is the first item. Stops after
+    /// Removes all whole lines from the front of `buffer`. `first` is the first item. Stops after
     /// more than `max_bad_items` bad items.
     pub(crate) fn batch_from(
         &mut self,
@@ -103,7 +104,7 @@ impl LineDecoder {
         eof: bool,
         max_bad_items: u64,
     ) -> Batch {
-        // Enough if the other lines are as long as the first.
+        // Enough if the other lines are as long as the first one.
         let others = (buffer.len() - first.end) / first.end.max(16);
         let mut batch = Batch::new(first, MAX_BATCH_LINES.min(1 + others));
         let mut end = first.end;
@@ -120,8 +121,8 @@ impl LineDecoder {
         batch.with_bytes(buffer.split_to(end).freeze())
     }
 
-    /// Undoes the decoding of those lines of `batch` that were not taken. They have to be what was decoded
-    /// last; the caller puts the bytes that this returns back in front of the buffer.
+    /// Undoes the decoding of the remaining lines of `batch`. They must be the last lines decoded.
+    /// The caller must put the returned bytes back in front of the buffer.
     #[cfg(feature = "net")]
     pub(crate) fn put_back(&mut self, batch: Batch) -> bytes::Bytes {
         for (kind, content, bytes) in batch.untaken() {
@@ -134,7 +135,7 @@ impl LineDecoder {
         rest
     }
 
-    /// Takes an item off the front of `buffer` as text, checked and copied.
+    /// Removes an item from the front of `buffer`. Checks and copies its text.
     #[cfg(all(feature = "net", feature = "text"))]
     pub(crate) fn cut_text(
         &mut self,
@@ -154,7 +155,7 @@ impl LineDecoder {
         }
     }
 
-    /// Takes a good item that is not UTF-8 off the front of `buffer`.
+    /// Removes a good item that is not UTF-8 from the front of `buffer`.
     #[cfg(feature = "text")]
     pub(super) fn cut_not_utf8(
         &mut self,
@@ -167,7 +168,7 @@ impl LineDecoder {
         LineError::NotUtf8 { line: item.cut_bytes(buffer), valid_up_to }
     }
 
-    /// Counts the end of the stream within a line of which pieces were returned.
+    /// Counts the end of the stream within a line whose pieces were returned.
     pub(super) fn add_cut_line(&mut self) {
         self.tally.others().unterminated += 1;
     }
@@ -191,7 +192,8 @@ impl LineDecoder {
         *skip = skip.saturating_add(count);
     }
 
-    /// Skips what it can of `bytes` before the next item, and returns how many. `None`: nothing.
+    /// Skips bytes at the front of `bytes` that come before the next item. Returns how many, or
+    /// `None` if none are skipped.
     #[cfg(feature = "net")]
     pub(crate) fn skip_ahead(&mut self, bytes: &[u8], eof: bool) -> Option<usize> {
         if bytes.is_empty() || !self.is_skipping() {
@@ -203,14 +205,15 @@ impl LineDecoder {
         }
     }
 
-    /// Counts `count` bytes that the caller returned itself. The next byte begins a line.
+    /// Counts `count` bytes that the caller has returned without the decoder. The next byte starts
+    /// a line.
     #[cfg(feature = "net")]
     pub(crate) fn advance(&mut self, count: usize) {
         self.scanner.take(count);
         self.tally.add_lines(0, count, count);
     }
 
-    /// Returns to the start of a stream, with the same configuration and all counters at 0.
+    /// Returns to the start of a stream, sets all counters to 0 and keeps the configuration.
     pub(super) fn reset(&mut self) {
         self.scanner.reset();
         self.tally = Tally::new(self.max_block_length());
@@ -220,7 +223,7 @@ impl LineDecoder {
         self.scanner.set_max_length(max_length);
     }
 
-    /// Returns the limit for a line's content, in bytes. `usize::MAX`: none.
+    /// Returns the limit for the content of a line, in bytes. `usize::MAX` means no limit.
     pub(crate) fn max_length(&self) -> usize {
         self.scanner.max_length().unwrap_or(usize::MAX)
     }
@@ -242,32 +245,33 @@ impl LineDecoder {
         self.tally.extra.as_ref().map_or(0, |extra| extra.counters.bad_items())
     }
 
-    /// Returns whether bytes that belong to no item come before the next one.
+    /// Returns whether skipped bytes come before the next item.
     #[cfg(feature = "net")]
     pub(crate) fn is_skipping(&self) -> bool {
         self.scanner.is_skipping() || self.tally.extra.as_ref().is_some_and(|extra| extra.skip > 0)
     }
 
-    /// Returns how many counted bytes are to be skipped.
+    /// Returns the number of bytes that `skip_bytes` has yet to skip.
     #[cfg(feature = "net")]
     pub(crate) fn pending_skip(&self) -> u64 {
         self.tally.extra.as_ref().map_or(0, |extra| extra.skip)
     }
 
-    /// Returns whether those are the rest of a line.
+    /// Returns whether the next bytes are the rest of a `TooLong` line.
     #[cfg(feature = "net")]
     pub(crate) fn is_within_long_line(&self) -> bool {
         self.scanner.is_skipping()
     }
 
-    /// Returns whether bytes to be skipped, or a block, come before the next line.
+    /// Returns whether skipped bytes or a block come before the next line.
     #[inline]
     pub(crate) fn has_pending_skip(&self) -> bool {
         let extra = self.tally.extra.as_ref();
         self.scanner.is_skipping() || extra.is_some_and(|extra| extra.skip > 0 || extra.block.is_some())
     }
 
-    /// Takes the next step: to an item, or over bytes to be skipped. `in_pieces`: a line comes in pieces.
+    /// Decodes one item, or bytes to skip, at the front of `bytes`. With `in_pieces`, returns lines
+    /// in pieces.
     #[inline]
     fn step(&mut self, bytes: &[u8], eof: bool, in_pieces: bool) -> Step {
         if self.has_pending_skip() {
@@ -287,11 +291,11 @@ impl LineDecoder {
         }
     }
 
-    /// Returns what comes before the next line: the rest of a `TooLong` line, bytes to be skipped, a block.
-    /// `None`: nothing any more.
+    /// Decodes what comes before the next line: the rest of a `TooLong` line, bytes to skip, or a
+    /// block. Returns `None` if a line comes next.
     #[cold]
     fn next_pending(&mut self, bytes: &[u8], eof: bool) -> Option<Step> {
-        // An empty block waits for nothing.
+        // An empty block is available immediately.
         if self.tally.extra_mut().block != Some(0) {
             if self.scanner.is_skipping() {
                 match self.scan(bytes, eof) {
@@ -344,34 +348,35 @@ impl LineDecoder {
         if eof { self.scanner.scan_eof(bytes) } else { self.scanner.scan(bytes) }
     }
 
-    /// Begins a pass over the lines in `bytes` from `start` on, if there can be one.
+    /// Returns the terminated lines in `bytes` from `start` on, if they can be found in one pass.
     #[inline]
     fn lines<'a>(&self, bytes: &'a [u8], start: usize) -> Option<Lines<'a>> {
         if self.has_pending_skip() { None } else { self.scanner.lines(bytes, start) }
     }
 }
 
-/// Counts what becomes [`CodecCounters`].
+/// The state from which [`CodecCounters`] are computed, and rarely used state of the decoder.
 #[derive(Clone, Debug, Default)]
 struct Tally {
     lines: u64,
+    /// All bytes returned or skipped: content, terminators and skipped bytes.
     content_bytes: u64,
     /// All bytes taken in: content, terminators and skipped bytes.
     bytes: u64,
     extra: Option<Box<ExtraState>>,
 }
 
-/// State of a decoder that most streams never need. In one box, to keep idle connections small.
+/// Rarely used state of a decoder, boxed to keep idle connections small.
 #[derive(Clone, Debug)]
 struct ExtraState {
-    /// Bytes to drop before the block.
+    /// Bytes to drop before the block, or before the next line if there is no block.
     skip: u64,
-    /// The block that was asked for and has not arrived.
+    /// The length of the requested block, until the block is returned.
     block: Option<usize>,
-    /// Bytes to drop after the block. Always 0 without one.
+    /// Bytes to drop after the block. Always 0 without a block.
     then_skip: u64,
     max_block_length: usize,
-    /// `lines`, `content_bytes` and `terminator_bytes` are always 0 in it.
+    /// `lines`, `content_bytes` and `terminator_bytes` are always 0.
     counters: CodecCounters,
 }
 
@@ -396,7 +401,7 @@ impl Tally {
         self.extra.get_or_insert_default()
     }
 
-    /// Counts `lines` good lines in `bytes` bytes, of which `content` are returned.
+    /// Counts `lines` good lines. They take `bytes` bytes, of which `content` are content.
     #[inline]
     fn add_lines(&mut self, lines: usize, content: usize, bytes: usize) {
         self.lines += lines as u64;
@@ -404,7 +409,7 @@ impl Tally {
         self.bytes += bytes as u64;
     }
 
-    /// Counts an item. A piece counts as a line if it is the last one.
+    /// Counts an item. A piece counts as a line if it is the last piece of its line.
     #[inline]
     fn add(&mut self, kind: Kind, content: usize, bytes: usize) {
         self.add_lines(0, content, bytes);
@@ -416,7 +421,7 @@ impl Tally {
         }
     }
 
-    /// Undoes [`add`](Self::add) of an item, of which `bytes` include what was skipped after it.
+    /// Undoes [`add`](Self::add) of an item. `bytes` includes bytes skipped after the item.
     #[cfg(feature = "net")]
     fn remove(&mut self, kind: Kind, content: usize, bytes: usize) {
         self.content_bytes -= content as u64;
@@ -434,7 +439,7 @@ impl Tally {
         CodecCounters { lines, content_bytes, terminator_bytes, ..others }
     }
 
-    /// Returns the number of items of that kind.
+    /// Returns the counter of items of this kind.
     #[inline]
     fn count_of(&mut self, kind: Kind) -> &mut u64 {
         match kind {
@@ -447,7 +452,7 @@ impl Tally {
         }
     }
 
-    /// Returns the counters that most streams never need.
+    /// Returns the counters that most streams never change.
     fn others(&mut self) -> &mut CodecCounters {
         &mut self.extra_mut().counters
     }

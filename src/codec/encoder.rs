@@ -5,15 +5,16 @@ use bytes::{BufMut, BytesMut};
 use crate::error::EncodeError;
 use crate::scan::{Delimiter, LastByte};
 
-/// Appends lines to a buffer: the writing side of a codec, as a value of its own.
+/// An encoder that appends lines to a buffer, independent of a codec.
 ///
-/// Clones are cheap, and share the configuration. Each codec returns one:
-/// [`LineCodec::encoder`](crate::LineCodec::encoder).
+/// Requires the feature `codec`, which is on by default.
+/// [`LineCodec::encoder`](crate::LineCodec::encoder) and the `encoder` methods of other codecs
+/// create it. Clones are cheap and share the configuration.
 ///
-/// With it, a program answers inside `Framed` from slices. `Framed` cannot lend its codec and its write
-/// buffer at the same time, so a copy of the encoder writes into the buffer. Together with
-/// [`BatchCodec`](crate::BatchCodec) this is the fastest way to answer lines: `feed` needs an owned `Bytes`
-/// for each reply, and copies it into the same buffer.
+/// Use it to write replies from slices inside `Framed`. `Framed` cannot lend its codec and its
+/// write buffer at the same time, so the encoder writes into the buffer instead. With
+/// [`BatchCodec`](crate::BatchCodec) this is the fastest way to reply: `feed` needs an owned
+/// `Bytes` for each reply and copies it into the same buffer.
 ///
 /// ```
 /// use futures::{SinkExt, TryStreamExt};
@@ -54,11 +55,11 @@ pub struct LineEncoder(Arc<Config>);
 struct Config {
     delimiter: Delimiter,
     write_crlf: bool,
-    /// `usize::MAX`: no limit.
+    /// `usize::MAX` means no limit.
     max_length: usize,
-    /// Whether `max_length` follows that of the decoder.
+    /// Whether `max_length` follows the limit of the decoder.
     follows_decoder: bool,
-    /// The terminator, if it is one byte and a line ends wherever that byte stands.
+    /// The terminator, if it is a single byte that ends a line wherever it occurs.
     last_byte: Option<LastByte>,
 }
 
@@ -80,14 +81,27 @@ impl LineEncoder {
         Self(Arc::new(config))
     }
 
-    /// Appends `line` and its terminator to `dst`.
+    /// Appends `line` and a terminator to `dst`.
     ///
-    /// A decoder of the same configuration reads every accepted line back as it was.
+    /// A decoder with the same configuration reads every accepted line back unchanged.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    ///
+    /// let encoder = LineCodec::new().encoder();
+    /// let mut buffer = BytesMut::new();
+    /// encoder.encode_line(b"hello", &mut buffer)?;
+    /// assert!(encoder.encode_line(b"two\nlines", &mut buffer).is_err());
+    /// assert_eq!(buffer, "hello\n");
+    /// # Ok::<(), lineframe::EncodeError>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] if the line is over the limit, otherwise [`EncodeError::ContainsTerminator`]
-    /// if it would not be read back as one line. `dst` is then unchanged.
+    /// Returns [`EncodeError::TooLong`] if the line exceeds the limit, otherwise
+    /// [`EncodeError::ContainsTerminator`] if a decoder would not read it back as one line. In both
+    /// cases `dst` is unchanged.
     #[inline]
     pub fn encode_line(&self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
         let Config { max_length, last_byte, .. } = &*self.0;
@@ -95,7 +109,7 @@ impl LineEncoder {
             return Err(EncodeError::TooLong { length: line.len(), max_length: *max_length });
         }
         match *last_byte {
-            // Inlined, because this is all that most lines need.
+            // Inlined, because most lines need no more than this.
             Some(last_byte) if last_byte.conflict(line).is_none() => {
                 dst.reserve(line.len() + 1);
                 dst.extend_from_slice(line);
@@ -114,7 +128,8 @@ impl LineEncoder {
         self.end_line(start, dst)
     }
 
-    /// Makes a line of what `dst` holds from `start` on, or truncates it.
+    /// Appends a terminator to the line that starts at `start` in `dst`. If the line is refused,
+    /// truncates `dst` to `start`.
     #[inline]
     pub(crate) fn end_line(&self, start: usize, dst: &mut BytesMut) -> Result<(), EncodeError> {
         let end = dst.len();
@@ -124,7 +139,7 @@ impl LineEncoder {
             return Err(EncodeError::TooLong { length, max_length });
         }
         match *self.terminator() {
-            // Faster than a call.
+            // Faster than a call of `extend_from_slice`.
             [byte] => dst.put_u8(byte),
             ref bytes => dst.extend_from_slice(bytes),
         }
@@ -137,18 +152,25 @@ impl LineEncoder {
         }
     }
 
-    /// Returns what is written after a line.
+    /// Returns the bytes that are written after each line.
+    ///
+    /// ```
+    /// use lineframe::{Delimiter, LineCodec};
+    ///
+    /// let encoder = LineCodec::builder().delimiter(Delimiter::CrLf).build().encoder();
+    /// assert_eq!(encoder.terminator(), b"\r\n");
+    /// ```
     #[inline]
     pub fn terminator(&self) -> &[u8] {
         self.0.terminator()
     }
 
-    /// Returns the limit for a line's content, in bytes. `None`: no limit.
+    /// Returns the limit for the content of a line, in bytes. `None` means no limit.
     pub fn max_length(&self) -> Option<usize> {
         Some(self.0.max_length).filter(|max_length| *max_length < usize::MAX)
     }
 
-    /// Adopts the limit of the decoder, unless this encoder has its own.
+    /// Adopts the limit of the decoder, unless this encoder has its own limit.
     pub(crate) fn set_max_length(&mut self, max_length: usize) {
         if self.0.follows_decoder {
             Arc::make_mut(&mut self.0).max_length = max_length;

@@ -9,17 +9,21 @@ use super::line::{LineCodec, LineCodecBuilder, implement_codec};
 use crate::error::EncodeError;
 use crate::scan::Kind;
 
-/// Decodes lines longer than memory, in pieces.
+/// A codec that returns lines of any length in pieces, for lines longer than memory.
 ///
-/// A piece has at most `max_length` bytes (0 counts as 1) and is returned as soon as it is available. Where
-/// a line is cut into pieces depends on how it arrived; the pieces joined, and the place of
-/// [`is_last`](Fragment::is_last), do not. No line is too long. A stream that ends within a line ends
-/// without an `is_last`, under both policies of [`Unterminated`](crate::Unterminated). In the middle of a line,
-/// a [`LineCodec`] made from it returns the rest of the line as a line.
+/// Requires the feature `codec`, which is on by default. Each [`Fragment`] has at most `max_length`
+/// bytes (0 counts as 1) and is returned as soon as its bytes are available. No line is too long.
+/// How reads cut the stream decides where a line is cut into fragments. It never changes the joined
+/// fragments or the position of [`is_last`](Fragment::is_last).
 ///
-/// A relay is `reader.forward(writer)`, and adds nothing: the encoder writes a terminator after `is_last`
-/// only. In `Newline` it writes the configured line end; with [`Delimiter::Lf`](crate::Delimiter::Lf) a relay
-/// is exact to the byte. In [`Delimiter::CrLf`](crate::Delimiter::CrLf) a lone CR or LF passes as content.
+/// If the stream ends within a line, the last fragment has no `is_last`, with both policies of
+/// [`Unterminated`](crate::Unterminated). If you convert the codec into a [`LineCodec`] within a
+/// line, the rest of the line is returned as a line.
+///
+/// A relay is `reader.forward(writer)`. The encoder writes a terminator only after a fragment with
+/// `is_last`. With `Newline` it writes the configured line end. With
+/// [`Delimiter::Lf`](crate::Delimiter::Lf) a relay reproduces every byte. With
+/// [`Delimiter::CrLf`](crate::Delimiter::CrLf) a lone CR or LF passes as content.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -31,7 +35,8 @@ use crate::scan::Kind;
 /// let codec = FragmentCodec::builder().delimiter(Delimiter::Lf).max_length(1024).build();
 /// let input = [&[b'x'; 1_000_000][..], b"\r\nshort\ncut"].concat();
 /// let mut output = Vec::new();
-/// FramedRead::new(&input[..], codec.clone()).forward(FramedWrite::new(&mut output, codec)).await?;
+/// let reader = FramedRead::new(&input[..], codec.clone());
+/// reader.forward(FramedWrite::new(&mut output, codec)).await?;
 /// assert_eq!(output, input);
 /// # Ok(())
 /// # }
@@ -39,18 +44,35 @@ use crate::scan::Kind;
 #[derive(Clone, Default)]
 pub struct FragmentCodec {
     line: LineCodec,
-    /// Whether the last piece read was not the last one of its line.
+    /// Whether the last fragment read was not the last one of its line.
     is_within_line: bool,
-    /// The last bytes written of the line under way. Shorter than the longest terminator.
+    /// The last bytes written of the current line. Shorter than the longest terminator.
     tail: Vec<u8>,
 }
 
-/// A piece of a line.
+/// A piece of a line, returned and written by [`FragmentCodec`].
+///
+/// Requires the feature `codec`, which is on by default.
+///
+/// ```
+/// use bytes::BytesMut;
+/// use lineframe::FragmentCodec;
+/// use tokio_util::codec::Decoder;
+///
+/// let mut codec = FragmentCodec::builder().max_length(3).build();
+/// let mut buffer = BytesMut::from("hello\n");
+/// let first = codec.decode(&mut buffer)?.unwrap();
+/// assert_eq!((&first.bytes[..], first.is_last), (&b"hel"[..], false));
+/// let last = codec.decode(&mut buffer)?.unwrap();
+/// assert_eq!((&last.bytes[..], last.is_last), (&b"lo"[..], true));
+/// # std::io::Result::Ok(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Content. Empty only in the last piece of a line, and for a block that was cut before its first byte.
+    /// The content. Empty only in the last fragment of a line, and for a block that the end of the
+    /// stream cut before its first byte.
     pub bytes: Bytes,
-    /// Whether the line ends here: its terminator has arrived, or has to be written.
+    /// Whether the line ends here: its terminator has arrived, or is to be written.
     pub is_last: bool,
 }
 
@@ -77,23 +99,24 @@ impl FragmentCodec {
     }
 }
 
-implement_codec!(FragmentCodec, Fragment, "pieces");
+implement_codec!(FragmentCodec, Fragment, "fragments");
 
-/// Takes over the configuration and, in the middle of a stream, its place. The rest of a `TooLong` line is
-/// still skipped, and a pending block arrives as one last piece (not a last one if the stream ends within
-/// it).
+/// Keeps the configuration and continues after the last item. The rest of a `TooLong` line is still
+/// skipped. A pending block becomes one fragment, with `is_last` unless the stream ends within the
+/// block.
 impl From<LineCodec> for FragmentCodec {
     fn from(line: LineCodec) -> Self {
         Self { line, is_within_line: false, tail: Vec::new() }
     }
 }
 
-/// Writes the piece, and the terminator after the last piece of a line.
+/// Writes the fragment, and a terminator after the last fragment of a line.
 ///
 /// # Errors
 ///
-/// Kind `InvalidInput`, with an [`EncodeError::ContainsTerminator`] in it, if the line would end elsewhere
-/// than after a last piece. Nothing of the piece is written then, and the line can continue with another.
+/// Returns an error of kind `InvalidInput` that contains an [`EncodeError::ContainsTerminator`] if
+/// a decoder would end the line at another place. Nothing of the fragment is written then, and the
+/// line can continue with another fragment.
 impl Encoder<Fragment> for FragmentCodec {
     type Error = io::Error;
 

@@ -6,16 +6,16 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::error::LineError;
 use crate::scan::Kind;
 
-/// An item, and where it lies in the bytes that the decoder was shown.
+/// An item and its position in the bytes that were passed to the decoder.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Item {
     pub(super) kind: Kind,
     pub(super) start: usize,
     /// At least `start`.
     pub(super) content_end: usize,
-    /// Where the next item begins. At least `content_end`.
+    /// The start of the next item. At least `content_end`.
     pub(super) end: usize,
-    /// The number of bytes asked for, of a block.
+    /// The requested length of a block, otherwise 0.
     pub(super) expected: usize,
 }
 
@@ -30,21 +30,22 @@ impl Item {
         self.kind
     }
 
-    /// Returns the content. `bytes` are those that the decoder was shown.
+    /// Returns the content. `bytes` must be the bytes that were passed to the decoder.
     #[cfg(feature = "net")]
     #[inline]
     pub(crate) fn content<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
         &bytes[self.start..self.content_end]
     }
 
-    /// Returns where the item ends: after its terminator and, in `TooLong`, what was skipped so far.
+    /// Returns the end of the item, including its terminator. For `TooLong` this includes the bytes
+    /// skipped so far.
     #[cfg(feature = "net")]
     #[inline]
     pub(crate) fn end(&self) -> usize {
         self.end
     }
 
-    /// Returns what to answer a bad item with.
+    /// Returns the reply to a bad item, or an empty string for a good one.
     #[cfg(feature = "net")]
     #[cold]
     pub(crate) fn error_reply(&self, bytes: &[u8]) -> String {
@@ -53,18 +54,18 @@ impl Item {
         bad.map(|bad| bad.reply()).unwrap_or_default()
     }
 
-    /// Takes the item off the front of `buffer`, without a copy. It has to be the first one.
+    /// Removes the item from the front of `buffer` without a copy. `start` must be 0.
     #[inline(always)]
     pub(crate) fn cut(self, buffer: &mut BytesMut) -> Result<Bytes, LineError> {
         LineError::check(self.kind, self.cut_bytes(buffer), self.expected)
     }
 
-    /// [`cut`](Self::cut) without a look at its kind.
+    /// Removes the item from the front of `buffer` like [`cut`](Self::cut), ignoring its kind.
     #[inline(always)]
     pub(crate) fn cut_bytes(self, buffer: &mut BytesMut) -> Bytes {
         debug_assert_eq!(self.start, 0);
         if self.content_end == 0 {
-            // An empty slice would keep the whole buffer alive.
+            // An empty slice would keep the whole buffer in memory.
             buffer.advance(self.end);
             return Bytes::new();
         }

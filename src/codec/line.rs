@@ -12,23 +12,41 @@ use super::read_size::ReadSize;
 use crate::error::{BlockError, EncodeError, LineError};
 use crate::scan::{Delimiter, Scanner, Unterminated};
 
-/// Implements what the codecs over a `line: LineCodec` have in common. Their `next` decodes an item.
+/// Implements the methods and traits shared by all codecs that wrap a `line: LineCodec`. The
+/// codec's `next` method decodes one item.
 macro_rules! implement_codec {
     ($codec:ident, $item:ty, $of:literal) => {
         impl $codec {
-            /// Returns a codec for [`Delimiter::Newline`](crate::Delimiter::Newline) and
-            #[doc = $of]
-            /// of at most 64 KiB.
+            /// Returns a codec with the default configuration:
+            /// [`Delimiter::Newline`](crate::Delimiter::Newline) and
+            #[doc = concat!($of, " of at most 65,536 bytes.")]
+            ///
+            /// ```
+            #[doc = concat!("let codec = lineframe::", stringify!($codec), "::new();")]
+            /// ```
             pub fn new() -> Self {
                 Self::default()
             }
 
-            /// Returns a builder, which sets the delimiter, limits and more.
+            /// Returns a builder that sets the delimiter, the limits and other options.
+            ///
+            /// ```
+            /// # use lineframe::Delimiter;
+            #[doc = concat!("let codec = lineframe::", stringify!($codec), "::builder()")]
+            ///     .delimiter(Delimiter::CrLf)
+            ///     .max_length(1024)
+            ///     .build();
+            /// ```
             pub fn builder() -> LineCodecBuilder<Self> {
                 LineCodecBuilder::new()
             }
 
-            /// Returns what became of the bytes read so far: those of all items returned.
+            /// Returns counters of the items and bytes that the codec has returned.
+            ///
+            /// ```
+            #[doc = concat!("let codec = lineframe::", stringify!($codec), "::new();")]
+            /// assert_eq!(codec.counters().bad_items(), 0);
+            /// ```
             pub fn counters(&self) -> CodecCounters {
                 self.line.counters()
             }
@@ -40,7 +58,7 @@ macro_rules! implement_codec {
             }
         }
 
-        /// Continues after the last item.
+        /// Keeps the configuration and continues after the last item.
         impl From<$codec> for LineCodec {
             fn from(codec: $codec) -> Self {
                 codec.line
@@ -49,7 +67,7 @@ macro_rules! implement_codec {
 
         impl Decoder for $codec {
             type Item = $item;
-            /// The decoder never returns it.
+            /// Never returned by the decoder.
             type Error = io::Error;
 
             #[inline]
@@ -65,11 +83,12 @@ macro_rules! implement_codec {
 }
 pub(super) use implement_codec;
 
-/// Decodes a byte stream into lines as `Bytes`, and encodes lines.
+/// A codec that decodes a byte stream into lines of [`Bytes`] and encodes lines.
 ///
-/// An item is `Result<Bytes, LineError>`: a line that is too long, cut, or badly terminated is an item too,
-/// and the next line follows it. The decoder itself never fails, so an error of
-/// [`Framed`](tokio_util::codec::Framed) is the stream's own.
+/// Requires the feature `codec`, which is on by default. Each item is a `Result<Bytes, LineError>`.
+/// A bad line (too long, unterminated or wrongly terminated) is an item too, and the next line
+/// follows it. The decoder itself never fails, so an error of [`Framed`](tokio_util::codec::Framed)
+/// comes from the stream.
 ///
 /// ```
 /// use futures::{SinkExt, TryStreamExt};
@@ -79,7 +98,8 @@ pub(super) use implement_codec;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> std::io::Result<()> {
 /// # let (mut peer, io) = tokio::io::duplex(4096);
-/// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"hello\r\nfar too long a line\nworld\n").await?;
+/// # let input = b"hello\r\nfar too long a line\nworld\n";
+/// # tokio::io::AsyncWriteExt::write_all(&mut peer, input).await?;
 /// # drop(peer);
 /// let mut lines = Framed::new(io, LineCodec::builder().max_length(10).build());
 /// # let mut seen = Vec::new();
@@ -87,7 +107,7 @@ pub(super) use implement_codec;
 ///     # seen.push(line.is_ok());
 ///     match line {
 ///         Ok(line) => println!("{line:?}"), // b"hello", b"world"
-///         Err(bad) => println!("{bad}"),    // line of more than 10 bytes, the limit (max_length)
+///         Err(bad) => println!("{bad}"), // line longer than the limit of 10 bytes (max_length)
 ///     }
 /// }
 /// # assert_eq!(seen, [true, false, true]);
@@ -95,15 +115,37 @@ pub(super) use implement_codec;
 /// # }
 /// ```
 ///
-/// `while let Some(Ok(line)) = ..` compiles, but ends at the first bad line: match the inner result, or let
-/// it end the stream with `??`.
+/// Do not write `while let Some(Ok(line)) = ..`: it compiles, but the loop ends at the first bad
+/// line. Match the inner result, or use `??` to stop at a bad line on purpose.
 ///
-/// Lines are cut from the read buffer without a copy or an allocation. A line that you keep also keeps that
-/// buffer (8 to 64 KiB) in memory; `Bytes::copy_from_slice(&line)` releases it.
+/// Lines are slices of the read buffer, without a copy or an allocation. A line that you keep also
+/// keeps its buffer (8 to 64 KiB) in memory. To release the buffer, copy the line with
+/// `Bytes::copy_from_slice(&line)`.
 ///
-/// # Where other line readers differ
+/// # Other line readers
 ///
-#[doc = include_str!("../../docs/decisions.md")]
+/// Other line readers treat bad input differently. After a line that is too long, tokio-util's
+/// `LinesCodec` and Go's `bufio.Scanner` end the stream, and asyncio's `readline` returns the rest
+/// of the line as another line. [The framing contract] states the rules of this codec, and [a
+/// table] compares five readers.
+///
+/// For example, the line after a bad line needs no further input:
+///
+/// ```
+/// use bytes::BytesMut;
+/// use lineframe::{LineCodec, LineError};
+/// use tokio_util::codec::Decoder;
+///
+/// let mut codec = LineCodec::builder().max_length(3).build();
+/// let mut buffer = BytesMut::from("abcd\nb\n");
+/// let bad = codec.decode(&mut buffer)?.unwrap().unwrap_err();
+/// assert!(matches!(bad, LineError::TooLong { .. }));
+/// assert_eq!(codec.decode(&mut buffer)?.unwrap().unwrap(), "b");
+/// # std::io::Result::Ok(())
+/// ```
+///
+/// [The framing contract]: https://docs.rs/crate/lineframe/latest/source/docs/framing.md
+/// [a table]: https://docs.rs/crate/lineframe/latest/source/docs/decisions.md
 #[derive(Clone, Debug)]
 pub struct LineCodec {
     pub(super) decoder: LineDecoder,
@@ -112,70 +154,107 @@ pub struct LineCodec {
 }
 
 impl LineCodec {
-    /// Returns a codec for [`Delimiter::Newline`] and lines of at most 64 KiB. It reports a cut last line.
+    /// Returns a codec with the default configuration: [`Delimiter::Newline`] and lines of at most
+    /// 65,536 bytes. An unterminated last line is reported as bad.
+    ///
+    /// ```
+    /// let codec = lineframe::LineCodec::new();
+    /// assert_eq!(codec.max_length(), Some(65_536));
+    /// ```
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Returns a builder, which sets the delimiter, limits and more.
+    /// Returns a builder that sets the delimiter, the limits and other options.
+    ///
+    /// ```
+    /// use lineframe::{Delimiter, LineCodec};
+    ///
+    /// let codec = LineCodec::builder().delimiter(Delimiter::CrLf).max_length(998).build();
+    /// assert_eq!(codec.max_length(), Some(998));
+    /// ```
     pub fn builder() -> LineCodecBuilder {
         LineCodecBuilder::new()
     }
 
-    /// Returns the writing side as a value of its own: [`LineEncoder`].
+    /// Returns a [`LineEncoder`] with the configuration of this codec. It writes lines without the
+    /// codec.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    ///
+    /// let encoder = LineCodec::new().encoder();
+    /// let mut buffer = BytesMut::new();
+    /// encoder.encode_line(b"hello", &mut buffer)?;
+    /// assert_eq!(buffer, "hello\n");
+    /// # Ok::<(), lineframe::EncodeError>(())
+    /// ```
     pub fn encoder(&self) -> LineEncoder {
         self.encoder.clone()
     }
 
-    /// Appends `line` and its terminator to `dst`: what the [`Encoder`] does, from a slice.
+    /// Appends `line` and a terminator to `dst`. Does the same as the [`Encoder`], but takes a
+    /// slice.
     ///
-    /// A decoder of the same configuration reads every accepted line back as it was.
+    /// A decoder with the same configuration reads every accepted line back unchanged.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    ///
+    /// let mut codec = LineCodec::new();
+    /// let mut buffer = BytesMut::new();
+    /// codec.encode_line(b"hello", &mut buffer)?;
+    /// assert!(codec.encode_line(b"two\nlines", &mut buffer).is_err());
+    /// assert_eq!(buffer, "hello\n");
+    /// # Ok::<(), lineframe::EncodeError>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`EncodeError::TooLong`] if the line is over the limit, otherwise [`EncodeError::ContainsTerminator`]
-    /// if it would not be read back as one line. `dst` is then unchanged.
+    /// Returns [`EncodeError::TooLong`] if the line exceeds the limit, otherwise
+    /// [`EncodeError::ContainsTerminator`] if a decoder would not read it back as one line. In both
+    /// cases `dst` is unchanged.
     #[inline]
     pub fn encode_line(&mut self, line: &[u8], dst: &mut BytesMut) -> Result<(), EncodeError> {
         self.encoder.encode_line(line, dst)
     }
 
-    /// Makes the next item the `count` bytes after the last item's line, whatever they hold.
+    /// Requests that the next item is a block: the `count` bytes after the last item's line,
+    /// whatever they contain.
     ///
-    /// After a `TooLong` line they are those after its terminator. Bytes that are already buffered are part
-    /// of them, and nothing beyond them is consumed. A `count` of 0 is an empty item, which is available
-    /// immediately. Then lines follow again. Memcached, NATS and RESP write a line end after a block, which
-    /// arrives as an empty line: check that it is empty.
+    /// After a `TooLong` line, the block starts after the terminator of that line. Bytes that are
+    /// already buffered belong to the block, and no byte after the block is consumed. A `count` of
+    /// 0 is an empty item, available immediately. After the block, the codec returns lines again.
+    /// Memcached, NATS and RESP send a line end after a block; it arrives as an empty line. Check
+    /// that this line is empty.
     ///
-    /// Call this between items only: with [`Framed`](tokio_util::codec::Framed), through `codec_mut()`,
-    /// before it is polled again. If the stream ends before the last of the bytes, the item is
+    /// Call this only between two items. With [`Framed`](tokio_util::codec::Framed), call it
+    /// through `codec_mut()` before the next poll. If the stream ends within the block, the item is
     /// [`LineError::Incomplete`].
     ///
-    /// To write a block, append it to `framed.write_buffer_mut()`: the encoder would refuse line ends in it.
-    /// The next `feed` or `flush` sends it.
-    ///
-    /// # Errors
-    ///
-    /// [`BlockError::TooLong`] if `count` is over [`max_block_length`](LineCodecBuilder::max_block_length),
-    /// [`BlockError::Pending`] if another block has not arrived yet. Nothing has changed then. No memory is
-    /// reserved for bytes that a peer only announces. To continue after a block that is too large, call
-    /// [`skip_bytes`](Self::skip_bytes).
+    /// To write a block, append it to `framed.write_buffer_mut()`, because the encoder would refuse
+    /// line ends in it. The next `feed` or `flush` sends it.
     ///
     /// ```
     /// use bytes::Bytes;
     /// use futures::{SinkExt, TryStreamExt};
     /// use lineframe::LineCodec;
+    /// use tokio::io::AsyncRead;
     /// use tokio_util::codec::Framed;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> std::io::Result<()> {
     /// # let (mut peer, io) = tokio::io::duplex(4096);
-    /// # tokio::io::AsyncWriteExt::write_all(&mut peer, b"set key 4\r\na\r\nb\r\nget key\r\n").await?;
-    /// let mut framed = Framed::new(io, LineCodec::new());
-    /// /// Returns the next item, which has to be a good one.
-    /// async fn next<T: tokio::io::AsyncRead + Unpin>(lines: &mut Framed<T, LineCodec>) -> std::io::Result<Bytes> {
+    /// # let input = b"set key 4\r\na\r\nb\r\nget key\r\n";
+    /// # tokio::io::AsyncWriteExt::write_all(&mut peer, input).await?;
+    /// type Lines<T> = Framed<T, LineCodec>;
+    /// /// Returns the next item, which must be a good one.
+    /// async fn next<T: AsyncRead + Unpin>(lines: &mut Lines<T>) -> std::io::Result<Bytes> {
     ///     Ok(lines.try_next().await?.ok_or(std::io::ErrorKind::UnexpectedEof)??)
     /// }
+    /// let mut framed = Framed::new(io, LineCodec::new());
     /// assert_eq!(next(&mut framed).await?, "set key 4");
     /// framed.codec_mut().expect_bytes(4)?;
     /// let value = next(&mut framed).await?;
@@ -192,33 +271,62 @@ impl LineCodec {
     /// # Ok(())
     /// # }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BlockError::TooLong`] if `count` exceeds
+    /// [`max_block_length`](LineCodecBuilder::max_block_length), and [`BlockError::Pending`] if an
+    /// earlier block is not complete. In both cases the codec is unchanged. The codec never
+    /// reserves memory for bytes that a peer only announces. To continue after a block that is too
+    /// long, call [`skip_bytes`](Self::skip_bytes).
     pub fn expect_bytes(&mut self, count: usize) -> Result<(), BlockError> {
         self.decoder.expect_bytes(count)
     }
 
-    /// Drops the next `count` bytes as they arrive, in constant memory. Then lines follow again.
+    /// Drops the next `count` bytes as they arrive, in constant memory. After them, the codec
+    /// returns lines again.
     ///
-    /// A second call before they have arrived adds to `count`. A call while a block is pending drops the
-    /// bytes after the block. If the stream ends before all have arrived, there is no item for them.
+    /// Several calls add up. If a block is pending, the bytes after the block are dropped. If the
+    /// stream ends within the dropped bytes, no item reports it.
     ///
-    /// Call this between items only, as [`expect_bytes`](Self::expect_bytes), which it may precede.
+    /// Call this only between two items, like [`expect_bytes`](Self::expect_bytes). A block that is
+    /// requested after this call starts after the dropped bytes.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut codec = LineCodec::new();
+    /// codec.skip_bytes(5);
+    /// let mut buffer = BytesMut::from("a\nb\ncd\n");
+    /// assert_eq!(codec.decode(&mut buffer)?.unwrap().unwrap(), "d");
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn skip_bytes(&mut self, count: u64) {
         self.decoder.skip_bytes(count);
     }
 
-    /// Sets the limit for lines, in bytes of content: small before a login, larger after. `None`: no limit,
-    /// with the risk that [`LineCodecBuilder::max_length`] warns of.
+    /// Sets the limit for the content of lines, in bytes. Use a small limit before a login and a
+    /// larger one after it.
     ///
-    /// It applies to the line under way too, and to lines written unless
-    /// [`max_encoded_length`](LineCodecBuilder::max_encoded_length) was set. A [`LineEncoder`] that was
-    /// taken before keeps its limit.
+    /// The limit also applies to the current line. It applies to written lines unless
+    /// [`max_encoded_length`](LineCodecBuilder::max_encoded_length) was set. A [`LineEncoder`] that
+    /// was created earlier keeps its limit. `None` means no limit; see the warning of
+    /// [`LineCodecBuilder::max_length`].
+    ///
+    /// ```
+    /// let mut codec = lineframe::LineCodec::builder().max_length(100).build();
+    /// codec.set_max_length(10_000);
+    /// assert_eq!(codec.max_length(), Some(10_000));
+    /// ```
     pub fn set_max_length(&mut self, content_bytes: impl Into<Option<usize>>) {
         let max_length = content_bytes.into().unwrap_or(usize::MAX);
         self.decoder.set_max_length(max_length);
         self.encoder.set_max_length(max_length);
     }
 
-    /// Returns the limit for lines, in bytes of content. `None`: no limit.
+    /// Returns the limit for the content of lines, in bytes. `None` means no limit.
     pub fn max_length(&self) -> Option<usize> {
         self.decoder.scanner().max_length()
     }
@@ -228,19 +336,45 @@ impl LineCodec {
         self.decoder.scanner().delimiter()
     }
 
-    /// Returns what became of the bytes read so far.
+    /// Returns counters of the items and bytes that the codec has returned or skipped.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut codec = LineCodec::new();
+    /// codec.decode(&mut BytesMut::from("hello\r\n"))?;
+    /// let counters = codec.counters();
+    /// assert_eq!((counters.lines, counters.content_bytes, counters.terminator_bytes), (1, 5, 2));
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn counters(&self) -> CodecCounters {
         self.decoder.counters()
     }
 
-    /// Forgets the stream and sets all counters to 0, but keeps the configuration. For a stream that is
-    /// given up in its middle: at its end, `decode_eof` leaves nothing to reset.
+    /// Returns to the start of a stream, sets all counters to 0 and keeps the configuration.
+    ///
+    /// Call this if you abandon a stream before its end. After `decode_eof` has returned `None`,
+    /// the codec is ready for another stream without it.
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::LineCodec;
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut codec = LineCodec::new();
+    /// codec.decode(&mut BytesMut::from("hello\n"))?;
+    /// codec.reset();
+    /// assert_eq!(codec.counters().lines, 0);
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn reset(&mut self) {
         self.decoder.reset();
         self.read_size = ReadSize::new();
     }
 
-    /// Takes it apart for a connection, which reads without `Framed`.
+    /// Splits the codec for a connection, which reads without `Framed`.
     #[cfg(feature = "net")]
     pub(crate) fn into_sides(self) -> (LineDecoder, LineEncoder) {
         (self.decoder, self.encoder)
@@ -271,7 +405,7 @@ impl Default for LineCodec {
 
 impl Decoder for LineCodec {
     type Item = Result<Bytes, LineError>;
-    /// The decoder never returns it.
+    /// Never returned by the decoder.
     type Error = io::Error;
 
     #[inline]
@@ -282,20 +416,20 @@ impl Decoder for LineCodec {
         }
     }
 
-    /// Returns what is left at the end of the stream, one item per call, then `None`, however often it is
-    /// called. The codec is then at the start of another stream.
+    /// Returns the remaining items of the stream, one per call, then `None` on every further call.
+    /// The codec is then at the start of another stream.
     fn decode_eof(&mut self, src: &mut BytesMut) -> io::Result<Option<Self::Item>> {
         Ok(self.next_item_read(src, true).map(|item| item.cut(src)))
     }
 }
 
-/// There is one `Encoder` and not a generic one, so that `framed.flush()` and `framed.close()` need no type
-/// annotation.
+/// Writes lines. Only `Bytes` is supported: with a generic encoder, `framed.flush()` and
+/// `framed.close()` would need a type annotation.
 ///
 /// # Errors
 ///
-/// Kind `InvalidInput`, with an [`EncodeError`] in it, if the line is refused. Nothing of it is written
-/// then, and the sink continues.
+/// Returns an error of kind `InvalidInput` that contains an [`EncodeError`] if the line is refused.
+/// Nothing of the line is written then, and the next line can be written.
 impl Encoder<Bytes> for LineCodec {
     type Error = io::Error;
 
@@ -304,7 +438,9 @@ impl Encoder<Bytes> for LineCodec {
     }
 }
 
-/// Configures a codec: [`LineCodec::builder`], and `builder` of each other codec.
+/// A builder for [`LineCodec`] and every other codec, returned by their `builder` methods.
+///
+/// Requires the feature `codec`, which is on by default.
 ///
 /// ```
 /// use lineframe::{Delimiter, LineCodec};
@@ -316,9 +452,9 @@ impl Encoder<Bytes> for LineCodec {
 #[must_use]
 pub struct LineCodecBuilder<C = LineCodec> {
     delimiter: Delimiter,
-    /// `usize::MAX`: no limit.
+    /// `usize::MAX` means no limit.
     max_length: usize,
-    /// `None`: that of the lines read.
+    /// `None` means `max_length`.
     max_encoded_length: Option<usize>,
     write_crlf: bool,
     max_block_length: usize,
@@ -339,54 +475,105 @@ impl<C: From<LineCodec>> LineCodecBuilder<C> {
         }
     }
 
-    /// Sets what ends a line. Default: [`Delimiter::Newline`].
+    /// Sets what ends a line. The default is [`Delimiter::Newline`].
+    ///
+    /// ```
+    /// use lineframe::{Delimiter, LineCodec};
+    ///
+    /// let codec = LineCodec::builder().delimiter(Delimiter::Byte(0)).build();
+    /// assert_eq!(codec.delimiter(), &Delimiter::Byte(0));
+    /// ```
     pub fn delimiter(self, delimiter: Delimiter) -> Self {
         Self { delimiter, ..self }
     }
 
-    /// Sets the limit for a line's content, in bytes, without its terminator. Default: 65,536.
+    /// Sets the limit for the content of a line, in bytes, without its terminator. The default is
+    /// 65,536.
     ///
-    /// A line of exactly that length passes; a longer one is a
-    /// [`LineError::TooLong`](crate::LineError::TooLong). 0 lets only empty lines pass.
+    /// A line of exactly this length is accepted. A longer line is a
+    /// [`LineError::TooLong`](crate::LineError::TooLong). With 0, only empty lines are accepted.
     ///
-    /// This bounds the memory of a connection. A decoder holds at most that many bytes of a line and one
-    /// read (up to 64 KiB, of a `Connection` 128 KiB), in a buffer of at most twice that size.
+    /// The limit also bounds the memory of a stream. A decoder holds at most this many bytes of a
+    /// line plus one read, which has at most 64 KiB, or 128 KiB for a `Connection`. Its buffer is
+    /// at most twice that size.
     ///
-    /// **Warning:** with `None` there is no limit. A peer that sends no terminator then fills the memory of
-    /// the process. Use it for trusted input only, such as your own files. For lines longer than memory there
-    /// is [`FragmentCodec`](crate::FragmentCodec).
+    /// **Warning:** `None` means no limit. A peer that sends no terminator can then exhaust the
+    /// memory of the process. Use it only for trusted input, such as your own files. For lines
+    /// longer than memory, use [`FragmentCodec`](crate::FragmentCodec).
+    ///
+    /// ```
+    /// let codec = lineframe::LineCodec::builder().max_length(1024).build();
+    /// assert_eq!(codec.max_length(), Some(1024));
+    /// ```
     pub fn max_length(self, content_bytes: impl Into<Option<usize>>) -> Self {
         Self { max_length: content_bytes.into().unwrap_or(usize::MAX), ..self }
     }
 
-    /// Sets the limit for the content of a line written, in bytes. `None`: no limit. Default: `max_length`.
+    /// Sets the limit for the content of a written line, in bytes. `None` means no limit. The
+    /// default is `max_length`.
     ///
-    /// For replies that may be longer than requests, such as error lines (up to 200 bytes,
-    /// [`LineError::reply`](crate::LineError::reply)) under a small limit. A line over it is an
-    /// [`EncodeError::TooLong`]. The other end refuses lines over its own `max_length`.
+    /// Use this if replies may be longer than requests. For example, the replies of
+    /// [`LineError::reply`](crate::LineError::reply) have up to 200 bytes. A longer line is an
+    /// [`EncodeError::TooLong`]. The peer may still refuse a line that exceeds its own limit.
+    ///
+    /// ```
+    /// let codec = lineframe::LineCodec::builder().max_length(80).max_encoded_length(200).build();
+    /// assert_eq!(codec.encoder().max_length(), Some(200));
+    /// ```
     pub fn max_encoded_length(self, content_bytes: impl Into<Option<usize>>) -> Self {
         Self { max_encoded_length: Some(content_bytes.into().unwrap_or(usize::MAX)), ..self }
     }
 
-    /// Sets whether to write `\r\n` with [`Delimiter::Newline`], which reads both: IRC, POP3, RESP.
-    /// Default: `\n`. The other delimiters always write what they read.
+    /// Sets whether [`Delimiter::Newline`] writes `\r\n` instead of `\n`. The default is `false`.
+    ///
+    /// Use this for IRC, POP3 and RESP. `Newline` reads both line ends. Other delimiters ignore
+    /// this option.
+    ///
+    /// ```
+    /// let codec = lineframe::LineCodec::builder().write_crlf(true).build();
+    /// assert_eq!(codec.encoder().terminator(), b"\r\n");
+    /// ```
     pub fn write_crlf(self, yes: bool) -> Self {
         Self { write_crlf: yes, ..self }
     }
 
-    /// Sets the largest block that [`LineCodec::expect_bytes`] accepts, in bytes. `None`: no limit. Default:
-    /// 1 MiB. A block is held in memory until it is complete.
+    /// Sets the limit for the blocks of [`LineCodec::expect_bytes`], in bytes. `None` means no
+    /// limit. The default is 1 MiB.
+    ///
+    /// The decoder holds a block in memory until it is complete.
+    ///
+    /// ```
+    /// let mut codec = lineframe::LineCodec::builder().max_block_length(1000).build();
+    /// assert!(codec.expect_bytes(1001).is_err());
+    /// ```
     pub fn max_block_length(self, bytes: impl Into<Option<usize>>) -> Self {
         Self { max_block_length: bytes.into().unwrap_or(usize::MAX), ..self }
     }
 
-    /// Sets what becomes of bytes after the last terminator at the end of the stream. Default:
+    /// Sets the policy for bytes after the last terminator at the end of the stream. The default is
     /// [`Unterminated::Report`].
+    ///
+    /// ```
+    /// use bytes::BytesMut;
+    /// use lineframe::{LineCodec, Unterminated};
+    /// use tokio_util::codec::Decoder;
+    ///
+    /// let mut codec = LineCodec::builder().unterminated(Unterminated::Deliver).build();
+    /// assert_eq!(codec.decode_eof(&mut BytesMut::from("last"))?.unwrap().unwrap(), "last");
+    /// # std::io::Result::Ok(())
+    /// ```
     pub fn unterminated(self, unterminated: Unterminated) -> Self {
         Self { unterminated, ..self }
     }
 
     /// Returns the codec, at the start of a stream.
+    ///
+    /// ```
+    /// use lineframe::{LineCodec, LineCodecBuilder};
+    ///
+    /// let builder: LineCodecBuilder = LineCodec::builder();
+    /// let codec: LineCodec = builder.build();
+    /// ```
     pub fn build(self) -> C {
         let Self { delimiter, max_length, max_encoded_length, write_crlf, .. } = self;
         let encoder = LineEncoder::new(delimiter.clone(), write_crlf, max_length, max_encoded_length);

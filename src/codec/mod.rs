@@ -1,4 +1,4 @@
-//! The codecs for tokio-util: thin, over one decoder and one scanner ([`crate::scan`]).
+//! The codecs for tokio-util. They share one decoder, which uses one scanner ([`crate::scan`]).
 
 mod batch;
 mod batch_codec;

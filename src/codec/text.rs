@@ -13,15 +13,17 @@ use super::item::Item;
 use super::line::{LineCodec, LineCodecBuilder, implement_codec};
 use crate::error::LineError;
 
-/// Bytes that are checked together. They stay in the first-level cache while they are checked, copied and
-/// compared.
-const CHECKED_TOGETHER: usize = 16 * 1024;
+/// The number of bytes checked in one pass. They stay in the first-level cache while they are
+/// checked, copied and compared.
+const CHECK_SIZE: usize = 16 * 1024;
 
-/// Decodes lines of UTF-8 text: [`LineCodec`] with [`ByteString`] for its good lines.
+/// A codec like [`LineCodec`] that returns good lines as [`ByteString`]. Requires the feature
+/// `text`.
 ///
-/// A line that is not UTF-8 is a [`LineError::NotUtf8`] with its bytes in it; nothing is repaired. Otherwise
-/// the items are those of `LineCodec`. Text is checked and copied once for all whole lines in 16 KiB of the
-/// buffer, and the lines share that copy.
+/// A line that is not UTF-8 is a [`LineError::NotUtf8`] that contains its bytes; the codec never
+/// replaces invalid bytes. All other items are those of `LineCodec`. The codec checks and copies
+/// the whole lines in up to 16 KiB of the buffer in one pass, and these lines share the copy. If
+/// the terminator is not ASCII, it checks each line separately.
 ///
 /// ```
 /// use futures::TryStreamExt;
@@ -40,14 +42,20 @@ const CHECKED_TOGETHER: usize = 16 * 1024;
 #[derive(Clone, Default)]
 pub struct TextCodec {
     line: LineCodec,
-    /// Text that was at the front of the buffer when it was checked.
+    /// The text that was at the front of the buffer when it was checked.
     checked: ByteString,
-    /// The bytes of `checked` that were taken off the buffer. Less than its length, or 0.
+    /// The number of bytes of `checked` already removed from the buffer. Less than its length, or
+    /// 0.
     passed: usize,
 }
 
 impl TextCodec {
-    /// Returns the writing side as a value of its own: [`LineEncoder`].
+    /// Returns a [`LineEncoder`] with the configuration of this codec.
+    ///
+    /// ```
+    /// let encoder = lineframe::TextCodec::new().encoder();
+    /// assert_eq!(encoder.terminator(), b"\n");
+    /// ```
     pub fn encoder(&self) -> LineEncoder {
         self.line.encoder()
     }
@@ -73,18 +81,19 @@ impl TextCodec {
         })
     }
 
-    /// Returns the text of a good item at the front of `src`, or how many of its bytes are text.
+    /// Returns the text of a good item at the front of `src`. The error is the length of its valid
+    /// UTF-8 prefix.
     fn text(&mut self, src: &[u8], item: &Item) -> Result<ByteString, usize> {
         let line = &src[..item.content_end];
         if let Some(text) = self.checked.get(self.passed..self.passed + line.len()) {
-            // The caller owns the buffer and may have replaced it.
+            // The caller owns the buffer and may have replaced its content.
             if text.as_bytes() == line {
                 return Ok(self.checked.slice_ref(text));
             }
         }
         let bytes = checked_together(src, item);
-        // The `basic` check is faster, but does not stop at an error: a peer could make it check all bytes
-        // again for each line.
+        // `basic` is faster, but does not stop at the first error. A peer could make it check all
+        // bytes again for each line.
         let text = match compat::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) if error.valid_up_to() < line.len() => return Err(error.valid_up_to()),
@@ -104,13 +113,13 @@ impl TextCodec {
     }
 }
 
-/// Returns the bytes to check together: the item at the front of `src`, and the whole lines after it that
-/// are near. No character extends over an ASCII terminator.
+/// Returns the bytes to check in one pass: the item at the front of `src` and the whole lines after
+/// it, within `CHECK_SIZE`. No character extends over an ASCII terminator.
 fn checked_together<'a>(src: &'a [u8], item: &Item) -> &'a [u8] {
     let terminator = &src[item.content_end..item.end];
     match terminator.last() {
         Some(last) if terminator.is_ascii() => {
-            let more = src.get(item.end..src.len().min(CHECKED_TOGETHER)).unwrap_or_default();
+            let more = src.get(item.end..src.len().min(CHECK_SIZE)).unwrap_or_default();
             &src[..item.end + memrchr(*last, more).map_or(0, |at| at + 1)]
         }
         _ => &src[..item.content_end],
@@ -119,7 +128,7 @@ fn checked_together<'a>(src: &'a [u8], item: &Item) -> &'a [u8] {
 
 implement_codec!(TextCodec, Result<ByteString, LineError>, "lines");
 
-/// Takes over the configuration and, in the middle of a stream, its place. A pending block is an item like
+/// Keeps the configuration and continues after the last item. A pending block becomes an item like
 /// a line.
 impl From<LineCodec> for TextCodec {
     fn from(line: LineCodec) -> Self {

@@ -7,46 +7,66 @@ use memchr::{memchr, memchr2, memchr3, memmem};
 #[cfg(feature = "codec")]
 use super::search::contains;
 
-/// What ends a line.
+/// The byte or bytes that end a line. The default is [`Newline`](Self::Newline).
 ///
-/// Everything else is content: U+2028, U+0085, vertical tab, form feed, NUL, a byte-order mark, and a
-/// lone CR (which [`CrLf`](Self::CrLf) reports).
+/// All other bytes are content, including U+2028, U+0085, vertical tab, form feed, NUL, a
+/// byte-order mark and a lone CR. Only [`CrLf`](Self::CrLf) reports a lone CR.
 ///
 /// | delimiter | ends a line | written |
 /// |---|---|---|
-/// | `Newline` | `\n`; at most one `\r` before it is removed: `a\r\r\n` is `a\r` | `\n`, or `\r\n` with `write_crlf` |
+/// | `Newline` | `\n`; removes one `\r` before it | `\n`, or `\r\n` with `write_crlf` |
 /// | `Lf` | `\n`; `\r` is content | `\n` |
-/// | `CrLf` | `\r\n` and nothing else; a line with a lone `\r` or `\n` in it is reported, never repaired | `\r\n` |
+/// | `CrLf` | only `\r\n`; a line with a lone `\r` or `\n` is reported as bad | `\r\n` |
 /// | `Byte` | that byte | that byte |
-/// | `AnyOf` | each byte of the set, so CRLF in `any_of(b"\r\n")` is the end of a line and an empty line | the first byte of the set |
-/// | `Sequence` | the first occurrence of the bytes, counted from the line's start | the bytes |
+/// | `AnyOf` | each byte of the set | the first byte of the set |
+/// | `Sequence` | the first occurrence of the bytes after the start of the line | the bytes |
+///
+/// ```
+/// use lineframe::{Delimiter, LineCodec};
+///
+/// let nul = LineCodec::builder().delimiter(Delimiter::Byte(0)).build();
+/// assert_eq!(nul.delimiter(), &Delimiter::Byte(0));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delimiter {
-    /// `\n`, with at most one `\r` before it removed. The default, and what a person with `telnet` or
-    /// `nc` sends.
+    /// `\n`, and the `\r` before it if there is one. This is the default. It accepts input from
+    /// `telnet` and from `nc`. Only one `\r` is removed: `a\r\r\n` is the line `a\r`.
     #[default]
     Newline,
-    /// `\n` alone. A `\r` before it is content.
+    /// Only `\n`. A `\r` before it is content.
     Lf,
-    /// `\r\n` alone, as SMTP (RFC 5321, section 2.3.8) and HTTP (RFC 9112, section 2.2) define a line.
-    /// A lone CR or LF does not end the line, and makes it a bad line: SMTP smuggling (CVE-2023-51764)
-    /// needs two readers that disagree about it.
+    /// Only `\r\n`, as SMTP (RFC 5321, section 2.3.8) and HTTP (RFC 9112, section 2.2) define a
+    /// line.
+    ///
+    /// A lone CR or LF does not end the line and makes it a bad line. SMTP smuggling
+    /// (CVE-2023-51764) relies on two readers that treat a lone CR or LF differently.
     CrLf,
     /// One byte, such as NUL.
     Byte(u8),
-    /// Any byte of a set: [`Delimiter::any_of`].
+    /// Any byte of a set, created by [`Delimiter::any_of`].
     AnyOf(ByteSet),
-    /// A sequence of bytes: [`Delimiter::sequence`].
+    /// A sequence of 1 to 64 bytes, created by [`Delimiter::sequence`].
     Sequence(Needle),
 }
 
 impl Delimiter {
-    /// Returns a delimiter of which each byte of `set` ends a line. The encoder writes the first one.
+    /// Returns a delimiter with which each byte of `set` ends a line. The encoder writes the first
+    /// byte of the set.
+    ///
+    /// With `b"\r\n"`, a CRLF ends a line and then an empty line.
+    ///
+    /// ```
+    /// use lineframe::Delimiter;
+    ///
+    /// let delimiter = Delimiter::any_of(b";\n")?;
+    /// assert_eq!(delimiter.written(), b";");
+    /// # Ok::<(), lineframe::InvalidDelimiter>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`InvalidDelimiter::Empty`] if the set is empty.
+    /// Returns [`InvalidDelimiter::Empty`] if the set is empty.
     pub fn any_of(set: &[u8]) -> Result<Self, InvalidDelimiter> {
         if set.is_empty() {
             return Err(InvalidDelimiter::Empty);
@@ -61,13 +81,21 @@ impl Delimiter {
         Ok(Self::AnyOf(ByteSet(Arc::new(Set { bytes, table }))))
     }
 
-    /// Returns a delimiter that is a sequence of bytes. Its first occurrence after the line's start ends
-    /// the line.
+    /// Returns a delimiter with which the sequence `bytes` ends a line. The first occurrence after
+    /// the start of the line counts.
+    ///
+    /// ```
+    /// use lineframe::Delimiter;
+    ///
+    /// let delimiter = Delimiter::sequence(b"--end--")?;
+    /// assert_eq!(delimiter.written(), b"--end--");
+    /// # Ok::<(), lineframe::InvalidDelimiter>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`InvalidDelimiter::Empty`] if `bytes` is empty, [`InvalidDelimiter::TooLong`] if it has more than
-    /// 64 bytes.
+    /// Returns [`InvalidDelimiter::Empty`] if `bytes` is empty, and [`InvalidDelimiter::TooLong`]
+    /// if it has more than 64 bytes.
     pub fn sequence(bytes: &[u8]) -> Result<Self, InvalidDelimiter> {
         match bytes.len() {
             0 => Err(InvalidDelimiter::Empty),
@@ -78,8 +106,14 @@ impl Delimiter {
         }
     }
 
-    /// Returns the length of the longest terminator in bytes: 2 for `Newline` and `CrLf`, the length of a
-    /// `Sequence`, otherwise 1.
+    /// Returns the length of the longest terminator in bytes: 2 for `Newline` and `CrLf`, the
+    /// length of a `Sequence`, otherwise 1.
+    ///
+    /// ```
+    /// use lineframe::Delimiter;
+    ///
+    /// assert_eq!(Delimiter::Newline.max_terminator_length(), 2);
+    /// ```
     pub fn max_terminator_length(&self) -> usize {
         match self {
             Self::Newline | Self::CrLf => 2,
@@ -88,7 +122,13 @@ impl Delimiter {
         }
     }
 
-    /// Returns the bytes that are written after a line.
+    /// Returns the terminator that the encoder writes after a line, unless `write_crlf` is set.
+    ///
+    /// ```
+    /// use lineframe::Delimiter;
+    ///
+    /// assert_eq!(Delimiter::CrLf.written(), b"\r\n");
+    /// ```
     #[inline]
     pub fn written(&self) -> &[u8] {
         match self {
@@ -100,10 +140,10 @@ impl Delimiter {
         }
     }
 
-    /// Finds the first terminator in `bytes`, which begin at a line's start. The first `from` bytes are
-    /// known to hold no complete terminator.
+    /// Finds the first terminator in `bytes`, which begin at the start of a line. The first `from`
+    /// bytes contain no complete terminator.
     ///
-    /// This and [`LastByte`] are the only places that know what a terminator is.
+    /// Only this function and [`LastByte`] define what a terminator is.
     #[inline]
     pub(crate) fn find(&self, bytes: &[u8], from: usize) -> Search {
         match self {
@@ -121,8 +161,8 @@ impl Delimiter {
         }
     }
 
-    /// Returns the single byte that decides where lines end, if this delimiter has one. Faster than
-    /// [`find`](Self::find).
+    /// Returns the single byte that decides where lines end, or `None` if the delimiter has no such
+    /// byte. A search for this byte is faster than [`find`](Self::find).
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn last_byte(&self) -> Option<LastByte> {
@@ -134,7 +174,7 @@ impl Delimiter {
         }
     }
 
-    /// Names the terminator that consists of `bytes`.
+    /// Returns the kind of the terminator that consists of `bytes`.
     pub(super) fn terminator(&self, bytes: &[u8]) -> Terminator {
         match self {
             Self::Newline | Self::Lf | Self::CrLf if bytes.len() == 2 => Terminator::CrLf,
@@ -144,13 +184,14 @@ impl Delimiter {
         }
     }
 
-    /// Returns whether the stream ends in a CR that waited for its LF, in `CrLf`.
+    /// Returns whether the last line of a stream ends in a lone CR, which was not followed by an
+    /// LF. Always false except for `CrLf`.
     pub(super) fn ends_bare(&self, bytes: &[u8]) -> bool {
         matches!(self, Self::CrLf) && bytes.ends_with(b"\r")
     }
 
-    /// Returns the offset in `line` at which it would be read differently. `written` is the line with
-    /// its terminator.
+    /// Returns the offset in `line` from which a decoder would read it differently, or `None` if
+    /// the decoder would return `line`. `written` is the line with its terminator.
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn conflict(&self, line: &[u8], written: &[u8]) -> Option<usize> {
@@ -165,13 +206,15 @@ impl Delimiter {
         }
     }
 
+    /// Returns whether a decoder would remove a CR at the end of `line`. See
     /// [`LastByte::ends_in_cr`].
     #[cfg(feature = "codec")]
     pub(crate) fn ends_in_cr(&self, line: &[u8]) -> bool {
         self.last_byte().is_some_and(|last_byte| last_byte.ends_in_cr(line))
     }
 
-    /// Finds the first terminator in `before` and `bytes` joined, of which `before` holds no complete one.
+    /// Finds the first terminator in the concatenation of `before` and `bytes`. `before` contains
+    /// no complete terminator.
     #[cfg(feature = "codec")]
     pub(crate) fn find_across(&self, before: &[u8], bytes: &[u8]) -> Option<usize> {
         if !before.is_empty() {
@@ -184,8 +227,8 @@ impl Delimiter {
     }
 }
 
-/// Finds `\r\n`, and notes a lone `\r` or `\n` before it. Searches each byte once, and looks at the
-/// byte after a `\r` once more.
+/// Finds `\r\n` and reports whether a lone `\r` or `\n` precedes it. Searches each byte once,
+/// except that the byte after a `\r` is read twice.
 fn find_crlf(bytes: &[u8], from: usize) -> Search {
     let mut bare = false;
     let mut at = from;
@@ -201,11 +244,11 @@ fn find_crlf(bytes: &[u8], from: usize) -> Search {
     Search { bare, ..Search::new(None, bytes.len()) }
 }
 
-/// A byte that ends every terminator of its delimiter, and wherever it stands a line ends.
+/// The last byte of every terminator of a delimiter. A line ends wherever this byte occurs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastByte {
     pub(crate) byte: u8,
-    /// Whether a CR before it is part of the terminator.
+    /// Whether a CR before the byte is part of the terminator.
     removes_cr: bool,
 }
 
@@ -216,8 +259,8 @@ impl LastByte {
         Self { byte, removes_cr: false }
     }
 
-    /// Returns where the content ends of the line in `bytes` that begins at `start` and ends in this byte
-    /// at `at`.
+    /// Returns the end of the content of a line in `bytes`. The line starts at `start`, and this
+    /// byte ends it at `at`.
     #[inline]
     pub(super) fn content_end(self, bytes: &[u8], start: usize, at: usize) -> usize {
         match bytes.get(at.wrapping_sub(1)) {
@@ -226,8 +269,8 @@ impl LastByte {
         }
     }
 
-    /// Returns whether a CR at the end of `line` would be read as part of the terminator that is written
-    /// after it, or removed by the next reader.
+    /// Returns whether `line` ends in a CR that a decoder would remove together with the
+    /// terminator.
     #[cfg(feature = "codec")]
     #[inline]
     fn ends_in_cr(self, line: &[u8]) -> bool {
@@ -242,7 +285,7 @@ impl LastByte {
         Search::new(found, content_end)
     }
 
-    /// [`Delimiter::conflict`].
+    /// Implements [`Delimiter::conflict`] for delimiters that have a [`LastByte`].
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn conflict(self, line: &[u8]) -> Option<usize> {
@@ -253,14 +296,16 @@ impl LastByte {
     }
 }
 
-/// What [`Delimiter::find`] found.
+/// The result of [`Delimiter::find`].
 #[derive(Debug)]
 pub(crate) struct Search {
-    /// Where the terminator begins, which is the length of the line's content, and its length.
+    /// The start of the terminator, which equals the length of the content, and the length of the
+    /// terminator.
     pub(crate) found: Option<(usize, usize)>,
-    /// If nothing was found: these bytes are content, whatever follows, and need not be searched again.
+    /// If no terminator was found: the number of bytes that are content, whatever follows. They
+    /// need not be searched again.
     pub(crate) settled: usize,
-    /// `CrLf`: a lone CR or LF is among the bytes searched.
+    /// Whether a lone CR or LF is among the bytes searched (`CrLf` only).
     pub(crate) bare: bool,
 }
 
@@ -271,25 +316,38 @@ impl Search {
 }
 
 /// The terminator that ended a line.
+///
+/// ```
+/// use lineframe::scan::{Delimiter, Scanner, Terminator, Unterminated};
+///
+/// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+/// assert_eq!(scanner.scan(b"a\r\n").unwrap().terminator, Some(Terminator::CrLf));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Terminator {
-    /// `\n`, in `Newline` and `Lf`.
+    /// `\n`, with `Newline` and `Lf`.
     Lf,
-    /// `\r\n`, in `Newline` and `CrLf`.
+    /// `\r\n`, with `Newline` and `CrLf`.
     CrLf,
-    /// That byte, in `Byte` and `AnyOf`.
+    /// The byte itself, with `Byte` and `AnyOf`.
     Byte(u8),
     /// The sequence of the delimiter.
     #[non_exhaustive]
     Sequence {
-        /// Its length in bytes.
+        /// The length in bytes.
         length: usize,
     },
 }
 
 impl Terminator {
-    /// Returns its length in bytes.
+    /// Returns the length in bytes.
+    ///
+    /// ```
+    /// use lineframe::scan::Terminator;
+    ///
+    /// assert_eq!(Terminator::CrLf.length(), 2);
+    /// ```
     pub fn length(self) -> usize {
         match self {
             Self::Lf | Self::Byte(_) => 1,
@@ -299,20 +357,28 @@ impl Terminator {
     }
 }
 
-/// The bytes of [`Delimiter::AnyOf`], never empty. [`Delimiter::any_of`] makes it.
+/// The bytes of [`Delimiter::AnyOf`], created by [`Delimiter::any_of`]. Never empty.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ByteSet(Arc<Set>);
 
 #[derive(PartialEq, Eq)]
 struct Set {
-    /// Never empty, each byte once, in the order given.
+    /// Each byte once, in the given order. Never empty.
     bytes: Vec<u8>,
-    /// True at each of `bytes`.
+    /// True at the index of each byte of `bytes`.
     table: [bool; 256],
 }
 
 impl ByteSet {
-    /// Returns the bytes, each once, in the order given.
+    /// Returns each byte of the set once, in the given order.
+    ///
+    /// ```
+    /// use lineframe::Delimiter;
+    ///
+    /// let Delimiter::AnyOf(set) = Delimiter::any_of(b"\n;\n")? else { unreachable!() };
+    /// assert_eq!(set.as_bytes(), b"\n;");
+    /// # Ok::<(), lineframe::InvalidDelimiter>(())
+    /// ```
     pub fn as_bytes(&self) -> &[u8] {
         &self.0.bytes
     }
@@ -333,14 +399,22 @@ impl fmt::Debug for ByteSet {
     }
 }
 
-/// The bytes of [`Delimiter::Sequence`]: 1 to 64. [`Delimiter::sequence`] makes it.
+/// The bytes of [`Delimiter::Sequence`], created by [`Delimiter::sequence`]. Always 1 to 64 bytes.
 #[derive(Clone)]
 pub struct Needle(Arc<memmem::Finder<'static>>);
 
 impl Needle {
     const MAX_LENGTH: usize = 64;
 
-    /// Returns the bytes.
+    /// Returns the bytes of the sequence.
+    ///
+    /// ```
+    /// use lineframe::Delimiter;
+    ///
+    /// let Delimiter::Sequence(needle) = Delimiter::sequence(b"end")? else { unreachable!() };
+    /// assert_eq!(needle.as_bytes(), b"end");
+    /// # Ok::<(), lineframe::InvalidDelimiter>(())
+    /// ```
     pub fn as_bytes(&self) -> &[u8] {
         self.0.needle()
     }
@@ -360,16 +434,16 @@ impl PartialEq for Needle {
 
 impl Eq for Needle {}
 
-/// Why [`Delimiter::any_of`] or [`Delimiter::sequence`] refused its bytes.
+/// The reason why [`Delimiter::any_of`] or [`Delimiter::sequence`] refused its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidDelimiter {
-    /// No bytes.
+    /// No bytes were given.
     Empty,
-    /// A sequence of more than 64 bytes.
+    /// The sequence has more than 64 bytes.
     #[non_exhaustive]
     TooLong {
-        /// The number of bytes.
+        /// The number of bytes given.
         length: usize,
     },
 }
@@ -377,9 +451,10 @@ pub enum InvalidDelimiter {
 impl fmt::Display for InvalidDelimiter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("a delimiter needs at least one byte"),
+            Self::Empty => f.write_str("empty delimiter; use at least 1 byte"),
             Self::TooLong { length } => {
-                write!(f, "a delimiter of {length} bytes is longer than {} bytes", Needle::MAX_LENGTH)
+                let max = Needle::MAX_LENGTH;
+                write!(f, "delimiter of {length} bytes is longer than the limit of {max} bytes")
             }
         }
     }

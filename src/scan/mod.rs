@@ -1,9 +1,11 @@
-//! Finds where lines end: the core of every codec of this crate.
+//! Finds where lines end in a byte slice. All codecs of this crate use this module.
 //!
-//! A [`Scanner`] is shown the bytes that a stream has delivered so far and returns a [`Verdict`]: how many
-//! of them are one line, how that line ended, and how many to remove before the next call. It does no I/O,
-//! owns no buffer and keeps no bytes. It needs `core`, `alloc` and memchr, nothing else:
-//! `default-features = false` leaves just this module.
+//! The caller passes the bytes that a stream has delivered so far to a [`Scanner`]. The scanner
+//! returns a [`Verdict`]: the length of the first line, how it ended, and how many bytes to remove
+//! before the next call. A scanner does no I/O, owns no buffer and stores no bytes.
+//!
+//! This module needs no feature. With `default-features = false` the crate contains only this
+//! module and depends on `core`, `alloc` and memchr.
 //!
 //! ```
 //! use lineframe::scan::{Delimiter, Kind, Scanner, Terminator, Unterminated};
@@ -12,7 +14,8 @@
 //! let mut bytes = &b"ab\r\nfar too long\nc"[..];
 //! let mut seen = Vec::new();
 //! while let Some(verdict) = scanner.scan_eof(bytes) {
-//!     seen.push((verdict.offset, verdict.kind, &bytes[verdict.content.clone()], verdict.terminator));
+//!     let content = &bytes[verdict.content];
+//!     seen.push((verdict.offset, verdict.kind, content, verdict.terminator));
 //!     bytes = &bytes[verdict.consumed..];
 //! }
 //! assert_eq!(
@@ -25,10 +28,13 @@
 //! );
 //! ```
 //!
-//! **Each byte is searched once**; a byte that may be part of a longer terminator at most as often as the
-//! terminator is long. A scanner that found no terminator continues where it stopped, so a line that arrives
-//! one byte at a time costs linear time, also while it is skipped. The scanner only remembers how many bytes
-//! it has searched. If that number does not fit the bytes shown, it starts again: no slice makes it panic.
+//! **A scanner searches each byte once.** A byte that may be part of a terminator of N bytes is
+//! searched at most N times. If a search finds no terminator, the next call continues where that
+//! search stopped. A line that arrives one byte at a time therefore costs linear time, even while
+//! the scanner skips it.
+//!
+//! A scanner remembers only the number of bytes it has searched. If the next slice is shorter than
+//! that number, the scanner searches it from the start. No slice makes a scanner panic.
 
 mod delimiter;
 mod scanner;

@@ -8,35 +8,36 @@ use super::delimiter::{Delimiter, Search, Terminator};
 #[cfg(feature = "codec")]
 use super::{delimiter::LastByte, search::Positions};
 
-/// Finds lines in a caller-owned buffer; resumable and length-limited.
+/// A search for lines in a caller-owned buffer; resumable and length-limited.
 ///
-/// Each call shows all bytes after the last verdict's `consumed`: those already scanned and those that
-/// have arrived since. While the answer is `None`, bring more.
+/// Pass all bytes after the last verdict's `consumed` to each call: bytes that were scanned before,
+/// followed by bytes that have arrived since. If the scanner returns `None`, call it again with
+/// more bytes.
 ///
 /// ```
 /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
 ///
 /// let mut scanner = Scanner::new(Delimiter::Newline, 65_536, Unterminated::Report);
 /// assert!(scanner.scan(b"hel").is_none());
-/// assert!(scanner.scan(b"hello\r").is_none()); // searches the last three bytes only
+/// assert!(scanner.scan(b"hello\r").is_none()); // searches only the last three bytes
 /// let verdict = scanner.scan(b"hello\r\nwor").unwrap();
 /// assert_eq!((verdict.content, verdict.consumed), (0..5, 7));
-/// assert!(scanner.scan(b"wor").is_none()); // the same buffer, 7 bytes taken off its front
+/// assert!(scanner.scan(b"wor").is_none()); // the same buffer without the first 7 bytes
 /// assert_eq!(scanner.offset(), 7);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scanner {
     config: Arc<Config>,
     state: State,
-    /// Bytes already scanned without a verdict. If the next call shows more, the search continues; if it
-    /// shows fewer, it is another buffer, and the search starts again.
+    /// Bytes already scanned without a verdict. If the next slice is longer, the search continues
+    /// there. If it is shorter, it is a different buffer, and the search restarts.
     scanned: usize,
-    /// How many of the last scanned bytes may be part of a terminator, and are searched again. Less than
-    /// the longest terminator.
+    /// How many of the last scanned bytes may be part of a terminator, and must be searched again.
+    /// Less than the longest terminator.
     unsettled: u8,
     /// The stream offset of the next byte.
     offset: u64,
-    /// What each search looked at.
+    /// The range of each search, recorded for tests.
     #[cfg(test)]
     pub(super) searches: alloc::vec::Vec<Range<usize>>,
 }
@@ -45,7 +46,7 @@ pub struct Scanner {
 #[derive(Clone, Debug)]
 struct Config {
     delimiter: Delimiter,
-    /// `usize::MAX`: no limit.
+    /// `usize::MAX` means no limit.
     max_length: usize,
     unterminated: Unterminated,
 }
@@ -62,60 +63,72 @@ struct Config {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// At a line's start or within it; `bare`: a lone CR or LF is among the bytes searched (`CrLf` only).
+    /// At the start of a line or within it. `bare` means that a lone CR or LF is among the bytes
+    /// searched (`CrLf` only).
     Line { bare: bool },
-    /// After the reported part of a line over the limit.
+    /// Within a line that was already reported as `TooLong`.
     Skipping,
 }
 
-/// What becomes of bytes after the last terminator when the stream ends.
+/// The policy for bytes after the last terminator when the stream ends.
+///
+/// The default is [`Report`](Self::Report).
+///
+/// ```
+/// use lineframe::scan::{Delimiter, Kind, Scanner, Unterminated};
+///
+/// let mut strict = Scanner::new(Delimiter::Newline, None, Unterminated::Report);
+/// assert_eq!(strict.scan_eof(b"cut").unwrap().kind, Kind::Unterminated);
+/// let mut file = Scanner::new(Delimiter::Newline, None, Unterminated::Deliver);
+/// assert_eq!(file.scan_eof(b"cut").unwrap().kind, Kind::Line);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Unterminated {
-    /// They are reported as cut, not as a line. The default: a command whose terminator never came must
-    /// not run.
+    /// Reports the bytes as unterminated. This is the default, because a command whose terminator
+    /// never arrived must not run.
     #[default]
     Report,
-    /// They are a line like any other, as in files and pipes without a final line end.
+    /// Returns the bytes as a line. Use it for files and pipes that may lack a final line end.
     Deliver,
 }
 
-/// What the bytes shown to a [`Scanner`] begin with.
+/// The result of a scan: what is at the front of the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// What it is.
+    /// The kind of item.
     pub kind: Kind,
-    /// The content among the bytes shown: without terminator, in `TooLong` the first `max_length` bytes.
-    /// Starts at 0.
+    /// The range of the content, without the terminator. It starts at 0. For `TooLong` it covers
+    /// the first `max_length` bytes.
     pub content: Range<usize>,
-    /// The terminator, if it has arrived.
+    /// The terminator, or `None` if it has not arrived.
     pub terminator: Option<Terminator>,
-    /// The number of bytes to remove from the front before the next call: content, terminator, and in
-    /// `TooLong` what was skipped so far. At least 1.
+    /// The number of bytes to remove from the front before the next call: the content, the
+    /// terminator and, for `TooLong`, the bytes skipped so far. Always at least 1.
     pub consumed: usize,
     /// The stream offset of the content: the number of bytes before it.
     pub offset: u64,
 }
 
-/// What a [`Verdict`], or an item of a codec, is about.
+/// The kind of a [`Verdict`] or of an item of a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Kind {
     /// A whole line within the limit.
     Line,
-    /// Part of a line that is not held whole: the rest of a `TooLong` line, to be skipped, or whatever
-    /// [`Scanner::scan_piece`] returns. The last one of a line is the one with a terminator.
+    /// A part of a line: the rest of a `TooLong` line, or a result of [`Scanner::scan_piece`]. The
+    /// last piece of a line is the one with a terminator.
     Piece,
-    /// A counted block. Only codecs return it: `LineCodec::expect_bytes`.
+    /// A counted block. Only codecs return it, after `LineCodec::expect_bytes`.
     Block,
-    /// A line whose content is over the limit. Reported once per line: with its terminator or, if that has
-    /// not arrived, as soon as `max_length` and the terminator's length are exceeded by one byte. Its rest
-    /// follows as [`Piece`](Self::Piece)s.
+    /// A line longer than the limit, reported once. It is reported with its terminator, or as soon
+    /// as `max_length` bytes plus the length of the longest terminator have arrived without one.
+    /// The rest of the line follows as [`Piece`](Self::Piece)s, which the caller discards.
     TooLong,
-    /// A line with a lone CR or LF in it, in [`Delimiter::CrLf`].
+    /// A line that contains a lone CR or LF. Only [`Delimiter::CrLf`] reports this.
     BareTerminator,
-    /// The bytes after the last terminator at the end of the stream, under [`Unterminated::Report`].
+    /// The bytes after the last terminator at the end of the stream, with [`Unterminated::Report`].
     Unterminated,
-    /// A counted block cut by the end of the stream. Only codecs return it.
+    /// A counted block that the end of the stream cut short. Only codecs return it.
     Incomplete,
 }
 
@@ -130,7 +143,15 @@ impl Kind {
 impl Scanner {
     /// Returns a scanner at the start of a stream.
     ///
-    /// `max_length` counts content, never the terminator. `None`: no limit, except the caller's memory.
+    /// `max_length` limits the content of a line in bytes and does not count the terminator. `None`
+    /// means no limit; the caller's buffer then grows until a terminator arrives.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let scanner = Scanner::new(Delimiter::CrLf, 998, Unterminated::Report);
+    /// assert_eq!(scanner.max_length(), Some(998));
+    /// ```
     pub fn new(
         delimiter: Delimiter,
         max_length: impl Into<Option<usize>>,
@@ -148,9 +169,18 @@ impl Scanner {
         }
     }
 
-    /// Judges the line at the front of `bytes`. Returns `None` if more bytes are needed.
+    /// Returns the line at the front of `bytes`, or `None` if more bytes are needed.
     ///
-    /// Finds a terminated line with its last byte. A buffer can hold many lines: repeat until `None`.
+    /// A terminated line is returned as soon as its last byte has arrived. A buffer can hold
+    /// several lines: remove `consumed` bytes and call this again until it returns `None`.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// assert_eq!(scanner.scan(b"ab\ncd").unwrap().content, 0..2);
+    /// assert!(scanner.scan(b"cd").is_none());
+    /// ```
     #[inline]
     pub fn scan(&mut self, bytes: &[u8]) -> Option<Verdict> {
         let State::Line { bare } = self.state else { return self.scan_piece(bytes, usize::MAX) };
@@ -170,15 +200,23 @@ impl Scanner {
             self.state = State::Line { bare };
             return None;
         }
-        // The line is over the limit, whatever follows. Bytes that may belong to its terminator stay.
+        // The line is over the limit, whatever follows. Bytes that may be part of its terminator
+        // stay in the buffer.
         self.state = State::Skipping;
         Some(self.verdict(Kind::TooLong, search.settled, None, search.settled))
     }
 
-    /// Judges the line at the front of `bytes`, which are all that is left of the stream.
+    /// Returns the line at the front of `bytes`, which are all remaining bytes of the stream.
     ///
-    /// Returns `None` if there are none. The scanner is then at the start of a new stream, so the next
-    /// call returns `None` too.
+    /// Returns `None` if `bytes` is empty. The scanner is then at the start of a new stream.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Kind, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// assert_eq!(scanner.scan_eof(b"cut").unwrap().kind, Kind::Unterminated);
+    /// assert!(scanner.scan_eof(b"").is_none());
+    /// ```
     pub fn scan_eof(&mut self, bytes: &[u8]) -> Option<Verdict> {
         if let Some(verdict) = self.scan(bytes) {
             return Some(verdict);
@@ -199,11 +237,21 @@ impl Scanner {
         Some(self.verdict(kind, bytes.len(), None, bytes.len()))
     }
 
-    /// Returns the next part of a line of any length, without waiting for the terminator: the bytes that
-    /// are known to be content, at most `limit` of them (0 counts as 1).
+    /// Returns the next part of a line of any length, without waiting for the terminator.
     ///
-    /// The piece with a terminator is the last one of its line, and may be empty. `None`: more bytes are
-    /// needed. `max_length` does not apply.
+    /// A piece holds bytes that are known to be content, at most `limit` of them; a `limit` of 0
+    /// counts as 1. The last piece of a line has a terminator and may be empty. `None` means that
+    /// more bytes are needed. `max_length` does not apply.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// let piece = scanner.scan_piece(b"abc", 2).unwrap();
+    /// assert_eq!((piece.content, piece.terminator), (0..2, None));
+    /// let last = scanner.scan_piece(b"c\n", 2).unwrap();
+    /// assert_eq!((last.content, last.consumed), (0..1, 2));
+    /// ```
     pub fn scan_piece(&mut self, bytes: &[u8], limit: usize) -> Option<Verdict> {
         let limit = limit.max(1);
         let longest = limit.saturating_add(self.config.delimiter.max_terminator_length() - 1);
@@ -216,10 +264,21 @@ impl Scanner {
         (settled > 0).then(|| self.verdict(Kind::Piece, settled, None, settled))
     }
 
-    /// [`scan_piece`](Self::scan_piece) at the end of the stream. A cut line ends in pieces without a
-    /// terminator.
+    /// Returns the next part of a line, like [`scan_piece`](Self::scan_piece), at the end of the
+    /// stream.
     ///
-    /// Returns `None` if no byte is left; the scanner is then at the start of a new stream.
+    /// `bytes` are all remaining bytes. A line that the end of the stream cuts has no piece with a
+    /// terminator. Returns `None` if `bytes` is empty; the scanner is then at the start of a new
+    /// stream.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// assert_eq!(scanner.scan_piece_eof(b"cut\r", 100).unwrap().content, 0..3);
+    /// assert_eq!(scanner.scan_piece_eof(b"\r", 100).unwrap().content, 0..1);
+    /// assert!(scanner.scan_piece_eof(b"", 100).is_none());
+    /// ```
     pub fn scan_piece_eof(&mut self, bytes: &[u8], limit: usize) -> Option<Verdict> {
         if let Some(verdict) = self.scan_piece(bytes, limit) {
             return Some(verdict);
@@ -232,8 +291,9 @@ impl Scanner {
         Some(self.verdict(Kind::Piece, rest, None, rest))
     }
 
-    /// Judges a good line at the front of `bytes`, faster than [`scan`](Self::scan): returns the length of
-    /// its content and the number of bytes it takes. `None`: call `scan`.
+    /// Fast path of [`scan`](Self::scan) for a good line at the front of `bytes`. Returns the
+    /// length of its content and the number of bytes it takes, or `None` to make the caller call
+    /// `scan`.
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn scan_line(&mut self, bytes: &[u8]) -> Option<(usize, usize)> {
@@ -242,7 +302,7 @@ impl Scanner {
         if self.is_skipping() || self.scanned > 0 {
             return None;
         }
-        // The terminator of a good line is not beyond this.
+        // A good line ends within this window.
         let window =
             bytes.get(..max_length.saturating_add(delimiter.max_terminator_length())).unwrap_or(bytes);
         let found = memchr(last_byte.byte, window);
@@ -260,10 +320,11 @@ impl Scanner {
         Some((length, at + 1))
     }
 
-    /// Finds all terminated lines in `bytes` from `start` on in one pass, faster than one
-    /// [`scan`](Self::scan) each. Call [`end_lines`](Self::end_lines) afterwards.
+    /// Searches `bytes` from `start` on for all terminated lines in one pass, which is faster than
+    /// calling [`scan`](Self::scan) for each. Call [`end_lines`](Self::end_lines) afterwards.
     ///
-    /// `None`: this delimiter has no such pass, or a line is under way. Call `scan`.
+    /// Returns `None` if the delimiter does not support this, or if the search for the current line
+    /// has already begun. Call `scan` then.
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn lines<'a>(&self, bytes: &'a [u8], start: usize) -> Option<Lines<'a>> {
@@ -273,8 +334,8 @@ impl Scanner {
         is_at_start.then_some(Lines { positions, last_byte, start, end: start, is_exhausted: false })
     }
 
-    /// Continues after the lines that `lines` has returned. If that was all of them, what follows is not
-    /// searched again.
+    /// Continues after the lines that `lines` has returned. If `lines` is exhausted, the bytes
+    /// after the last line are not searched again.
     #[cfg(feature = "codec")]
     #[inline]
     pub(crate) fn end_lines(&mut self, lines: &Lines<'_>) {
@@ -286,8 +347,17 @@ impl Scanner {
         self.keep(length, lines.last_byte.content_end(unterminated, 0, length));
     }
 
-    /// Notes that the caller has removed `count` bytes from the front that are not lines, such as a
-    /// counted block. The next byte begins a line.
+    /// Notes that the caller has removed `count` bytes from the front that are not part of a line,
+    /// such as a counted block. The next byte starts a line.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// let buffer = b"4 bytes of data: a\nb\nnext\n";
+    /// scanner.take(21);
+    /// assert_eq!(scanner.scan(&buffer[21..]).unwrap().offset, 21);
+    /// ```
     #[inline]
     pub fn take(&mut self, count: usize) {
         self.state = State::Line { bare: false };
@@ -295,26 +365,44 @@ impl Scanner {
         self.offset = self.offset.saturating_add(count as u64);
     }
 
-    /// Returns to a line's start `count` bytes before.
+    /// Moves back by `count` bytes, to the start of a line.
     #[cfg(feature = "net")]
     pub(crate) fn rewind(&mut self, count: usize) {
         self.take(0);
         self.offset = self.offset.saturating_sub(count as u64);
     }
 
-    /// Returns to the start of a stream, with the same configuration.
+    /// Returns to the start of a stream and keeps the configuration.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// scanner.scan(b"ab\n");
+    /// scanner.reset();
+    /// assert_eq!(scanner.offset(), 0);
+    /// ```
     pub fn reset(&mut self) {
         self.take(0);
         self.offset = 0;
     }
 
-    /// Sets the limit for a line's content, in bytes. `None`: no limit. Applies to the line under way too,
-    /// unless its verdict has been returned.
+    /// Sets the limit for the content of a line, in bytes. `None` means no limit.
+    ///
+    /// The limit also applies to the current line, unless its verdict has been returned.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Kind, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 100, Unterminated::Report);
+    /// scanner.set_max_length(2);
+    /// assert_eq!(scanner.scan(b"abc\n").unwrap().kind, Kind::TooLong);
+    /// ```
     pub fn set_max_length(&mut self, max_length: impl Into<Option<usize>>) {
         Arc::make_mut(&mut self.config).max_length = max_length.into().unwrap_or(usize::MAX);
     }
 
-    /// Returns the limit for a line's content, in bytes. `None`: no limit.
+    /// Returns the limit for the content of a line, in bytes. `None` means no limit.
     pub fn max_length(&self) -> Option<usize> {
         Some(self.config.max_length).filter(|max_length| *max_length < usize::MAX)
     }
@@ -324,17 +412,26 @@ impl Scanner {
         &self.config.delimiter
     }
 
-    /// Returns the stream offset of the next byte: the number of bytes taken before it.
+    /// Returns the stream offset of the next byte: the number of bytes consumed so far.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Returns whether the next bytes are the rest of a line that was reported as [`Kind::TooLong`].
+    /// Returns whether the next bytes are the rest of a line that was reported as
+    /// [`Kind::TooLong`].
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Kind, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Newline, 2, Unterminated::Report);
+    /// assert_eq!(scanner.scan(b"abcd").unwrap().kind, Kind::TooLong);
+    /// assert!(scanner.is_skipping());
+    /// ```
     pub fn is_skipping(&self) -> bool {
         self.state == State::Skipping
     }
 
-    /// Finds the first terminator in `bytes`, from where the last search stopped.
+    /// Finds the first terminator in `bytes`. Continues where the last search stopped.
     #[inline]
     fn find(&mut self, bytes: &[u8]) -> Search {
         let settled = self.scanned.saturating_sub(self.unsettled.into());
@@ -351,12 +448,12 @@ impl Scanner {
         search
     }
 
-    /// Keeps the result of a search that found nothing in `scanned` bytes, of which `settled` are content,
-    /// whatever follows.
+    /// Stores the result of a search of `scanned` bytes that found nothing. The first `settled` of
+    /// them are content, whatever follows.
     #[inline]
     fn keep(&mut self, scanned: usize, settled: usize) {
         self.scanned = scanned;
-        // A terminator has at most 64 bytes.
+        // Fits: a terminator has at most 64 bytes.
         self.unsettled = (scanned - settled) as u8;
     }
 
@@ -367,7 +464,8 @@ impl Scanner {
         self.verdict(kind, content, Some(terminator), consumed)
     }
 
-    /// Returns a verdict about `content` bytes at the front, of which a `TooLong` shows fewer.
+    /// Returns a verdict about a line with `content` bytes at the front. The content of a `TooLong`
+    /// verdict ends at the limit.
     #[inline]
     fn verdict(
         &mut self,
@@ -389,15 +487,16 @@ impl Scanner {
     }
 }
 
-/// The terminated lines in a slice, found in one pass: [`Scanner::lines`]. Does not look at the limit.
+/// The terminated lines in a slice, found in one pass by [`Scanner::lines`]. Does not check the
+/// limit.
 #[cfg(feature = "codec")]
 #[derive(Clone, Copy)]
 pub(crate) struct Lines<'a> {
     positions: Positions<'a>,
     last_byte: LastByte,
-    /// The first line's start.
+    /// The start of the first line.
     start: usize,
-    /// The last line's end. At least `start`.
+    /// The end of the last line returned. At least `start`.
     end: usize,
     is_exhausted: bool,
 }
@@ -416,13 +515,13 @@ impl<'a> Lines<'a> {
         Some(start..self.last_byte.content_end(self.positions.bytes, start, at))
     }
 
-    /// Returns where the last line ends, after its terminator.
+    /// Returns the end of the last line, including its terminator.
     #[inline]
     pub(crate) fn end(&self) -> usize {
         self.end
     }
 
-    /// Returns the number of bytes in all lines returned, with their terminators.
+    /// Returns the total length of all lines returned, including their terminators.
     #[inline]
     pub(crate) fn taken(&self) -> usize {
         self.end - self.start

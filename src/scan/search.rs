@@ -2,13 +2,13 @@ use memchr::memchr;
 
 /// The positions of `byte` in `bytes` at or after `from`, in ascending order.
 ///
-/// A `memchr` call is fastest for positions that are far apart, but each call has a fixed cost. For
-/// positions that are close together, this compares blocks of 64 bytes and keeps a bit for each match.
+/// Positions that are far apart are found by `memchr`. Each call of `memchr` has a fixed cost, so
+/// positions that are close together are found 64 bytes at a time, with one bit for each match.
 #[derive(Clone, Copy)]
 pub(super) struct Positions<'a> {
     pub(super) bytes: &'a [u8],
     byte: u8,
-    /// Bytes already searched. At most `bytes.len()`.
+    /// The number of bytes searched. At most `bytes.len()`.
     searched: usize,
     /// Matches in the last 64 bytes searched that were not returned yet, one bit each.
     matches: u64,
@@ -18,7 +18,7 @@ pub(super) struct Positions<'a> {
 
 const BLOCK: usize = 64;
 
-/// Positions closer together than this are dense.
+/// Positions with a smaller distance are dense.
 const DENSE: usize = 48;
 
 impl<'a> Positions<'a> {
@@ -68,8 +68,8 @@ const ROWS: [u8; BLOCK] = {
     rows
 };
 
-/// Returns a bit for each byte of `block` that equals `byte`. Written so that compilers compare 16
-/// bytes with one instruction.
+/// Returns one bit for each byte of `block` that equals `byte`. Written so that compilers compare
+/// 16 bytes with one instruction.
 #[inline]
 fn matches(block: &[u8; BLOCK], byte: u8) -> u64 {
     let mut equal = [0; BLOCK];
@@ -80,12 +80,13 @@ fn matches(block: &[u8; BLOCK], byte: u8) -> u64 {
     for (row, eight) in rows.iter_mut().zip(equal.chunks_exact(8)) {
         *row = eight.first_chunk().map_or(0, |eight| u64::from_le_bytes(*eight));
     }
-    // The rows have no bit in common. In their union, bit i of byte j stands for byte 8 i + j.
+    // The rows have no bit in common. In their union, bit `i` of byte `j` stands for byte `8 * i +
+    // j`.
     let [a, b, c, d, e, f, g, h] = rows;
     transposed(((a | c) | (e | g)) | ((b | d) | (f | h)))
 }
 
-/// Moves bit i of byte j to bit j of byte i (Warren, Hacker's Delight, 7-3).
+/// Moves bit `i` of byte `j` to bit `j` of byte `i` (Warren, Hacker's Delight, 7-3).
 #[inline]
 fn transposed(mut bits: u64) -> u64 {
     for (distance, mask) in
@@ -97,11 +98,11 @@ fn transposed(mut bits: u64) -> u64 {
     bits
 }
 
-/// Returns whether `byte` is in `bytes`. Faster than `memchr` for up to 256 bytes, because a call has
-/// a fixed cost.
+/// Returns whether `bytes` contains `byte`. Faster than `memchr` for up to 256 bytes, because a
+/// call of `memchr` has a fixed cost.
 #[inline]
 pub(super) fn contains(byte: u8, bytes: &[u8]) -> bool {
-    // No early exit, so that compilers compare 16 bytes with one instruction.
+    // Without an early exit, compilers compare 16 bytes with one instruction.
     let any = |bytes: &[u8]| bytes.iter().fold(false, |any, at| any | (*at == byte));
     let all = u64::from(byte) * 0x0101_0101_0101_0101;
     let any_of_eight = |bytes: &[u8; 8]| {
@@ -113,7 +114,7 @@ pub(super) fn contains(byte: u8, bytes: &[u8]) -> bool {
             let eights = bytes.chunks_exact(8).filter_map(|eight| eight.first_chunk());
             eights.fold(any_of_eight(last), |any, eight| any | any_of_eight(eight)) != 0
         }
-        // The last 32 bytes may overlap those before.
+        // The last 32 bytes may overlap the bytes before them.
         Some(_) if bytes.len() <= 256 => any(&bytes[..bytes.len() & !31]) | any(&bytes[bytes.len() - 32..]),
         Some(_) => memchr(byte, bytes).is_some(),
         None => bytes.contains(&byte),
@@ -125,7 +126,8 @@ mod tests {
     use super::{Positions, contains};
     use alloc::vec::Vec;
 
-    /// Dense, sparse and changing density, every tail length, and bytes that differ in one bit.
+    /// Covers dense, sparse and changing density, every tail length, and bytes that differ from the
+    /// searched byte in one bit.
     #[test]
     fn positions_match_a_naive_search() {
         for byte in [b'\n', 0, 0x7f, 0x80, 0xff] {

@@ -1,4 +1,5 @@
-//! How often each byte is searched. The tests in `tests/` check which lines come out.
+//! Tests how often each byte is searched, and what verdicts report. The tests in `tests/` check
+//! which lines are returned.
 
 extern crate std;
 
@@ -8,22 +9,23 @@ use core::ops::Range;
 
 use super::{Delimiter, InvalidDelimiter, Kind, Scanner, Terminator, Unterminated, Verdict};
 
-/// One step of a scanner.
-type Ask = fn(&mut Scanner, &[u8]) -> Option<Verdict>;
+/// A method that advances a scanner by one verdict.
+type Scan = fn(&mut Scanner, &[u8]) -> Option<Verdict>;
 
-/// Shows `stream` in pieces of `size` bytes and counts how often each of its bytes was searched.
+/// Feeds `stream` to the scanner in pieces of `size` bytes. Returns how often each byte was
+/// searched, and the verdicts.
 fn searches_of_each(
     stream: &[u8],
     size: usize,
     mut scanner: Scanner,
-    ask: Ask,
+    scan: Scan,
 ) -> (Vec<usize>, Vec<Verdict>) {
     let mut counts = vec![0; stream.len()];
     let mut verdicts = Vec::new();
     for end in (0..=stream.len()).step_by(size) {
         loop {
             let start = scanner.offset() as usize;
-            let verdict = ask(&mut scanner, &stream[start..end]);
+            let verdict = scan(&mut scanner, &stream[start..end]);
             for searched in scanner.searches.drain(..) {
                 counts[start + searched.start..start + searched.end].iter_mut().for_each(|count| *count += 1);
             }
@@ -36,7 +38,8 @@ fn searches_of_each(
     (counts, verdicts)
 }
 
-/// Takes up to `most` lines in one pass, and returns their contents and the bytes they take.
+/// Takes at most `most` lines in one pass. Returns their contents and the number of bytes they
+/// take.
 fn pass(scanner: &mut Scanner, bytes: &[u8], most: usize) -> (Vec<Range<usize>>, usize) {
     let Some(mut lines) = scanner.lines(bytes, 0) else { return (Vec::new(), 0) };
     let mut contents = Vec::new();
@@ -64,7 +67,8 @@ fn delimiters() -> Vec<Delimiter> {
     ]
 }
 
-/// A line without a terminator, lines full of bytes that may begin one, and many short lines.
+/// Returns a stream without a terminator, streams full of bytes that may begin a terminator, and
+/// streams of short lines.
 fn streams() -> Vec<Vec<u8>> {
     [&b"x"[..], b"\rx", b"\r", b"aax", b"aab", b"ab\r\r\n", b"\n", b"line\r\n"]
         .into_iter()
@@ -73,11 +77,11 @@ fn streams() -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
-    let whole: Ask = Scanner::scan;
-    let pieces: Ask = |scanner, bytes| scanner.scan_piece(bytes, 100);
-    // All terminated lines in one pass, then what follows.
-    let lines: Ask = |scanner, bytes| {
+fn bytes_are_searched_at_most_terminator_length_times() {
+    let whole: Scan = Scanner::scan;
+    let pieces: Scan = |scanner, bytes| scanner.scan_piece(bytes, 100);
+    // Finds all terminated lines in one pass, then scans the remaining bytes.
+    let lines: Scan = |scanner, bytes| {
         let offset = scanner.offset();
         match pass(scanner, bytes, usize::MAX) {
             (_, 0) => scanner.scan(bytes),
@@ -86,7 +90,7 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
             }
         }
     };
-    let line: Ask = |scanner, bytes| {
+    let line: Scan = |scanner, bytes| {
         let offset = scanner.offset();
         match scanner.scan_line(bytes) {
             None => scanner.scan(bytes),
@@ -97,8 +101,8 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
     };
     for delimiter in delimiters() {
         for stream in streams() {
-            // Limits: never reached, soon reached, always reached.
-            for (limit, ask) in [
+            // The limits are never reached, soon reached, and always reached.
+            for (limit, scan) in [
                 (usize::MAX, whole),
                 (10, whole),
                 (0, whole),
@@ -112,13 +116,13 @@ fn no_byte_is_searched_more_often_than_the_terminator_is_long() {
             ] {
                 for size in [1, 3, 64] {
                     let scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Report);
-                    let (counts, _) = searches_of_each(&stream, size, scanner, ask);
+                    let (counts, _) = searches_of_each(&stream, size, scanner, scan);
                     let most = counts.iter().max().unwrap();
                     let case = format!("{delimiter:?}, limit {limit}, pieces of {size}, {:?}", &stream[..6]);
-                    assert!(*most <= delimiter.max_terminator_length(), "{most} times, {case}");
+                    assert!(*most <= delimiter.max_terminator_length(), "searched {most} times: {case}");
                     assert!(
                         counts.iter().all(|count| *count > 0) || size == 3,
-                        "a byte never searched, {case}"
+                        "a byte was never searched: {case}"
                     );
                 }
             }
@@ -149,7 +153,7 @@ fn good_lines_take_one_search() {
     let mut good = scanner();
     assert_eq!(good.scan_line(b"abc\r\ndef"), Some((3, 5)));
     assert_eq!((searches(&mut good), good.offset()), (ranges(&[(0, 5)]), 5));
-    // Not good, or not terminated: left to `scan`, which does not search the same bytes again.
+    // Other lines are left to `scan`, which does not search the same bytes again.
     for (rest, end) in [(&b"def"[..], 3), (b"defg", 4), (b"de\r", 3), (b"long line", 5)] {
         let mut scanner = scanner();
         assert_eq!((scanner.scan_line(rest), scanner.offset()), (None, 0));
@@ -158,7 +162,7 @@ fn good_lines_take_one_search() {
         let again = if rest.len() > end { ranges(&[(end, rest.len())]) } else { Vec::new() };
         assert_eq!(searches(&mut scanner), again);
         assert_eq!(verdict.map(|verdict| verdict.kind), (rest.len() > 4).then_some(Kind::TooLong));
-        // A line is under way.
+        // `scan_line` refuses a line whose search has begun.
         assert_eq!(scanner.scan_line(b"x\n"), None);
         assert_eq!(searches(&mut scanner), []);
     }
@@ -179,32 +183,33 @@ fn delimiters_with_equal_bytes_are_equal() {
 }
 
 #[test]
-fn a_pass_searches_each_byte_once() {
+fn lines_searches_each_byte_once() {
     let mut scanner = Scanner::new(Delimiter::Newline, 3, Unterminated::Report);
     let searches = |scanner: &mut Scanner| core::mem::take(&mut scanner.searches);
     let (contents, taken) = pass(&mut scanner, b"ab\r\n\nlonger\nef", usize::MAX);
     assert_eq!((taken, scanner.offset()), (12, 12));
     assert_eq!(contents, ranges(&[(0, 2), (4, 4), (5, 11)]));
     assert_eq!(searches(&mut scanner), ranges(&[(0, 14)]));
-    // What follows the last terminator is not searched again, and no pass begins within a line.
+    // The bytes after the last terminator are not searched again. `lines` refuses a line whose
+    // search has begun.
     assert!(scanner.scan(b"ef").is_none());
     assert!(scanner.lines(b"ef\n", 0).is_none());
     assert_eq!(searches(&mut scanner), []);
     assert!(scanner.scan(b"ef\n").is_some());
     assert_eq!(searches(&mut scanner), ranges(&[(2, 3)]));
-    // A pass that stops early has not searched the bytes after it.
+    // A pass that stops early has not searched the bytes after its last line.
     assert_eq!(pass(&mut scanner, b"a\nb\nc", 2).1, 4);
     assert_eq!((searches(&mut scanner), scanner.offset()), (ranges(&[(0, 4)]), 19));
 }
 
 #[test]
-fn the_rest_of_a_long_line_is_not_held() {
+fn skipped_bytes_are_not_retained() {
     let scanner = Scanner::new(Delimiter::Newline, 2, Unterminated::Report);
     let (_, verdicts) = searches_of_each(b"abcdefgh\r\nz\n", 1, scanner, Scanner::scan);
     let kinds: Vec<_> =
         verdicts.iter().map(|verdict| (verdict.kind, verdict.offset, verdict.consumed)).collect();
     assert_eq!(kinds[0], (Kind::TooLong, 0, 4));
-    // One byte each, except the CR, which waits for its LF.
+    // Each verdict consumes one byte, except that the CR waits for its LF.
     assert!(
         kinds[1..5].iter().all(|(kind, _, consumed)| *kind == Kind::Piece && *consumed == 1),
         "{kinds:?}"
@@ -213,14 +218,14 @@ fn the_rest_of_a_long_line_is_not_held() {
 }
 
 #[test]
-fn no_slice_makes_a_scanner_panic() {
-    // Reach every state with a short stream, then show every other short slice.
+fn arbitrary_slices_never_panic() {
+    // Reach every state with a short stream, then scan every other short slice.
     for delimiter in delimiters() {
         for limit in [0, 1, 3, usize::MAX] {
             for first in [&b""[..], b"a", b"aa", b"ab\r", b"xxxxxxxx", b"\r\r\r\r\r\r", b"a\nb\r"] {
                 for second in [&b""[..], b"\n", b"\r", b"\r\n", b"aab", b"x\n", b"xxxx"] {
-                    for ask in [
-                        Scanner::scan as Ask,
+                    for scan in [
+                        Scanner::scan as Scan,
                         Scanner::scan_eof,
                         |s, b| s.scan_piece(b, 2),
                         |s, b| s.scan_piece_eof(b, 0),
@@ -228,7 +233,7 @@ fn no_slice_makes_a_scanner_panic() {
                         let mut scanner = Scanner::new(delimiter.clone(), limit, Unterminated::Deliver);
                         _ = scanner.scan(first);
                         let mut left = second;
-                        while let Some(verdict) = ask(&mut scanner, left) {
+                        while let Some(verdict) = scan(&mut scanner, left) {
                             assert!((1..=left.len()).contains(&verdict.consumed), "{verdict:?}");
                             assert!(verdict.content.end <= verdict.consumed, "{verdict:?}");
                             left = &left[verdict.consumed..];
@@ -241,7 +246,7 @@ fn no_slice_makes_a_scanner_panic() {
 }
 
 #[test]
-fn delimiters_have_1_to_64_bytes() {
+fn empty_and_overlong_delimiters_are_refused() {
     assert_eq!(Delimiter::any_of(b""), Err(InvalidDelimiter::Empty));
     assert_eq!(Delimiter::sequence(b""), Err(InvalidDelimiter::Empty));
     assert!(Delimiter::sequence(&[b'a'; 64]).is_ok());

@@ -164,7 +164,7 @@ impl Soak {
         let mut lines = vec![b'x'; 1 << 20];
         lines.extend_from_slice(b"\nafter it\n");
         let said = exchange(&mut self.server.connect().await?, &lines).await?;
-        same(&said, b"error: line of more than 65536 bytes, the limit (max_length)\nAFTER IT\n")
+        same(&said, b"error: line longer than the limit of 65536 bytes (max_length)\nAFTER IT\n")
     }
 
     async fn never_read(&self) -> io::Result<()> {
@@ -209,7 +209,7 @@ impl Soak {
             match content.last() {
                 Some(b'\r') => writeln!(
                     expected,
-                    "error: reply refused: line would not be read back as one: it holds a terminator, or part of one, at byte {}",
+                    "error: reply refused: line contains a terminator, or part of one, at byte {}; remove or escape it",
                     content.len() - 1
                 )?,
                 _ => {

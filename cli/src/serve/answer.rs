@@ -42,7 +42,7 @@ fn upper_unicode(line: &[u8], reply: &mut Reply<'_>) {
         Ok(text) => reply.extend_from_slice(text.to_uppercase().as_bytes()),
         Err(error) => {
             let (length, at) = (show::bytes(line.len()), error.valid_up_to());
-            let bad = format!("error: line of {length} that is not UTF-8 from byte {at} on");
+            let bad = format!("error: line of {length} with invalid UTF-8 at byte {at}");
             reply.extend_from_slice(bad.as_bytes());
         }
     }

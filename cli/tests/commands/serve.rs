@@ -94,7 +94,7 @@ fn unicode_upper_case_may_be_longer_than_the_line_and_of_what_is_no_utf_8_there_
         client.write("straße ŉ ΐ 世界\n");
         assert_eq!(client.line(), "STRASSE ʼN \u{399}\u{308}\u{301} 世界\n");
         client.write(b"abc\xff\n");
-        assert_eq!(client.line(), "error: line of 4 bytes that is not UTF-8 from byte 3 on\n");
+        assert_eq!(client.line(), "error: line of 4 bytes with invalid UTF-8 at byte 3\n");
         client.write("b\n");
         assert_eq!(client.line(), "B\n");
     }

@@ -5,39 +5,40 @@ use super::{LineDecoder, Step};
 use crate::codec::item::Item;
 use crate::scan::{Kind, Lines};
 
-/// The items at the front of a slice: [`LineDecoder::items`].
+/// The items at the front of a slice, returned by [`LineDecoder::items`].
 ///
-/// The caller may stop at any item. When this is dropped, the decoder continues after the last item.
+/// The caller may stop after any item. When this iterator is dropped, the decoder continues after
+/// the last item returned.
 pub(crate) struct Items<'a> {
     decoder: &'a mut LineDecoder,
     bytes: &'a [u8],
     eof: bool,
     max_length: usize,
-    /// Where the last item ends, unless `lines` returned it.
+    /// The end of the last item, unless `lines` returned that item.
     end: usize,
-    /// A pass over lines, which are counted together when it ends.
+    /// The current search for lines. Its lines are counted together when it ends.
     lines: Option<Lines<'a>>,
-    /// The good lines of the pass.
+    /// The number of good lines that `lines` has returned.
     good: usize,
-    /// The bytes of content of the pass.
+    /// The number of content bytes that `lines` has returned.
     content: usize,
 }
 
 impl<'a> Items<'a> {
-    /// Returns the items of which the first begins at `start`.
+    /// Returns an iterator over the items in `bytes` from `start` on.
     #[inline]
     pub(super) fn new(decoder: &'a mut LineDecoder, bytes: &'a [u8], start: usize, eof: bool) -> Self {
         let (lines, max_length) = (decoder.lines(bytes, start), decoder.max_length());
         Self { decoder, bytes, eof, max_length, end: start, lines, good: 0, content: 0 }
     }
 
-    /// Returns the bytes that it was made of.
+    /// Returns the slice that was passed to [`LineDecoder::items`].
     #[cfg(feature = "net")]
     pub(crate) fn bytes(&self) -> &'a [u8] {
         self.bytes
     }
 
-    /// Returns the next item. `None`: more bytes are needed, or the stream has ended.
+    /// Returns the next item, or `None` if more bytes are needed or the stream has ended.
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<Item> {
         loop {
@@ -51,7 +52,7 @@ impl<'a> Items<'a> {
         }
     }
 
-    /// Returns the number of bytes in all items returned, and before them.
+    /// Returns the number of bytes before the end of the last item returned.
     #[inline]
     pub(crate) fn consumed(&self) -> usize {
         self.lines.as_ref().map_or(self.end, Lines::end)
@@ -63,7 +64,7 @@ impl<'a> Items<'a> {
         self.decoder.bad_items()
     }
 
-    /// Returns the next line of the pass.
+    /// Returns the next line from `lines`.
     #[inline(always)]
     fn next_line(&mut self) -> Option<Item> {
         let lines = self.lines.as_mut()?;
@@ -82,8 +83,8 @@ impl<'a> Items<'a> {
         Some(Item { kind: Kind::Line, start, content_end, end, expected: 0 })
     }
 
-    /// Judges one item after the pass, and begins another pass. `Some(None)`: bytes were skipped, and
-    /// there may be an item now.
+    /// Decodes one item without `lines`, then starts a new search for lines. Returns `Some(None)`
+    /// if bytes were skipped and there may be an item after them.
     #[inline(never)]
     fn step(&mut self) -> Option<Option<Item>> {
         self.end_pass();
