@@ -18,19 +18,24 @@ let stream = &b"hello\r\nfar too long a line\nworld\nby"[..]; // or a TcpStream
 let codec = LineCodec::builder().max_length(10).build();
 let mut lines = FramedRead::new(stream, codec);
 
-let mut seen = Vec::new();
+# let mut seen = Vec::new();
 while let Some(line) = lines.try_next().await? {
+    # seen.push(line.as_ref().map_or_else(ToString::to_string, |line| format!("{line:?}")));
     match line {
-        Ok(line) => seen.push(line.escape_ascii().to_string()),
-        Err(bad) => seen.push(bad.to_string()), // the stream continues after a bad line
+        Ok(line) => println!("{line:?}"),
+        Err(bad) => println!("{bad}"), // only this line is bad; the next one follows
     }
 }
-assert_eq!(seen, [
-    "hello",
-    "line longer than the limit of 10 bytes (max_length)",
-    "world",
-    "line of 2 bytes cut before its terminator",
-]);
+// b"hello"
+// line longer than the limit of 10 bytes (max_length)
+// b"world"
+// line of 2 bytes cut before its terminator
+# assert_eq!(seen, [
+#     "b\"hello\"",
+#     "line longer than the limit of 10 bytes (max_length)",
+#     "b\"world\"",
+#     "line of 2 bytes cut before its terminator",
+# ]);
 # Ok(())
 # }
 ```
@@ -79,10 +84,10 @@ assert_eq!(server.await?.lines, 1);
 //!
 //! | type | use it for |
 //! |---|---|
-//! | [`LineCodec`] | most protocols; returns each line as `Bytes` and can read counted bytes between lines |
-//! | [`TextCodec`] | lines that must be UTF-8; returns each line as `ByteString` |
+//! | [`LineCodec`] | most protocols; returns lines as `Bytes`, and blocks of counted bytes |
+//! | [`TextCodec`] | lines that must be UTF-8; returns lines as `ByteString` |
 //! | [`BatchCodec`] | many short lines; returns all whole lines of a read as one [`Batch`] |
-//! | [`FragmentCodec`] | lines longer than memory, and relays; returns each line in pieces |
+//! | [`FragmentCodec`] | lines longer than memory, and relays; returns lines in pieces |
 //! | [`LineEncoder`] | writing only, or replying from slices inside `Framed` |
 //! | [`Scanner`] | your own I/O; finds lines in a `&[u8]`, without Tokio |
 //! | [`Connection`] | lines over one stream, with flushing, limits and timeouts |
@@ -95,15 +100,15 @@ assert_eq!(server.await?.lines, 1);
 //!
 //! # Guarantees
 //!
-//! - **Reads do not matter.** A stream yields the same lines however it is cut into reads. A line
-//!   is returned as soon as its last byte arrives.
+//! - **The same lines, however they arrive.** The way that reads cut the stream changes nothing. A
+//!   line is returned as soon as its last byte arrives.
 //! - **A bad line is an item, not an error.** [`LineError`] reports the reason, and the next line
 //!   follows.
 //! - **A line without a terminator is not a line.** The end of the stream reports it as
 //!   `Unterminated`. [`Unterminated::Deliver`] makes it a line, for files.
 //! - **One line stays one line.** The encoder refuses content that would be read back as two lines.
-//! - **Lines are not copied.** Decoding a line costs no allocation. Each byte is searched once, and
-//!   counters account for every byte.
+//! - **Lines are not copied.** [`LineCodec`] decodes a line without an allocation. Each byte is
+//!   searched once, and counters account for every byte.
 //!
 //! The [framing contract] states every rule and names the tests for it.
 //!
@@ -111,7 +116,7 @@ assert_eq!(server.await?.lines, 1);
 //!
 //! | limit | default | if exceeded |
 //! |---|---|---|
-//! | `max_length`: content of a line | 65,536 bytes | the line is reported as `TooLong`; its rest is skipped in constant memory |
+//! | `max_length`: content of a line | 65,536 bytes | the line is a bad line; its rest is skipped |
 //! | `max_encoded_length`: content of a written line | `max_length` | [`EncodeError::TooLong`] |
 //! | `max_block_length`: counted bytes | 1 MiB | [`BlockError::TooLong`] |
 //! | `max_unsent`: queued output of a connection | 64 KiB | the writer waits |

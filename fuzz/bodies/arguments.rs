@@ -1,8 +1,10 @@
-//! Values of the command line through its parsers: what they take is what a naive reading takes, what is printed of it is
-//! taken again for the same, and what is said of a bad one is one line that steers no terminal.
+//! Passes values to the parsers of the command line.
 //!
-//! The crate that this is part of has the command line's modules at its root: its own tests do, and the fuzz target takes
-//! them in from there.
+//! A parser must accept what a naive parser accepts. A printed value must parse to the same value.
+//! An error about a bad value must be one line that cannot control a terminal.
+//!
+//! The crate that includes this file must have the command line's modules at its root. The tests of
+//! the command line and the fuzz target do so.
 
 use std::fmt::Debug;
 
@@ -13,7 +15,7 @@ use crate::framing::Framing;
 use crate::units::Limit;
 use crate::{show, units};
 
-/// What values are made of, so that a byte of the input is worth a word: 128 and above are these, in turn.
+/// Words that bytes of 128 and above stand for, so that one input byte can be worth a word.
 const WORDS: &[&str] = &[
     "k",
     "M",
@@ -87,7 +89,8 @@ pub(crate) fn run(data: &[u8]) {
     }
 }
 
-/// What a parser says of a value as a terminal may be given it: the command line shows its errors for that.
+/// Checks the errors of a parser. The command line escapes a value before it prints an error about
+/// the value, so the error for the escaped value must need no escapes.
 fn check_error<T: Debug, E: ToString>(text: &str, parse: impl Fn(&str) -> Result<T, E>) {
     if let Err(error) = parse(&show::escaped(text.as_bytes())) {
         let said = error.to_string();
@@ -98,10 +101,10 @@ fn check_error<T: Debug, E: ToString>(text: &str, parse: impl Fn(&str) -> Result
     }
 }
 
-/// A number of ASCII digits.
+/// Parses a number of ASCII digits. Returns `None` if it has 30 or more digits after leading zeros.
 fn number(text: &str) -> Option<u128> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    // One with more digits is too large for anything.
+    // A number with more digits is larger than any limit.
     let digits = text.trim_start_matches('0');
     (is_number && digits.len() < 30)
         .then(|| digits.bytes().fold(0, |all, digit| all * 10 + u128::from(digit - b'0')))
@@ -163,7 +166,8 @@ fn address(text: &str) {
             assert!(!host.contains(':') || host.starts_with('[') && host.ends_with(']'), "{text:?}");
         }
         Err(_) => {
-            // Whatever begins like this is a path, and what ends like this an address.
+            // Text that starts with `./` or `/` is always a path. A host name with `:8083` is
+            // always an address.
             assert!(!text.starts_with("./") && !text.starts_with('/'), "{text:?}");
             let host = text.strip_suffix(":8083").unwrap_or_default();
             assert!(!host.bytes().all(|byte| byte.is_ascii_lowercase()) || host.is_empty(), "{text:?}");
@@ -182,7 +186,7 @@ fn address(text: &str) {
     check_error(text, str::parse::<Address>);
 }
 
-/// What such a delimiter writes.
+/// Returns the terminator that the delimiter writes, or `None` if `text` is not a delimiter.
 fn naive_delimiter(text: &str) -> Option<Vec<u8>> {
     let (kind, digits) = text.split_once(':').unwrap_or((text, ""));
     let is_hex = digits.len() % 2 == 0 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
@@ -217,7 +221,7 @@ fn delimiter(text: &str, crlf: bool) {
         expected => expected,
     };
     assert_eq!(given, expected, "{text:?}");
-    // Around what the parser says stands what clap says, in lines of its own.
+    // clap adds lines of its own before and after the parser's error.
     if let Err(error) = parse(&show::escaped(text.as_bytes())) {
         let said = error.to_string();
         assert!(

@@ -1,6 +1,8 @@
-//! Whatever can be done with a connection, in any order, over a stream whose calls are disturbed and with futures that are
-//! dropped, against a step-by-step reader of the model's lines and the bytes that were written: nothing is lost, nothing
-//! comes twice, everything is in its order and counted.
+//! Calls the operations of a connection in any order, and compares the results with the oracle and
+//! the bytes written.
+//!
+//! The calls of the stream are disturbed, and futures are dropped. No byte may be lost, duplicated
+//! or reordered, and every byte must be counted.
 
 use std::io;
 use std::task::Poll;
@@ -16,8 +18,9 @@ use super::oracle::Oracle;
 use super::script::{self, Call, Disturbance, Does, FAILURE, Script, poll_times};
 use super::{Input, Item, Scale, accounted, item, model, text_item};
 
-/// So much may be unsent before a write waits, and so long is no write.
+/// A write waits if more than this many bytes are unsent.
 const MAX_UNSENT: usize = 64 * 1024;
+/// The longest write, in bytes.
 const LONGEST_WRITE: usize = 16 * 1024;
 
 pub fn run(data: &[u8]) {
@@ -26,8 +29,8 @@ pub fn run(data: &[u8]) {
 
 pub(super) fn run_all(input: &mut Input) {
     thread_local! {
-        /// One for all inputs: it takes longer to build than most inputs take to run. Never dropped,
-        /// because the drop would use thread-locals while they are destroyed.
+        /// Shared by all inputs, because building a runtime takes longer than most inputs take to
+        /// run. Never dropped, because the drop would use thread-locals while they are destroyed.
         static CLOCK: &'static Runtime = Box::leak(Box::new(script::clock()));
     }
     CLOCK.with(|clock| {
@@ -38,10 +41,10 @@ pub(super) fn run_all(input: &mut Input) {
 
 fn run_entered(input: &mut Input) {
     let Some(mut machine) = Machine::read(input) else { return };
-    while machine.is_there && machine.operate(input).is_some() {
+    while machine.is_open && machine.operate(input).is_some() {
         machine.check();
     }
-    if machine.is_there && !machine.takes_apart {
+    if machine.is_open && !machine.takes_apart {
         machine.finish();
     } else {
         machine.take_apart();
@@ -52,27 +55,27 @@ struct Machine {
     script: Script,
     conn: Connection<Script>,
     oracle: Oracle,
-    /// The peer has sent its end, behind all that it has sent.
+    /// Whether the peer has sent the end of its stream.
     has_ended: bool,
-    /// The peer sends no more bytes than this.
+    /// The largest number of bytes that the peer sends.
     max_stream: usize,
-    /// No line is written once this many bytes were.
+    /// No line is written after this many bytes were written.
     max_written: usize,
-    /// Writes what the connection is to write.
+    /// Encodes the bytes that the connection is expected to write.
     encoder: LineCodec,
     written: Vec<u8>,
-    /// Written to a stream that then failed: it may be among the unsent, or not.
+    /// Bytes written to a stream that then failed. They may be among the unsent bytes or not.
     perhaps: Vec<u8>,
     lines_written: u64,
-    /// What was sent was also passed on: the stream was flushed behind it.
+    /// Whether the stream was flushed after the last write.
     is_flushed: bool,
     is_shut: bool,
     is_reply_due: bool,
-    /// The stream has not failed.
-    is_there: bool,
-    /// The bytes that were read.
+    /// Whether the stream has not failed.
+    is_open: bool,
+    /// The number of bytes that the connection has read from the stream.
     received: u64,
-    /// At the end the connection is taken apart where it stands, not run to the end of its stream.
+    /// Whether the case ends with `into_parts` instead of the end of the stream.
     takes_apart: bool,
 }
 
@@ -102,18 +105,18 @@ impl Machine {
             is_flushed: true,
             is_shut: false,
             is_reply_due: false,
-            is_there: true,
+            is_open: true,
             received: 0,
             takes_apart: flags & 2 == 2,
         })
     }
 
-    /// One operation of the input. `None`: there is none any more.
+    /// Runs the next operation of the input. Returns `None` at the end of the input.
     fn operate(&mut self, input: &mut Input) -> Option<()> {
         match input.byte()? % 20 {
             0 | 1 => self.sends(input.chunk()?),
             2 => {
-                // A peer that answers: what was written has to go out for it.
+                // The peer sends this only after it has received everything written so far.
                 self.script.does(Does::Awaits(self.written.len()));
                 self.sends(input.chunk()?);
             }
@@ -171,20 +174,22 @@ impl Machine {
         self.oracle.model.max_length = limit;
     }
 
-    /// What is to come now. `None`: the end, or what the peer has not sent.
+    /// Returns the next expected item. `None` means the end of the stream, or that the peer has not
+    /// sent the item.
     fn next(&mut self) -> Option<Item> {
         self.oracle.next(false).or_else(|| if self.has_ended { self.oracle.next(true) } else { None })
     }
 
-    /// A read has waited: there was nothing to read, and what was written has gone out before.
+    /// Checks a read that waits: no item was available, and everything written was sent before the
+    /// read waited.
     fn waits(&mut self, drive: Drive, has_more: impl FnOnce(&mut Self) -> bool) {
         if drive.is_full() {
-            assert!(!has_more(self) && !self.has_ended, "it waits for what has come");
+            assert!(!has_more(self) && !self.has_ended, "the read waits although bytes are available");
             self.check_sent();
         }
     }
 
-    /// The end was reported, and what was written has gone out before.
+    /// Checks a read that reported the end of the stream: everything written was sent before it.
     fn is_at_end(&mut self) {
         assert!(self.has_ended);
         self.check_sent();
@@ -194,8 +199,8 @@ impl Machine {
         let Error::Io(error) = error else { panic!("{error:?}") };
         assert!(self.script.has_failed(), "{error:?}");
         assert!([FAILURE, io::ErrorKind::WriteZero].contains(&error.kind()), "{error:?}");
-        self.is_there = false;
-        // For good.
+        self.is_open = false;
+        // All later calls must fail, too.
         let gone = |polled| matches!(polled, Poll::Ready(Some(io::ErrorKind::NotConnected)));
         let kind = |error| if let Error::Io(error) = error { Some(error.kind()) } else { None };
         assert!(gone(poll_times(&self.script, 1, self.conn.next_line()).map(|done| kind(done.unwrap_err()))));
@@ -223,13 +228,13 @@ impl Machine {
             Some(Ok(Some(item))) => assert_eq!(Some(item), self.next()),
             Some(Ok(None)) => {
                 self.is_at_end();
-                assert_eq!(self.next(), None, "it ends too early");
+                assert_eq!(self.next(), None, "the connection reported the end too early");
             }
             Some(Err(error)) => self.fails(error),
         }
     }
 
-    /// All lines of a batch, or some of them, and the others are given back or passed over.
+    /// Reads a batch and takes some of its lines. The other lines are put back or skipped.
     fn next_batch(&mut self, drive: Drive, input: &mut Input) -> Option<()> {
         let (taken, then) = (usize::from(input.byte()?), input.byte()?);
         match drive.run(&self.script, self.conn.next_batch()) {
@@ -239,9 +244,9 @@ impl Machine {
                     assert_eq!(Some(item(&self.oracle.model, &line)), self.next());
                 }
                 if then & 1 == 1 {
-                    // A reply while the other lines are still held.
+                    // Write a reply while the batch still holds lines.
                     self.write_line(b"reply", drive);
-                    if !self.is_there {
+                    if !self.is_open {
                         return Some(());
                     }
                 }
@@ -266,13 +271,14 @@ impl Machine {
         }
     }
 
-    /// Whether that many bytes behind the last line have been sent.
+    /// Returns whether the peer has sent `count` bytes after the last item.
     fn has_bytes(&mut self, count: usize) -> bool {
         self.oracle.skip_ahead(false) && self.oracle.rest().len() >= count
     }
 
-    /// The peer's end has come within a long line, or within what was to be skipped. That no bytes more are there is then
-    /// either the end or no bytes: a read that was dropped before it told of the end has seen it already.
+    /// Returns whether the stream ended within a long line or within skipped bytes, and no bytes
+    /// are requested. Reading 0 bytes then reports either the end or 0 bytes, because a read that
+    /// was dropped may have seen the end already.
     fn is_over(&mut self, count: u64) -> bool {
         self.has_ended && count == 0 && !self.oracle.skip_ahead(false)
     }
@@ -312,16 +318,16 @@ impl Machine {
         }
     }
 
-    /// Some reads of a body; what they leave is skipped.
+    /// Reads part of a body. The rest is skipped.
     fn body(&mut self, count: u64, input: &mut Input) -> Option<()> {
         let (reads, size, drive) = (input.byte()? % 8, usize::from(input.byte()?), Drive::read(input)?);
         let mut got = Vec::new();
-        let mut room = vec![0; size];
+        let mut buffer = vec![0; size];
         let mut body = self.conn.body(count);
         let done = drive.run(&self.script, async {
             for _ in 0..reads {
-                let read = body.read(&mut room).await?;
-                got.extend_from_slice(&room[..read]);
+                let read = body.read(&mut buffer).await?;
+                got.extend_from_slice(&buffer[..read]);
                 assert_eq!(body.left(), count - got.len() as u64);
                 assert!(read > 0 || size == 0 || body.left() == 0);
             }
@@ -340,14 +346,14 @@ impl Machine {
                 assert!(self.has_ended && left > 0 && !self.has_bytes(1));
             }
             Some(Err(error)) => self.fails(error.into()),
-            // The last read may have come to its end.
+            // The last read may have seen the end of the body.
             None => self.waits(drive, |it| it.has_bytes(1)),
         }
         self.oracle.skip_bytes(left);
         Some(())
     }
 
-    /// What the encoder makes of a line.
+    /// Returns the encoded line, or the reason why the encoder refuses it.
     fn encoded(&mut self, line: &[u8]) -> Result<Vec<u8>, String> {
         let mut bytes = BytesMut::new();
         let done = self.encoder.encode_line(line, &mut bytes);
@@ -359,16 +365,17 @@ impl Machine {
     }
 
     fn queued(&mut self, line: Result<Vec<u8>, String>) {
-        self.written.extend_from_slice(&line.expect("a line that is accepted"));
+        self.written.extend_from_slice(&line.expect("the encoder accepts this line"));
         self.lines_written += 1;
     }
 
-    /// Where a future was dropped, the counters tell whether it had queued its line.
+    /// Returns whether a dropped future had queued its line. The counters show it.
     fn has_queued(&self) -> bool {
         self.conn.counters().lines_written > self.lines_written
     }
 
-    /// A line was queued, or refused as the codec refuses it, or the future was dropped, or the stream has failed.
+    /// Checks a write: the line was queued, or refused for the same reason as by the codec, or the
+    /// future was dropped, or the stream failed.
     fn wrote(&mut self, drive: Drive, line: Result<Vec<u8>, String>, done: Option<Result<(), Error>>) {
         match done {
             Some(Ok(())) => self.queued(line),
@@ -378,7 +385,7 @@ impl Machine {
                 self.fails(error);
             }
             None => {
-                assert!(!drive.is_full(), "it waits for a peer that takes everything");
+                assert!(!drive.is_full(), "the write waits although the peer accepts everything");
                 if self.has_queued() {
                     self.queued(line);
                 }
@@ -386,12 +393,12 @@ impl Machine {
         }
     }
 
-    /// Everything was sent, or the future was dropped, or the stream has failed.
+    /// Checks a flush: everything was sent, or the future was dropped, or the stream failed.
     fn sent(&mut self, drive: Drive, done: Option<Result<(), Error>>) {
         match done {
             Some(Ok(())) => self.check_sent(),
             Some(Err(error)) => self.fails(error),
-            None => assert!(!drive.is_full(), "it waits for a peer that takes everything"),
+            None => assert!(!drive.is_full(), "the write waits although the peer accepts everything"),
         }
     }
 
@@ -401,7 +408,7 @@ impl Machine {
         }
         let encoded = self.encoded(line);
         let done = drive.run(&self.script, self.conn.write_line(line));
-        assert!(done.is_some() || !self.has_queued(), "queued, and not done");
+        assert!(done.is_some() || !self.has_queued(), "the line is queued, but the future is not ready");
         self.wrote(drive, encoded, done);
     }
 
@@ -418,7 +425,7 @@ impl Machine {
         }
     }
 
-    /// Few enough to be queued at once, if at all.
+    /// Writes bytes that are few enough to be queued in one step.
     fn write_bytes(&mut self, bytes: &[u8], drive: Drive) {
         if !self.is_writable() {
             return;
@@ -452,7 +459,7 @@ impl Machine {
         if self.is_reply_due {
             let refused = done
                 .map(|done| matches!(done, Err(Error::Io(error)) if error.kind() == io::ErrorKind::Other));
-            return assert_ne!(refused, Some(false), "the reply to an earlier one is still to come");
+            return assert_ne!(refused, Some(false), "the reply to an earlier request is due");
         }
         if self.has_queued() {
             self.queued(encoded.clone());
@@ -472,7 +479,7 @@ impl Machine {
         self.given(drive, given);
     }
 
-    /// Both halves for a while: a line out, a line in.
+    /// Splits the connection, writes a line with one half and reads a line with the other.
     fn split(&mut self, line: &[u8], drive: Drive) {
         if !self.is_writable() {
             return;
@@ -487,22 +494,22 @@ impl Machine {
         };
         drop((reader, writer));
         self.wrote(drive, encoded, wrote);
-        if self.is_there {
+        if self.is_open {
             self.sent(drive, sent);
         }
-        if !self.is_there {
+        if !self.is_open {
             return;
         }
         let given = done.map(|done| done.map(|line| line.map(|line| item(&self.oracle.model, &line))));
         match given {
-            // Nobody sends for a reading half what is left to be sent.
+            // The reading half does not send the output of the writing half.
             Some(Ok(None)) => assert_eq!((self.has_ended, self.next()), (true, None)),
             given => self.given(drive, given),
         }
     }
 
-    /// What the stream was asked for since the last time.
-    fn look(&mut self) {
+    /// Records the calls of the stream since the last check.
+    fn record_calls(&mut self) {
         for call in self.script.calls() {
             match call {
                 Call::Read(count) => self.received += count as u64,
@@ -512,50 +519,55 @@ impl Machine {
         }
     }
 
-    /// Everything that was written has gone out.
+    /// Checks that everything written was sent and flushed.
     fn check_sent(&mut self) {
-        self.look();
-        assert_eq!(self.script.received(), self.written, "output waits");
-        assert!(self.is_flushed, "output waits in the stream");
+        self.record_calls();
+        assert_eq!(self.script.received(), self.written, "output is unsent");
+        assert!(self.is_flushed, "the stream was not flushed");
     }
 
     fn check(&mut self) {
-        self.look();
+        self.record_calls();
         let counters = self.conn.counters();
         let sent = self.script.received();
         assert_eq!(counters.bytes_sent, sent.len() as u64);
         assert!(accounted(&counters.read) <= self.received, "{counters:?}, {} received", self.received);
-        if self.is_there {
-            assert!(!self.script.has_failed(), "a failure that nobody was told of");
-            assert!(self.written.starts_with(&sent), "sent what was not written");
-            assert!(self.written.len() - sent.len() <= MAX_UNSENT + LONGEST_WRITE, "too much is unsent");
+        if self.is_open {
+            assert!(!self.script.has_failed(), "a failure was not reported");
+            assert!(self.written.starts_with(&sent), "sent bytes that were not written");
+            assert!(
+                self.written.len() - sent.len() <= MAX_UNSENT + LONGEST_WRITE,
+                "too many bytes are unsent"
+            );
             assert_eq!(counters.lines_written, self.lines_written);
             let read = counters.read;
             assert_eq!(read.lines + read.blocks + read.bad_items(), self.oracle.items, "{read:?}");
         }
     }
 
-    /// To the end of the stream: everything comes that was not read yet, and what was written has gone out.
+    /// Reads to the end of the stream and shuts down. All remaining items must be returned, and
+    /// everything written must be sent.
     fn finish(&mut self) {
         self.ends();
-        while self.is_there {
+        while self.is_open {
             let items = self.oracle.items;
             self.next_line(Drive::Fully);
             if self.oracle.items == items {
                 break;
             }
         }
-        if self.is_there {
+        if self.is_open {
             self.shutdown(Drive::Fully);
         }
         self.check();
-        if self.is_there {
+        if self.is_open {
             assert_eq!(self.script.received(), self.written);
             assert_eq!(accounted(&self.conn.counters().read), self.oracle.stream.len() as u64);
         }
     }
 
-    /// Everything is there that was read and not handed over, or written and not sent.
+    /// Takes the connection apart. The parts must contain all bytes that were read but not
+    /// returned, and all bytes that were written but not sent.
     fn take_apart(mut self) {
         self.check();
         let handed_over = accounted(&self.conn.counters().read) as usize;

@@ -1,6 +1,7 @@
-//! A stream, cut into reads, through the codec that the input names. The codec goes through a first
-//! part of it and then, from the start, through all of it, so that anything left behind at the end
-//! of one stream shows in the next.
+//! Decodes a stream, cut into reads, with the codec that the input selects.
+//!
+//! The codec first decodes the beginning of the stream as a stream of its own, then the whole
+//! stream. State that survives the end of the first stream would change the items of the second.
 
 use bytes::{Bytes, BytesMut};
 use lineframe::TextCodec;
@@ -10,10 +11,10 @@ use super::model::{self, Bad, Item, Model};
 use super::text_item;
 use super::{Input, Scale, accounted, decode, item, longest_terminator};
 
-/// Enough for a buffer to ask for the largest reads.
+/// Long enough that a codec reserves the largest reads.
 const MAX_GIANT_STREAM: usize = 80 * 1024;
 const CODECS: u8 = 5;
-/// More than a batch holds.
+/// More lines than a batch holds.
 const MAX_LINES: usize = 5000;
 const SMALLEST_READ: usize = 8 * 1024;
 const LARGEST_READ: usize = 64 * 1024;
@@ -22,7 +23,7 @@ pub fn run(data: &[u8]) {
     run_all(&mut Input::new(data, Scale::Small));
 }
 
-/// The same stream through every codec.
+/// Decodes the same stream with every codec.
 pub fn run_each_codec(data: &[u8]) {
     if let Some(mut case) = Case::read(&mut Input::new(data, Scale::Small)) {
         for codec in 0..CODECS {
@@ -40,14 +41,14 @@ pub(super) fn run_all(input: &mut Input) {
 
 struct Case {
     model: Model,
-    /// Which codec reads the stream, less than [`CODECS`].
+    /// The codec that decodes the stream. Less than [`CODECS`].
     codec: u8,
     stream: Vec<u8>,
-    /// Where the first stream ends.
+    /// The length of the first stream.
     cut: usize,
-    /// Sizes of reads, over and over.
+    /// The sizes of reads, repeated.
     reads: Vec<usize>,
-    /// The reader keeps the lines, and with them the buffers that they were cut from.
+    /// Whether the reader keeps the lines, and with them the buffers that they share.
     keeps_lines: bool,
 }
 
@@ -67,7 +68,8 @@ impl Case {
     fn read(input: &mut Input) -> Option<Self> {
         let model = input.model()?;
         let flags = input.byte()?;
-        // Giant lines and thousands of lines, out of an input that is small.
+        // One byte of the input is repeated, so that a small input can hold giant lines or
+        // thousands of lines.
         let (stretched, factor) = match input.scale {
             Scale::Small => (0, 1),
             Scale::Giant => (input.byte()?, [1, 30, 300, 5000][usize::from(input.byte()? & 3)]),
@@ -100,13 +102,13 @@ impl Case {
         })
     }
 
-    /// The stream as it is read.
+    /// Cuts `bytes` into reads.
     fn chunks<'a>(&self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
-        // Not more than about a thousand.
+        // At most about 1000 reads.
         let smallest = bytes.len() / 1024;
         let mut chunks = Vec::new();
         for size in self.reads.iter().cycle() {
-            // A read of nothing too, but not forever.
+            // The first eight reads may be empty.
             let size = if chunks.len() < 8 { *size } else { (*size).max(smallest).max(1) };
             let (chunk, rest) = bytes.split_at(size.min(bytes.len()));
             chunks.push(chunk);
@@ -125,15 +127,16 @@ struct Stream<'a> {
     counters: CodecCounters,
 }
 
-/// A line of the stream, as the model sees it.
+/// A line of the stream according to the model.
 struct Line {
     item: Item,
     start: usize,
     content: usize,
     is_terminated: bool,
-    /// Behind its terminator.
+    /// The end of the line, including its terminator.
     end: usize,
-    /// So many bytes of the stream bring the item. The last line may need its end.
+    /// The item is due after this many bytes of the stream. The last line may be due at the end of
+    /// the stream.
     due: usize,
 }
 
@@ -162,57 +165,58 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Counts one item.
+/// Adds one item to `counters`.
 fn count(counters: &mut CodecCounters, item: &Item, content: usize, taken: usize) {
-    let (kind, shown) = match item {
+    let (kind, returned) = match item {
         Ok(line) => (&mut counters.lines, line),
         Err(Bad::TooLong(prefix)) => (&mut counters.too_long, prefix),
         Err(Bad::Unterminated(line)) => (&mut counters.unterminated, line),
         Err(Bad::BareTerminator(line)) => (&mut counters.bare_terminator, line),
-        Err(Bad::Incomplete(..)) => panic!("no block was asked for"),
+        Err(Bad::Incomplete(..)) => panic!("no block was requested"),
     };
     *kind += 1;
-    counters.content_bytes += shown.len() as u64;
-    let behind =
-        if shown.len() < content { &mut counters.skipped_bytes } else { &mut counters.terminator_bytes };
-    *behind += (taken - shown.len()) as u64;
+    counters.content_bytes += returned.len() as u64;
+    let rest =
+        if returned.len() < content { &mut counters.skipped_bytes } else { &mut counters.terminator_bytes };
+    *rest += (taken - returned.len()) as u64;
 }
 
-/// The read buffer of a stream, and how large it may be.
+/// The read buffer of a stream, and the largest size that it may have.
 struct Reader {
     buffer: BytesMut,
-    /// Over all streams.
+    /// The number of bytes read from all streams.
     taken_in: u64,
-    /// The most room that the codec has reason to make for the next read.
-    room: usize,
+    /// The most space that the codec should reserve for the next read.
+    read_size: usize,
 }
 
 impl Reader {
     fn new() -> Self {
-        Self { buffer: BytesMut::new(), taken_in: 0, room: SMALLEST_READ }
+        Self { buffer: BytesMut::new(), taken_in: 0, read_size: SMALLEST_READ }
     }
 
     fn read(&mut self, chunk: &[u8]) {
-        let room = self.buffer.capacity() - self.buffer.len();
-        let has_filled_it = chunk.len() >= room.min(SMALLEST_READ);
-        self.room = if has_filled_it { (2 * self.room).min(LARGEST_READ) } else { SMALLEST_READ };
+        let space = self.buffer.capacity() - self.buffer.len();
+        let is_filled = chunk.len() >= space.min(SMALLEST_READ);
+        self.read_size = if is_filled { (2 * self.read_size).min(LARGEST_READ) } else { SMALLEST_READ };
         self.buffer.extend_from_slice(chunk);
         self.taken_in += chunk.len() as u64;
     }
 
-    /// Every byte is accounted for.
+    /// Checks that every byte is either counted or still in the buffer.
     fn check_counters(&self, counters: &CodecCounters) {
         assert_eq!(accounted(counters) + self.buffer.len() as u64, self.taken_in, "{counters:?}");
     }
 
-    /// When more is needed: no more than `at_most` bytes wait, there is room for a read of a useful size, and the buffer
-    /// is no larger than that, or than twice what is needed while a line is under way.
+    /// Checks the buffer when the codec needs more bytes. At most `at_most` bytes are buffered, and
+    /// there is space for a useful read. The capacity is at most the size of the next read, or
+    /// twice the needed space within a line.
     fn check_buffer(&self, at_most: usize) {
         let (length, capacity) = (self.buffer.len(), self.buffer.capacity());
-        assert!(length <= at_most, "{length} bytes wait, of at most {at_most}");
-        assert!(capacity - length >= SMALLEST_READ / 2, "{length} of {capacity}");
-        let most = if length == 0 { self.room } else { 2 * (length + self.room) };
-        assert!(capacity <= most, "{length} of {capacity}, at most {most}");
+        assert!(length <= at_most, "{length} bytes are buffered, at most {at_most} expected");
+        assert!(capacity - length >= SMALLEST_READ / 2, "{length} of {capacity} bytes in use");
+        let most = if length == 0 { self.read_size } else { 2 * (length + self.read_size) };
+        assert!(capacity <= most, "{length} of {capacity} bytes in use, capacity of at most {most} expected");
     }
 }
 
@@ -235,10 +239,10 @@ impl Lines for LineCodec {
 impl Lines for BatchCodec {
     fn next(&mut self, buffer: &mut BytesMut, eof: bool) -> Option<Vec<Result<Bytes, LineError>>> {
         let batch = decode(self, buffer, eof)?;
-        let lent: Vec<_> = batch.iter().map(|line| line.map(Bytes::copy_from_slice)).collect();
-        let given: Vec<_> = batch.collect();
-        assert_eq!(given, lent);
-        Some(given)
+        let slices: Vec<_> = batch.iter().map(|line| line.map(Bytes::copy_from_slice)).collect();
+        let lines: Vec<_> = batch.collect();
+        assert_eq!(lines, slices);
+        Some(lines)
     }
 
     fn counted(&self) -> CodecCounters {
@@ -268,7 +272,8 @@ impl Lines for BatchText {
 
 type ToItem = fn(&Model, &Result<Bytes, LineError>) -> Item;
 
-/// The streams through a codec that gives whole lines: which, when, and what is held and counted meanwhile.
+/// Decodes the streams with a codec that returns whole lines. Checks the items, when they are
+/// returned, the buffer and the counters.
 fn lines(case: &Case, streams: &[Stream], mut codec: impl Lines, to_item: ToItem) {
     let most_held = case.model.max_length.saturating_add(longest_terminator(&case.model) - 1);
     let mut reader = Reader::new();
@@ -295,18 +300,18 @@ fn lines(case: &Case, streams: &[Stream], mut codec: impl Lines, to_item: ToItem
         for _ in 0..2 {
             assert!(codec.next(&mut reader.buffer, true).is_none() && reader.buffer.is_empty());
         }
-        // A batch is counted before it is read as text.
+        // A batch is counted before its lines are read as text.
         let not_utf8 = codec.counted().not_utf8 - before.not_utf8;
         assert!(not_utf8 == 0 || not_utf8 == seen.not_utf8);
         let mut expected = stream.counters;
         (expected.lines, expected.not_utf8) = (expected.lines - not_utf8, not_utf8);
         assert_eq!(codec.counted(), sum(before, expected));
-        // Nothing that was read later has changed a line.
+        // Later reads must not have changed a line.
         assert!(seen.kept.iter().all(|(given, line)| to_item(&case.model, given) == line.item));
     }
 }
 
-/// What a stream has given so far.
+/// The items that a stream has returned so far.
 struct Seen<'a> {
     case: &'a Case,
     to_item: ToItem,
@@ -320,7 +325,7 @@ impl Seen<'_> {
     fn check(&mut self, items: Vec<Result<Bytes, LineError>>) {
         assert!(!items.is_empty());
         for given in items {
-            let line = self.lines.get(self.done).expect("no item that the model does not have");
+            let line = self.lines.get(self.done).expect("the model must have this item");
             assert_eq!((self.to_item)(&self.case.model, &given), line.item, "{:?}", self.case.model);
             self.done += 1;
             self.not_utf8 += u64::from(matches!(given, Err(LineError::NotUtf8 { .. })));
@@ -331,7 +336,8 @@ impl Seen<'_> {
     }
 }
 
-/// The streams in fragments: what they are joined, how large, and that only what may be part of a terminator waits.
+/// Decodes the streams in fragments. Checks the joined fragments and their sizes, and that only
+/// bytes that may be part of a terminator stay buffered.
 fn fragments(case: &Case, streams: &[Stream], mut codec: FragmentCodec) {
     let largest = case.model.max_length.max(1);
     let most_held = longest_terminator(&case.model) - 1;
@@ -342,11 +348,11 @@ fn fragments(case: &Case, streams: &[Stream], mut codec: FragmentCodec) {
         let mut whole = 0;
         let mut joined = Vec::new();
         let mut check = |Fragment { bytes, is_last }: Fragment| {
-            assert!(bytes.len() <= largest, "{} bytes, of at most {largest}", bytes.len());
+            assert!(bytes.len() <= largest, "{} bytes, at most {largest} expected", bytes.len());
             assert!(is_last || !bytes.is_empty());
             joined.extend_from_slice(&bytes);
             if is_last {
-                let line = stream.lines.get(whole).expect("no line that the model does not have");
+                let line = stream.lines.get(whole).expect("the model must have this line");
                 assert!(line.is_terminated);
                 assert_eq!(joined, content(line));
                 joined.clear();

@@ -1,5 +1,6 @@
-//! Streams, cut into reads, through our codec and through readers of others: the same lines, but for the differences that
-//! are named, one by one, with the lines that they are about.
+//! Compares this crate's codec with other line readers, over streams cut into reads.
+//!
+//! The readers must return the same lines, except for the differences that `others` lists.
 
 use super::others::{Reader, check, check_written};
 use super::{Input, Scale};
@@ -44,9 +45,9 @@ pub(super) fn read(input: &mut Input) -> Option<()> {
     Some(())
 }
 
-/// Reads of such sizes, over and over.
+/// Cuts `bytes` into reads. The sizes repeat.
 fn cut<'a>(mut bytes: &'a [u8], sizes: &[u8]) -> Vec<&'a [u8]> {
-    // Not more than about a thousand.
+    // At most about 1000 reads.
     let smallest = bytes.len() / 1024;
     let mut reads = Vec::new();
     for size in sizes.iter().cycle() {

@@ -3,12 +3,13 @@ use std::task::Poll;
 use super::Input;
 use super::script::{Script, poll_times, wait};
 
-/// How far a future is run.
+/// How far a future runs.
 #[derive(Clone, Copy)]
 pub enum Drive {
-    /// Until it is done, or waits for what the peer does not do.
+    /// Until it completes, or waits for something that the peer does not do.
     Fully,
-    /// It is polled so many times at most, while the peer takes so many bytes, and dropped.
+    /// It is polled at most `polls` times and then dropped. Meanwhile the peer accepts `takes`
+    /// bytes.
     Partly { polls: usize, takes: usize },
 }
 
@@ -27,7 +28,7 @@ impl Drive {
         matches!(self, Self::Fully)
     }
 
-    /// `None`: it was dropped.
+    /// Runs the future. Returns `None` if the future did not complete.
     pub fn run<T>(self, script: &Script, future: impl Future<Output = T>) -> Option<T> {
         match self {
             Self::Fully => wait(script, future),

@@ -1,5 +1,5 @@
-//! The bodies of other targets with streams of many reads of the largest size. Slow, so in a target
-//! of its own.
+//! Runs the bodies of other targets with streams of many reads of the largest size. This is slow,
+//! so it is a separate target.
 
 use super::{Input, Scale, connection, decode, differential, operations};
 

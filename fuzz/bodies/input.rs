@@ -1,12 +1,12 @@
 use super::model::{Kind, Model};
 
-/// The unread bytes of an input. Methods return `None` if there are too few.
+/// The unread bytes of an input. Methods return `None` if too few bytes remain.
 pub struct Input<'a> {
     pub rest: &'a [u8],
     pub scale: Scale,
 }
 
-/// How long the streams of a case are.
+/// The length of the streams of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// Little longer than the input, so that thousands of inputs run per second.
@@ -32,7 +32,7 @@ impl<'a> Input<'a> {
         Some(bytes)
     }
 
-    /// Up to 31 bytes, once or many times over.
+    /// Returns 0 to 31 bytes, repeated once or many times.
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let times = match self.scale {
             Scale::Small => [1, 1, 1, 1, 1, 2, 4, 16],
@@ -41,7 +41,7 @@ impl<'a> Input<'a> {
         self.repeated(times)
     }
 
-    /// The same up to 15 KiB at every scale.
+    /// Returns a chunk like [`chunk`](Self::chunk), but of up to 15 KiB at every scale.
     pub fn long_chunk(&mut self) -> Option<Vec<u8>> {
         self.repeated([1, 1, 1, 1, 2, 16, 64, 512])
     }
@@ -51,7 +51,7 @@ impl<'a> Input<'a> {
         Some(self.bytes(usize::from(header & 31))?.repeat(times[usize::from(header >> 5)]))
     }
 
-    /// A number of bytes: small, around the sizes of reads, or close to the largest there is.
+    /// Returns a number of bytes: small, close to the sizes of reads, or close to `usize::MAX`.
     pub fn size(&mut self) -> Option<usize> {
         Some(match self.byte()? {
             byte @ 0..100 => byte.into(),
@@ -75,7 +75,7 @@ impl<'a> Input<'a> {
                 let count = 1 + usize::from(self.byte()?) % 6;
                 Kind::AnyOf(self.bytes(count)?.to_vec())
             }
-            // Two letters: such a sequence overlaps itself.
+            // With only two letters, the sequence often overlaps itself.
             6 => {
                 let (count, letters) = (1 + self.byte()? % 8, self.byte()?);
                 Kind::Sequence((0..count).map(|at| b'a' + (letters >> at & 1)).collect())

@@ -1,5 +1,7 @@
-//! What the fuzz targets run, and `tests/fuzz_corpus.rs` with the committed corpus: a case is read from the input, and the
-//! codecs have to do with it what the model says. An input that ends within a case is no case.
+//! The bodies of the fuzz targets. `tests/fuzz_corpus.rs` runs them over the committed corpus.
+//!
+//! Each body decodes a case from its input and compares the codec with a model. An input that ends
+//! within a case is ignored.
 
 #![allow(dead_code, unreachable_pub)]
 
@@ -28,12 +30,12 @@ use tokio_util::codec::Decoder;
 use input::{Input, Scale};
 use model::{Item, Kind, Model};
 
-/// The next item. The decoders never fail.
+/// Returns the next item. Decoders never fail.
 fn decode<D: Decoder<Error = io::Error>>(codec: &mut D, buffer: &mut BytesMut, eof: bool) -> Option<D::Item> {
-    if eof { codec.decode_eof(buffer) } else { codec.decode(buffer) }.expect("a decoder that never fails")
+    if eof { codec.decode_eof(buffer) } else { codec.decode(buffer) }.expect("decoders never fail")
 }
 
-/// All bytes that are no longer in the buffer.
+/// Returns the number of bytes that were removed from the buffer.
 fn accounted(counters: &CodecCounters) -> u64 {
     counters.content_bytes + counters.terminator_bytes + counters.skipped_bytes
 }
@@ -46,13 +48,14 @@ fn longest_terminator(model: &Model) -> usize {
     }
 }
 
-/// What a decoder that gives no text gave, in the model's words.
+/// Converts an item of a decoder that returns bytes into an item of the model.
 fn item(model: &Model, item: &Result<Bytes, LineError>) -> Item {
     assert!(!matches!(item, Err(LineError::NotUtf8 { .. })), "{item:?}");
     text_item(model, item)
 }
 
-/// The same for text. The model knows no text: what is rightly reported as no UTF-8 is a line to it.
+/// Converts an item of a decoder that returns text into an item of the model. The model has no
+/// text: a line that is correctly reported as `NotUtf8` is a good line.
 fn text_item(model: &Model, item: &Result<Bytes, LineError>) -> Item {
     if let Err(LineError::NotUtf8 { line, valid_up_to, .. }) = item {
         assert_eq!(std::str::from_utf8(line).unwrap_err().valid_up_to(), *valid_up_to);

@@ -1,4 +1,5 @@
-//! Whatever can be done with a codec between two reads, in any order, against a step-by-step reader of the model's lines.
+//! Calls the operations of a codec in any order between reads, and compares the results with the
+//! oracle.
 
 use bytes::BytesMut;
 use lineframe::{BatchCodec, BlockError, FragmentCodec, LineCodec};
@@ -20,7 +21,7 @@ struct Machine {
     codec: LineCodec,
     buffer: BytesMut,
     oracle: Oracle,
-    /// The stream is never longer.
+    /// The largest length of the stream, in bytes.
     max_stream: usize,
 }
 
@@ -37,7 +38,7 @@ impl Machine {
         Some(Self { codec, buffer: BytesMut::new(), oracle, max_stream })
     }
 
-    /// One operation of the input. `None`: there is none any more.
+    /// Runs the next operation of the input. Returns `None` at the end of the input.
     fn operate(&mut self, input: &mut Input) -> Option<()> {
         match input.byte()? % 16 {
             0..4 => self.feed(&input.chunk()?),
@@ -72,7 +73,7 @@ impl Machine {
         }
     }
 
-    /// Asks for one item; whether there was one.
+    /// Decodes one item. Returns whether there was one.
     fn decode(&mut self, eof: bool) -> bool {
         let given = decode(&mut self.codec, &mut self.buffer, eof);
         let expected = self.oracle.next(eof);
@@ -84,7 +85,9 @@ impl Machine {
         given.is_some()
     }
 
-    /// Exactly the bytes that wait for more are held; of the rest of a line that is skipped, at most part of a terminator.
+    /// Checks the buffer when the codec needs more bytes. It must hold exactly the bytes after the
+    /// last item. While the rest of a long line is skipped, it must hold at most part of a
+    /// terminator.
     fn check_waiting(&self) {
         let rest = self.oracle.rest();
         if self.oracle.is_skipping {
@@ -124,7 +127,7 @@ impl Machine {
         }
     }
 
-    /// To the end of the stream. The next byte fed is the first of another stream.
+    /// Decodes to the end of the stream. The next byte fed starts another stream.
     fn finish(&mut self) {
         while self.decode(true) {}
         assert!(!self.decode(true) && self.buffer.is_empty());
@@ -137,17 +140,18 @@ impl Machine {
         assert_eq!(self.codec.counters(), Default::default());
     }
 
-    /// In the middle of everything, a buffer with other bytes in it. What comes out is the caller's own doing, but each
-    /// byte is still taken once, and the end is reached.
+    /// Passes another buffer to the codec in the middle of a stream. The items are not specified,
+    /// but each byte must be consumed once, and decoding must end.
     fn foreign(&mut self, bytes: &[u8]) {
         self.foreign_text(bytes);
         let mut buffer = BytesMut::from(bytes);
         let before = accounted(&self.codec.counters());
-        // An item takes a byte at least; but for a block of none, or one that the end of the stream cuts.
+        // An item consumes at least one byte, except for an empty block and a block that the end of
+        // the stream cuts.
         let mut items = bytes.len() + 1;
         for eof in [false, true] {
             while decode(&mut self.codec, &mut buffer, eof).is_some() {
-                items = items.checked_sub(1).expect("an end");
+                items = items.checked_sub(1).expect("decoding must end");
                 let taken = accounted(&self.codec.counters()) - before;
                 assert_eq!(taken, (bytes.len() - buffer.len()) as u64);
             }
@@ -156,7 +160,8 @@ impl Machine {
         self.reset();
     }
 
-    /// Text that was checked in the one buffer is not given for lines of the other.
+    /// Checks that text that was checked in one buffer is never returned for lines of another
+    /// buffer.
     fn foreign_text(&self, bytes: &[u8]) {
         let mut lines = self.codec.clone();
         let mut texts = lineframe::TextCodec::from(self.codec.clone());
@@ -192,7 +197,7 @@ impl Machine {
         assert!(lines > 0);
     }
 
-    /// So many lines as text, then bytes again.
+    /// Decodes `lines` lines as text, then continues with bytes.
     fn text(&mut self, lines: u8) {
         let mut codec = lineframe::TextCodec::from(std::mem::take(&mut self.codec));
         for _ in 0..lines {
@@ -207,7 +212,8 @@ impl Machine {
         self.codec = codec.into();
     }
 
-    /// What the stream would be if it ended here and were read to its end in fragments.
+    /// Decodes a copy of the stream in fragments, as if it ended here, and compares the result with
+    /// the oracle.
     fn fragments(&self) {
         let mut codec = FragmentCodec::from(self.codec.clone());
         let mut buffer = self.buffer.clone();

@@ -1,23 +1,23 @@
-//! The model's lines one by one, as they are asked for while the stream still comes.
+//! A step-by-step version of the model: returns items while the stream is still arriving.
 
 use super::longest_terminator;
 use super::model::{Bad, Item, Model};
 
-/// What comes next, worked out anew each time from all bytes that were fed.
+/// The expected items, computed again at each step from all bytes received so far.
 #[derive(Clone)]
 pub struct Oracle {
     pub model: Model,
     pub max_block_length: usize,
     pub stream: Vec<u8>,
-    /// Where the line under way starts, or what stands before it.
+    /// The start of the current line, or of the bytes to skip and the block before that line.
     pub at: usize,
-    /// That line was reported as too long.
+    /// Whether the current line was reported as too long.
     pub is_skipping: bool,
     pub skip: u64,
     pub block: Option<usize>,
-    /// To be skipped behind the block.
+    /// The number of bytes to skip after the block.
     then_skip: u64,
-    /// So many were given.
+    /// The number of items returned.
     pub items: u64,
 }
 
@@ -61,14 +61,14 @@ impl Oracle {
             return None;
         }
         if let Some(expected) = self.block {
-            let there = self.rest()[..expected.min(self.rest().len())].to_vec();
-            let is_whole = there.len() == expected;
+            let received = self.rest()[..expected.min(self.rest().len())].to_vec();
+            let is_whole = received.len() == expected;
             if !is_whole && !eof {
                 return None;
             }
-            self.at += there.len();
+            self.at += received.len();
             self.end_block();
-            return Some(if is_whole { Ok(there) } else { Err(Bad::Incomplete(there, expected)) });
+            return Some(if is_whole { Ok(received) } else { Err(Bad::Incomplete(received, expected)) });
         }
         let rest = self.rest();
         let is_terminated = self.model.first_line(rest).is_some();
@@ -85,7 +85,8 @@ impl Oracle {
         Some(item)
     }
 
-    /// Past the rest of a line that is too long, then past what is to be skipped. `false`: more is needed for that.
+    /// Skips the rest of a line that is too long, then the bytes of `skip_bytes`. Returns `false`
+    /// if that needs more bytes.
     pub fn skip_ahead(&mut self, eof: bool) -> bool {
         if self.is_skipping {
             let rest = self.rest();
@@ -110,14 +111,15 @@ impl Oracle {
         self.skip = self.skip.saturating_add(std::mem::take(&mut self.then_skip));
     }
 
-    /// What is left if nothing more comes and no line is too long, whole lines and a cut one. A block is a line.
+    /// Returns the remaining whole lines and the cut line at the end, if the stream ends here and
+    /// no line is too long. A block counts as a line.
     pub fn lines_to_the_end(mut self) -> (Vec<Vec<u8>>, Vec<u8>) {
         let mut whole = Vec::new();
         while self.block.is_some() {
             match self.next(true) {
                 Some(Ok(block)) => whole.push(block),
                 Some(Err(Bad::Incomplete(bytes, _))) => return (whole, bytes),
-                other => panic!("a block, not {other:?}"),
+                other => panic!("expected a block, got {other:?}"),
             }
         }
         self.skip_ahead(true);

@@ -1,15 +1,15 @@
-//! Runs a fuzz target's body without a fuzzer.
+//! Runs the body of a fuzz target without a fuzzer.
 
 const GENERATED: usize = 10_000;
 
-/// Runs every file of a target's corpus, then inputs that look like its.
+/// Runs `body` with every file of a corpus, then with generated inputs of a similar form.
 pub(crate) fn replay(corpus: &str, body: fn(&[u8])) {
     let files = std::fs::read_dir(corpus).expect("a corpus");
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     assert!(!files.is_empty(), "{corpus} is empty");
     files.sort();
     for file in files {
-        // Names the file where the body panics.
+        // If the body panics, the last line printed names the file.
         println!("{}", file.display());
         body(&std::fs::read(&file).unwrap());
     }
@@ -20,7 +20,7 @@ pub(crate) fn replay(corpus: &str, body: fn(&[u8])) {
     }
 }
 
-/// Xorshift.
+/// A xorshift generator.
 struct Random(u64);
 
 impl Random {
@@ -31,7 +31,8 @@ impl Random {
         self.0 % end
     }
 
-    /// Any bytes in front, where the configuration is; behind them, many that end lines or nearly do.
+    /// Returns an input. The first bytes, which hold the configuration, are arbitrary. Many of the
+    /// others are terminators or parts of one.
     fn input(&mut self) -> Vec<u8> {
         const LETTERS: &[u8] = b"ab\r\n\r\n\0";
         let length = 4 + self.below(200);

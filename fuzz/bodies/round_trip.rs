@@ -1,5 +1,7 @@
-//! Lines and fragments written, and read back: what is accepted comes back as it was, what is refused would not have, and
-//! has written nothing.
+//! Writes lines and fragments, and reads them back.
+//!
+//! A decoder must return every accepted line unchanged. The encoder may refuse only lines that
+//! would be read differently, and a refusal must write nothing.
 
 use std::io;
 
@@ -29,7 +31,7 @@ struct Case {
     write_crlf: bool,
 }
 
-/// Bytes, and whether a line ends behind them.
+/// Bytes, and whether they end a line.
 type Piece<'a> = (&'a [u8], bool);
 
 impl Case {
@@ -68,7 +70,8 @@ impl Case {
         }
     }
 
-    /// Whether a reader that has no other limit would take `content` with its terminator for something else.
+    /// Returns whether a decoder without a limit would read `content` and its terminator
+    /// differently.
     fn would_be_misread(&self, content: &[u8]) -> bool {
         let written = [content, &self.terminator()].concat();
         let first = self.model.first_line(&written).expect("a terminator is in it");
@@ -76,12 +79,13 @@ impl Case {
         first.0 != content.len() || is_bare || self.ends_in_cr(content)
     }
 
-    /// `\r\r\n` comes back from this reader, but not from the next one behind it.
+    /// Returns whether `content` ends in a CR that `Newline` refuses. This decoder would read
+    /// `\r\r\n` back correctly, but a second `Newline` decoder after it would remove another CR.
     fn ends_in_cr(&self, content: &[u8]) -> bool {
         self.model.kind == Kind::Newline && content.ends_with(b"\r")
     }
 
-    /// Appends a line, in all the ways there are. Whether it was accepted.
+    /// Appends a line with every method that writes lines. Returns whether the line was accepted.
     fn write(&self, line: &[u8], written: &mut BytesMut) -> bool {
         let before = written.clone();
         let mut codec = self.builder().build();
@@ -117,8 +121,8 @@ impl Case {
         result.is_ok()
     }
 
-    /// A reader takes `written` for `lines` and nothing else; one with the same configuration, and where another limit
-    /// was set for writing, one with that limit.
+    /// Checks that a decoder reads `written` back as `lines`. Uses a decoder with the limit for
+    /// written lines, and one with the same configuration if its limit is not smaller.
     fn check_read(&self, written: &[u8], lines: &[Vec<u8>]) {
         let model = Model { max_length: self.limit(), ..self.model.clone() };
         self.check_read_by(self.builder().max_length(self.limit()).build(), &model, written, lines);
@@ -130,8 +134,8 @@ impl Case {
     fn check_read_by(&self, mut codec: LineCodec, model: &Model, written: &[u8], lines: &[Vec<u8>]) {
         let mut buffer = BytesMut::from(written);
         for line in lines {
-            // Whole with its last byte: no end of the stream is needed.
-            let read = decode(&mut codec, &mut buffer, false).expect("a line that was written");
+            // A line is available with its last byte, before the end of the stream.
+            let read = decode(&mut codec, &mut buffer, false).expect("the line that was written");
             assert_eq!(item(model, &read).as_ref(), Ok(line), "{model:?}");
         }
         assert!(decode(&mut codec, &mut buffer, false).is_none());
@@ -150,11 +154,11 @@ impl Case {
             let with_it = [&line[..], bytes].concat();
             match result {
                 Ok(()) => {
-                    assert!(!self.would_end_elsewhere(&with_it, is_last), "{bytes:?} behind {line:?}");
+                    assert!(!self.would_end_elsewhere(&with_it, is_last), "{bytes:?} after {line:?}");
                     line = with_it;
                 }
                 Err(bad) => {
-                    assert!(self.would_end_elsewhere(&with_it, is_last), "{bytes:?} behind {line:?}, {bad}");
+                    assert!(self.would_end_elsewhere(&with_it, is_last), "{bytes:?} after {line:?}: {bad}");
                     assert_eq!(bad.kind(), std::io::ErrorKind::InvalidInput);
                     assert_eq!(written, before);
                     continue;
@@ -176,7 +180,8 @@ impl Case {
         assert_eq!((read, joined), (lines, line), "{:?}", self.model);
     }
 
-    /// Whether `line`, if more of it may follow or if it is to end here, ends elsewhere.
+    /// Returns whether `line` would end at another place: before its end, or, with `is_last`,
+    /// before its terminator.
     fn would_end_elsewhere(&self, line: &[u8], is_last: bool) -> bool {
         if !is_last {
             return self.model.first_line(line).is_some();
@@ -187,7 +192,7 @@ impl Case {
     }
 }
 
-/// Another way to write has to do what the first one did.
+/// Checks that another method of writing has the same result as the first one.
 fn same(
     before: &BytesMut,
     written: &BytesMut,

@@ -1,6 +1,6 @@
 #![no_main]
 #![allow(dead_code)]
-// The command line's parsers, as they are in it.
+// The parsers of the command line, included from its sources.
 #[path = "../../cli/src/address.rs"]
 mod address;
 #[path = "../bodies/arguments.rs"]

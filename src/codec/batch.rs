@@ -17,7 +17,7 @@ use crate::scan::Kind;
 /// [`BatchCodec`](crate::BatchCodec).
 ///
 /// Requires the feature `codec`, which is on by default. A batch is owned and can be sent to
-/// another task. As an iterator it yields lines as [`Bytes`]. [`iter`](Self::iter) and `for line in
+/// another task. As an iterator it yields lines as `Bytes`. [`iter`](Self::iter) and `for line in
 /// &batch` yield slices, which is faster. All lines share the read buffer, which stays in memory as
 /// long as one of them exists.
 ///

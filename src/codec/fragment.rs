@@ -115,8 +115,8 @@ impl From<LineCodec> for FragmentCodec {
 /// # Errors
 ///
 /// Returns an error of kind `InvalidInput` that contains an [`EncodeError::ContainsTerminator`] if
-/// a decoder would end the line at another place. Nothing of the fragment is written then, and the
-/// line can continue with another fragment.
+/// a decoder would end the line at another place. The encoder then writes no byte of the fragment,
+/// and the line can continue with another fragment.
 impl Encoder<Fragment> for FragmentCodec {
     type Error = io::Error;
 

@@ -83,7 +83,7 @@ macro_rules! implement_codec {
 }
 pub(super) use implement_codec;
 
-/// A codec that decodes a byte stream into lines of [`Bytes`] and encodes lines.
+/// A codec that decodes a byte stream into lines of `Bytes` and encodes lines.
 ///
 /// Requires the feature `codec`, which is on by default. Each item is a `Result<Bytes, LineError>`.
 /// A bad line (too long, unterminated or wrongly terminated) is an item too, and the next line
@@ -125,9 +125,9 @@ pub(super) use implement_codec;
 /// # Other line readers
 ///
 /// Other line readers treat bad input differently. After a line that is too long, tokio-util's
-/// `LinesCodec` and Go's `bufio.Scanner` end the stream, and asyncio's `readline` returns the rest
-/// of the line as another line. [The framing contract] states the rules of this codec, and [a
-/// table] compares five readers.
+/// `LinesCodec` and Go's `bufio.Scanner` end the stream, and asyncio's `readline` can return the
+/// rest of the line as another line. [The framing contract] states the rules of this codec, and
+/// [a table] compares five readers.
 ///
 /// For example, the line after a bad line needs no further input:
 ///
@@ -429,7 +429,7 @@ impl Decoder for LineCodec {
 /// # Errors
 ///
 /// Returns an error of kind `InvalidInput` that contains an [`EncodeError`] if the line is refused.
-/// Nothing of the line is written then, and the next line can be written.
+/// The encoder then writes no byte of the line, and the next line can be written.
 impl Encoder<Bytes> for LineCodec {
     type Error = io::Error;
 

@@ -17,7 +17,7 @@ use crate::error::LineError;
 /// checked, copied and compared.
 const CHECK_SIZE: usize = 16 * 1024;
 
-/// A codec like [`LineCodec`] that returns good lines as [`ByteString`]. Requires the feature
+/// A codec like [`LineCodec`] that returns good lines as `ByteString`. Requires the feature
 /// `text`.
 ///
 /// A line that is not UTF-8 is a [`LineError::NotUtf8`] that contains its bytes; the codec never

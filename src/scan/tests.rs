@@ -101,7 +101,7 @@ fn bytes_are_searched_at_most_terminator_length_times() {
     };
     for delimiter in delimiters() {
         for stream in streams() {
-            // The limits are never reached, soon reached, and always reached.
+            // Limits that are never, sometimes and always exceeded.
             for (limit, scan) in [
                 (usize::MAX, whole),
                 (10, whole),
