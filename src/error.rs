@@ -35,12 +35,12 @@ macro_rules! implement_error {
     };
 }
 
-/// A bad line or block: one that a decoder could not return as a good item.
+/// A bad line or block: one that a decoder could not return as a good item. Requires the feature
+/// `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. A decoder returns this error as an item,
-/// and the next line follows. The decoder itself never fails, because
-/// [`Framed`](tokio_util::codec::Framed) ends the stream after an error of its decoder and leaves
-/// whole lines unread in its buffer.
+/// A decoder returns this error as an item, and the next line follows. The decoder itself never
+/// fails, because [`Framed`](tokio_util::codec::Framed) ends the stream after an error of its
+/// decoder and leaves whole lines unread in its buffer.
 ///
 /// `Display`, `Debug` and [`reply`](Self::reply) name the kind, lengths and limits. They never
 /// contain a byte from the wire, so they are safe in logs and replies. The fields and
@@ -184,12 +184,11 @@ impl fmt::Display for LineError {
 
 implement_error!(LineError, InvalidData, TooLong, Unterminated, BareTerminator, NotUtf8, Incomplete);
 
-/// A line that the encoder refused to write.
+/// A line that the encoder refused to write. Requires the feature `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. The encoder wrote nothing of the line, and
-/// the next line can be written. The error converts into [`io::Error`] of kind `InvalidInput`;
-/// `downcast::<EncodeError>()` returns it from there. `Display` and `Debug` never contain a byte of
-/// the line.
+/// The encoder wrote nothing of the line, and the next line can be written. The error converts into
+/// [`io::Error`] of kind `InvalidInput`; `downcast::<EncodeError>()` returns it from there.
+/// `Display` and `Debug` never contain a byte of the line.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -239,10 +238,10 @@ impl fmt::Display for EncodeError {
 
 implement_error!(EncodeError, InvalidInput, ContainsTerminator, TooLong);
 
-/// A block that [`expect_bytes`](crate::LineCodec::expect_bytes) refused.
+/// A block that [`expect_bytes`](crate::LineCodec::expect_bytes) refused. Requires the feature
+/// `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. The codec is unchanged. The error converts
-/// into [`io::Error`] of kind `InvalidInput`.
+/// The codec is unchanged. The error converts into [`io::Error`] of kind `InvalidInput`.
 ///
 /// ```
 /// use lineframe::{BlockError, LineCodec};

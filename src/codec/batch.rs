@@ -14,12 +14,11 @@ use crate::error::LineError;
 use crate::scan::Kind;
 
 /// One or more whole lines in order, including bad ones, returned by
-/// [`BatchCodec`](crate::BatchCodec).
+/// [`BatchCodec`](crate::BatchCodec). Requires the feature `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. A batch is owned and can be sent to
-/// another task. As an iterator it yields lines as `Bytes`. [`iter`](Self::iter) and `for line in
-/// &batch` yield slices, which is faster. All lines share the read buffer, which stays in memory as
-/// long as one of them exists.
+/// A batch is owned and can be sent to another task. As an iterator it yields lines as `Bytes`.
+/// [`iter`](Self::iter) and a loop over `&batch` yield slices, which is faster. All lines share the
+/// read buffer, which stays in memory as long as one of them exists.
 ///
 /// ```
 /// use bytes::BytesMut;
@@ -253,9 +252,8 @@ impl<'a> IntoIterator for &'a Batch {
     }
 }
 
-/// An iterator over the lines of a [`Batch`] as slices, returned by [`Batch::iter`].
-///
-/// Requires the feature `codec`, which is on by default.
+/// An iterator over the lines of a [`Batch`] as slices, returned by [`Batch::iter`]. Requires the
+/// feature `codec` (on by default).
 #[derive(Clone)]
 pub struct BatchIter<'a> {
     batch: &'a Batch,

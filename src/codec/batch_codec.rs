@@ -8,11 +8,12 @@ use super::batch::Batch;
 use super::encoder::LineEncoder;
 use super::line::{LineCodec, LineCodecBuilder, implement_codec};
 
-/// A codec that returns all whole lines of a read as one [`Batch`].
+/// A codec that returns all whole lines of a read as one [`Batch`]. Requires the feature `codec`
+/// (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. A batch costs little more than finding its
-/// lines. The lines are those of [`LineCodec`], in the same order, including bad ones. A batch has
-/// at most 4096 lines; further lines are returned as the next batch, without another read.
+/// A batch costs little more than finding its lines. The lines are those of [`LineCodec`], in the
+/// same order, including bad ones. A batch has at most 4096 lines; further lines are returned as
+/// the next batch, without another read.
 ///
 /// There is no `expect_bytes`, because a batch may already contain the bytes after a line. The
 /// fastest way to reply is a [`LineEncoder`].

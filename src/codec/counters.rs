@@ -1,7 +1,7 @@
-/// Counters of the items and bytes that a codec has returned or skipped.
+/// Counters of the items and bytes that a codec has returned or skipped. Requires the feature
+/// `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. After every item and every `None`, this
-/// sum equals the number of bytes read so far:
+/// After every item and every `None`, this sum equals the number of bytes read so far:
 ///
 /// ```text
 /// content_bytes + terminator_bytes + skipped_bytes + bytes still in the read buffer

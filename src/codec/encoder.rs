@@ -5,9 +5,9 @@ use bytes::{BufMut, BytesMut};
 use crate::error::EncodeError;
 use crate::scan::{Delimiter, LastByte};
 
-/// An encoder that appends lines to a buffer, independent of a codec.
+/// An encoder that appends lines to a buffer, independent of a codec. Requires the feature `codec`
+/// (on by default).
 ///
-/// Requires the feature `codec`, which is on by default.
 /// [`LineCodec::encoder`](crate::LineCodec::encoder) and the `encoder` methods of other codecs
 /// create it. Clones are cheap and share the configuration.
 ///
@@ -166,6 +166,10 @@ impl LineEncoder {
     }
 
     /// Returns the limit for the content of a line, in bytes. `None` means no limit.
+    ///
+    /// ```
+    /// assert_eq!(lineframe::LineCodec::new().encoder().max_length(), Some(65_536));
+    /// ```
     pub fn max_length(&self) -> Option<usize> {
         Some(self.0.max_length).filter(|max_length| *max_length < usize::MAX)
     }

@@ -9,12 +9,13 @@ use super::line::{LineCodec, LineCodecBuilder, implement_codec};
 use crate::error::EncodeError;
 use crate::scan::Kind;
 
-/// A codec that returns lines of any length in pieces, for lines longer than memory.
+/// A codec that returns lines of any length in pieces, for lines longer than memory. Requires the
+/// feature `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. Each [`Fragment`] has at most `max_length`
-/// bytes (0 counts as 1) and is returned as soon as its bytes are available. No line is too long.
-/// How reads cut the stream decides where a line is cut into fragments. It never changes the joined
-/// fragments or the position of [`is_last`](Fragment::is_last).
+/// Each [`Fragment`] has at most `max_length` bytes (0 counts as 1) and is returned as soon as its
+/// bytes are available. No line is too long. How reads cut the stream decides where a line is cut
+/// into fragments. It never changes the joined fragments or the position of
+/// [`is_last`](Fragment::is_last).
 ///
 /// If the stream ends within a line, the last fragment has no `is_last`, with both policies of
 /// [`Unterminated`](crate::Unterminated). If you convert the codec into a [`LineCodec`] within a
@@ -50,9 +51,8 @@ pub struct FragmentCodec {
     tail: Vec<u8>,
 }
 
-/// A piece of a line, returned and written by [`FragmentCodec`].
-///
-/// Requires the feature `codec`, which is on by default.
+/// A piece of a line, returned and written by [`FragmentCodec`]. Requires the feature `codec` (on
+/// by default).
 ///
 /// ```
 /// use bytes::BytesMut;

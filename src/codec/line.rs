@@ -83,12 +83,12 @@ macro_rules! implement_codec {
 }
 pub(super) use implement_codec;
 
-/// A codec that decodes a byte stream into lines of `Bytes` and encodes lines.
+/// A codec that decodes a byte stream into lines of `Bytes` and encodes lines. Requires the feature
+/// `codec` (on by default).
 ///
-/// Requires the feature `codec`, which is on by default. Each item is a `Result<Bytes, LineError>`.
-/// A bad line (too long, unterminated or wrongly terminated) is an item too, and the next line
-/// follows it. The decoder itself never fails, so an error of [`Framed`](tokio_util::codec::Framed)
-/// comes from the stream.
+/// Each item is a `Result<Bytes, LineError>`. A bad line (too long, unterminated or wrongly
+/// terminated) is an item too, and the next line follows it. The decoder itself never fails, so an
+/// error of [`Framed`](tokio_util::codec::Framed) comes from the stream.
 ///
 /// ```
 /// use futures::{SinkExt, TryStreamExt};
@@ -327,11 +327,21 @@ impl LineCodec {
     }
 
     /// Returns the limit for the content of lines, in bytes. `None` means no limit.
+    ///
+    /// ```
+    /// assert_eq!(lineframe::LineCodec::new().max_length(), Some(65_536));
+    /// ```
     pub fn max_length(&self) -> Option<usize> {
         self.decoder.scanner().max_length()
     }
 
     /// Returns the delimiter.
+    ///
+    /// ```
+    /// use lineframe::{Delimiter, LineCodec};
+    ///
+    /// assert_eq!(LineCodec::new().delimiter(), &Delimiter::Newline);
+    /// ```
     pub fn delimiter(&self) -> &Delimiter {
         self.decoder.scanner().delimiter()
     }
@@ -438,9 +448,8 @@ impl Encoder<Bytes> for LineCodec {
     }
 }
 
-/// A builder for [`LineCodec`] and every other codec, returned by their `builder` methods.
-///
-/// Requires the feature `codec`, which is on by default.
+/// A builder for [`LineCodec`] and every other codec, returned by their `builder` methods. Requires
+/// the feature `codec` (on by default).
 ///
 /// ```
 /// use lineframe::{Delimiter, LineCodec};

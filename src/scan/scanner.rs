@@ -403,16 +403,38 @@ impl Scanner {
     }
 
     /// Returns the limit for the content of a line, in bytes. `None` means no limit.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let scanner = Scanner::new(Delimiter::Newline, None, Unterminated::Report);
+    /// assert_eq!(scanner.max_length(), None);
+    /// ```
     pub fn max_length(&self) -> Option<usize> {
         Some(self.config.max_length).filter(|max_length| *max_length < usize::MAX)
     }
 
     /// Returns the delimiter.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let scanner = Scanner::new(Delimiter::Lf, 100, Unterminated::Report);
+    /// assert_eq!(scanner.delimiter(), &Delimiter::Lf);
+    /// ```
     pub fn delimiter(&self) -> &Delimiter {
         &self.config.delimiter
     }
 
     /// Returns the stream offset of the next byte: the number of bytes consumed so far.
+    ///
+    /// ```
+    /// use lineframe::scan::{Delimiter, Scanner, Unterminated};
+    ///
+    /// let mut scanner = Scanner::new(Delimiter::Lf, 100, Unterminated::Report);
+    /// scanner.scan(b"ab\ncd");
+    /// assert_eq!(scanner.offset(), 3);
+    /// ```
     pub fn offset(&self) -> u64 {
         self.offset
     }
