@@ -113,10 +113,10 @@ async fn talk(io: TcpStream) -> io::Result<()> {
         ),
         (
             &too_large,
-            &["SERVER_ERROR block of 2000 bytes is longer than the limit of 1000 bytes (max_block_length)"],
+            &["SERVER_ERROR block of 2000 bytes exceeds the limit of 1000 bytes (max_block_length)"],
         ),
         ("set k 3\r\nabcdef", &["CLIENT_ERROR bad data chunk"]),
-        (&long, &["error: line longer than the limit of 80 bytes (max_length)"]),
+        (&long, &["error: line exceeds the limit of 80 bytes (max_length)"]),
         ("get\nk", &["error: line of 5 bytes with a CR or LF that is not part of a CRLF"]),
         ("hello?", &["ERROR"]),
         ("get k", value),

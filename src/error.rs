@@ -57,7 +57,7 @@ macro_rules! implement_error {
 /// let mut codec = LineCodec::builder().max_length(4).build();
 /// let bad = codec.decode(&mut BytesMut::from("far too long\n"))?.unwrap().unwrap_err();
 /// assert!(matches!(bad, LineError::TooLong { max_length: 4, .. }));
-/// assert_eq!(bad.to_string(), "line longer than the limit of 4 bytes (max_length)");
+/// assert_eq!(bad.to_string(), "line exceeds the limit of 4 bytes (max_length)");
 /// assert_eq!(bad.bytes(), "far ");
 /// # std::io::Result::Ok(())
 /// ```
@@ -167,7 +167,7 @@ impl fmt::Display for LineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let length = Count(self.bytes().len());
         match self {
-            Self::TooLong { .. } => write!(f, "line longer than the limit of {length} (max_length)"),
+            Self::TooLong { .. } => write!(f, "line exceeds the limit of {length} (max_length)"),
             Self::Unterminated { .. } => write!(f, "line of {length} cut before its terminator"),
             Self::BareTerminator { .. } => {
                 write!(f, "line of {length} with a CR or LF that is not part of a CRLF")
@@ -230,7 +230,7 @@ impl fmt::Display for EncodeError {
             }
             Self::TooLong { length, max_length } => {
                 let (length, max_length) = (Count(length), Count(max_length));
-                write!(f, "line of {length} is longer than the limit of {max_length} (max_encoded_length)")
+                write!(f, "line of {length} exceeds the limit of {max_length} (max_encoded_length)")
             }
         }
     }
@@ -276,7 +276,7 @@ impl fmt::Display for BlockError {
         match *self {
             Self::TooLong { asked, max } => {
                 let (asked, max) = (Count(asked), Count(max));
-                write!(f, "block of {asked} is longer than the limit of {max} (max_block_length)")
+                write!(f, "block of {asked} exceeds the limit of {max} (max_block_length)")
             }
             Self::Pending { asked } => {
                 write!(f, "block of {} while another block is pending; read that one first", Count(asked))

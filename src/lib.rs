@@ -27,12 +27,12 @@ while let Some(line) = lines.try_next().await? {
     }
 }
 // b"hello"
-// line longer than the limit of 10 bytes (max_length)
+// line exceeds the limit of 10 bytes (max_length)
 // b"world"
 // line of 2 bytes cut before its terminator
 # assert_eq!(seen, [
 #     "b\"hello\"",
-#     "line longer than the limit of 10 bytes (max_length)",
+#     "line exceeds the limit of 10 bytes (max_length)",
 #     "b\"world\"",
 #     "line of 2 bytes cut before its terminator",
 # ]);

@@ -188,9 +188,9 @@ fn embed_example_answers_every_command() {
     for exchange in [
         "> set k 5\\r\\na\\r\\nbc\n< STORED\n> get k\n< VALUE 5\n< a\\r\\nbc\n< \n< END\n",
         "\n> show k\n< SERVER_ERROR line contains a terminator, or part of one, ",
-        "...\n< SERVER_ERROR block of 2000 bytes is longer than the limit of 1000 bytes (max_block_length)\n",
+        "...\n< SERVER_ERROR block of 2000 bytes exceeds the limit of 1000 bytes (max_block_length)\n",
         "\n> set k 3\\r\\nabcdef\n< CLIENT_ERROR bad data chunk\n",
-        "...\n< error: line longer than the limit of 80 bytes (max_length)\n",
+        "...\n< error: line exceeds the limit of 80 bytes (max_length)\n",
         "\n> get\\nk\n< error: line of 5 bytes with a CR or LF that is not part of a CRLF\n",
     ] {
         assert!(dialogue.contains(exchange), "{exchange:?} is missing in\n{dialogue}");

@@ -73,7 +73,7 @@ fn line_error_messages_contain_no_line_bytes() {
 fn lengths_and_limits_are_named() {
     let [too_long, unterminated, bare, not_utf8, incomplete]: [LineError; 5] =
         line_errors(b"abc").try_into().unwrap();
-    assert_eq!(too_long.reply(), "error: line longer than the limit of 0 bytes (max_length)");
+    assert_eq!(too_long.reply(), "error: line exceeds the limit of 0 bytes (max_length)");
     assert_eq!(unterminated.reply(), "error: line of 3 bytes cut before its terminator");
     assert_eq!(bare.reply(), "error: line of 8 bytes with a CR or LF that is not part of a CRLF");
     assert_eq!(not_utf8.reply(), "error: line of 4 bytes with invalid UTF-8 at byte 3");
@@ -115,7 +115,7 @@ fn errors_become_io_errors_of_the_right_kind() {
     let mut codec = LineCodec::builder().max_block_length(1).build();
     let too_long = codec.expect_bytes(2).unwrap_err();
     assert!(matches!(too_long, BlockError::TooLong { asked: 2, max: 1, .. }));
-    let message = "block of 2 bytes is longer than the limit of 1 byte (max_block_length)";
+    let message = "block of 2 bytes exceeds the limit of 1 byte (max_block_length)";
     assert_eq!(too_long.to_string(), message);
     codec.expect_bytes(1).unwrap();
     let pending = codec.expect_bytes(1).unwrap_err();
@@ -128,7 +128,7 @@ fn errors_become_io_errors_of_the_right_kind() {
     assert_eq!(empty.to_string(), "empty delimiter; use at least 1 byte");
     assert_eq!(Delimiter::sequence(b"").unwrap_err(), empty);
     let long = Delimiter::sequence(&[0; 65]).unwrap_err();
-    assert_eq!(long.to_string(), "delimiter of 65 bytes is longer than the limit of 64 bytes");
+    assert_eq!(long.to_string(), "delimiter of 65 bytes exceeds the limit of 64 bytes");
 }
 
 #[test]

@@ -5,8 +5,9 @@ use tokio_util::codec::{Decoder, Encoder};
 
 use super::CodecCounters;
 use super::batch::Batch;
+use super::builder::LineCodecBuilder;
 use super::encoder::LineEncoder;
-use super::line::{LineCodec, LineCodecBuilder, implement_codec};
+use super::line::{LineCodec, implement_codec};
 
 /// A codec that returns all whole lines of a read as one [`Batch`]. Requires the feature `codec`
 /// (on by default).

@@ -5,7 +5,8 @@ use bytes::{Bytes, BytesMut};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::CodecCounters;
-use super::line::{LineCodec, LineCodecBuilder, implement_codec};
+use super::builder::LineCodecBuilder;
+use super::line::{LineCodec, implement_codec};
 use crate::error::EncodeError;
 use crate::scan::Kind;
 

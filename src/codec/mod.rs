@@ -2,6 +2,7 @@
 
 mod batch;
 mod batch_codec;
+mod builder;
 mod counters;
 mod decoder;
 mod encoder;
@@ -14,11 +15,12 @@ mod text;
 
 pub use batch::{Batch, BatchIter};
 pub use batch_codec::BatchCodec;
+pub use builder::LineCodecBuilder;
 pub use counters::CodecCounters;
 #[cfg(feature = "net")]
 pub(crate) use decoder::{Items, LineDecoder};
 pub use encoder::LineEncoder;
 pub use fragment::{Fragment, FragmentCodec};
-pub use line::{LineCodec, LineCodecBuilder};
+pub use line::LineCodec;
 #[cfg(feature = "text")]
 pub use text::TextCodec;

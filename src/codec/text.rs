@@ -8,9 +8,10 @@ use simdutf8::{basic, compat};
 use tokio_util::codec::{Decoder, Encoder};
 
 use super::CodecCounters;
+use super::builder::LineCodecBuilder;
 use super::encoder::LineEncoder;
 use super::item::Item;
-use super::line::{LineCodec, LineCodecBuilder, implement_codec};
+use super::line::{LineCodec, implement_codec};
 use crate::error::LineError;
 
 /// The number of bytes checked in one pass. They stay in the first-level cache while they are

@@ -454,7 +454,7 @@ impl fmt::Display for InvalidDelimiter {
             Self::Empty => f.write_str("empty delimiter; use at least 1 byte"),
             Self::TooLong { length } => {
                 let max = Needle::MAX_LENGTH;
-                write!(f, "delimiter of {length} bytes is longer than the limit of {max} bytes")
+                write!(f, "delimiter of {length} bytes exceeds the limit of {max} bytes")
             }
         }
     }

@@ -24,6 +24,6 @@ for n in range(1000):
         assert ask("{bad")["error"] == "not JSON, at byte 2"
         bad += 1
 refused = ask("x" * 5000)
-assert refused == {"line": 1006, "error": "line longer than the limit of 4096 bytes (max_length)"}, refused
+assert refused == {"line": 1006, "error": "line exceeds the limit of 4096 bytes (max_length)"}, refused
 bad += 1
 print(f"1000 readings, {bad} bad lines")

@@ -60,7 +60,7 @@ fn inline_commands_and_arrays_may_alternate() {
     assert_eq!(said, ["+OK", "$1", "v", "$1", "v", "+PONG"]);
     // Only the line that is too long is refused.
     talk.send("x".repeat(70_000) + "\r\nping\r\n");
-    assert_eq!(talk.line(), "-ERR line longer than the limit of 65536 bytes (max_length)");
+    assert_eq!(talk.line(), "-ERR line exceeds the limit of 65536 bytes (max_length)");
     assert_eq!(talk.line(), "+PONG");
 }
 

@@ -155,7 +155,7 @@ pub(crate) async fn line_timeout_applies_to_long_lines() {
     let codec = LineCodec::builder().max_length(4).max_encoded_length(100).build();
     let (peer, running) = one(no_deadlines().line_timeout(LIMIT).codec(codec), 64, reply(upper));
     let since = Instant::now();
-    assert_eq!(drip(peer).await, "error: line longer than the limit of 4 bytes (max_length)\n");
+    assert_eq!(drip(peer).await, "error: line exceeds the limit of 4 bytes (max_length)\n");
     assert_took(since, LIMIT);
     let counters = running.stopped().await;
     assert_eq!((counters.line_timeouts, counters.bad_lines, counters.lines), (1, 1, 0));

@@ -50,7 +50,7 @@ pub(crate) async fn max_length() {
             let sent = "x".repeat(n + 1) + end + end;
             let s = if n == 1 { "" } else { "s" };
             let error =
-                format!("error: line longer than the limit of {n} byte{s} (max_length){written}{written}");
+                format!("error: line exceeds the limit of {n} byte{s} (max_length){written}{written}");
             assert_eq!(answer(&address, sent.as_bytes()).await, error, "over {n}");
             soon(running.stopped()).await;
         }
@@ -223,7 +223,7 @@ where
     H: FnOnce(Connection) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let error = "error: line longer than the limit of 2 bytes (max_length)\n";
+    let error = "error: line exceeds the limit of 2 bytes (max_length)\n";
     for bad in [99, 100] {
         let (got, failed) = after_bad_lines(100, bad, in_one_write, handler.clone()).await;
         assert!(got == error.repeat(bad) + "OK\n", "{} lines for {bad}", got.lines().count());

@@ -164,7 +164,7 @@ impl Soak {
         let mut lines = vec![b'x'; 1 << 20];
         lines.extend_from_slice(b"\nafter it\n");
         let said = exchange(&mut self.server.connect().await?, &lines).await?;
-        same(&said, b"error: line longer than the limit of 65536 bytes (max_length)\nAFTER IT\n")
+        same(&said, b"error: line exceeds the limit of 65536 bytes (max_length)\nAFTER IT\n")
     }
 
     async fn never_read(&self) -> io::Result<()> {
