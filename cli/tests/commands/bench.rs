@@ -11,14 +11,14 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Client, Ended, NEVER, Process, Scripted, Server, Terminal, at_once, lineframe, run};
+use crate::support::{Client, Ended, NEVER, Process, Scripted, Server, Terminal, lineframe, promptly, run};
 
-/// `bench` without a warm-up, with `options`, of the server at `address`.
+/// Runs `bench` with `options` and no warm-up against the server at `address`.
 fn bench(options: &[&str], address: &str) -> Ended {
     run([&["bench", "--warm-up", "0s"], options, &[address]].concat(), "")
 }
 
-/// The JSON object of a run, and how it has ended.
+/// Runs `bench --json`. Returns the JSON report and the ended process.
 fn measured(options: &[&str], address: &str) -> (Value, Ended) {
     let ended = bench(&[&["--json"], options].concat(), address);
     let object = serde_json::from_slice(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
@@ -29,7 +29,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("not a number: {value}"))
 }
 
-/// With `code`, and this said in the last line on stderr.
+/// Asserts the exit code and that the last line of stderr contains `said`.
 fn assert_failed(ended: &Ended, code: i32, said: &str) {
     let err = String::from_utf8_lossy(&ended.err);
     let last = err.lines().last().unwrap_or_default();
@@ -38,7 +38,7 @@ fn assert_failed(ended: &Ended, code: i32, said: &str) {
 }
 
 #[test]
-fn every_line_that_counts_is_counted_once() {
+fn measured_lines_are_counted_once() {
     let server = Server::start();
     let path = server.path();
     for (address, options) in [
@@ -64,7 +64,7 @@ fn every_line_that_counts_is_counted_once() {
         let object: Value = serde_json::from_slice(&ended.out).unwrap();
         let count = options[1].parse::<u64>().unwrap();
         assert_eq!(object["replies"], count, "{options:?}");
-        // Each connection has the same share of them, up to a line.
+        // The connections share the lines evenly; shares differ by at most 1 line.
         let connections = object["connections"].as_u64().unwrap();
         let (least, most) = (count / connections, count.div_ceil(connections));
         let shares = &object["replies_per_connection"];
@@ -109,7 +109,7 @@ fn the_table_has_raw_and_corrected_latencies() {
 }
 
 #[test]
-fn on_a_terminal_it_is_the_same() {
+fn bench_prints_its_table_on_a_terminal() {
     let server = Server::start();
     let options = ["bench", "--duration", "300ms", "--warm-up", "100ms", "--connections", "2"];
     let mut command = lineframe(options);
@@ -120,7 +120,7 @@ fn on_a_terminal_it_is_the_same() {
 }
 
 #[test]
-fn a_frozen_server_shows_in_corrected_percentiles_and_over_time() {
+fn frozen_server_shows_in_corrected_percentiles_and_timeline() {
     let server = Server::start();
     let directory = TempDir::new().unwrap();
     let picture = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
@@ -137,7 +137,7 @@ fn a_frozen_server_shows_in_corrected_percentiles_and_over_time() {
     let (froze, stopped) = (began.elapsed().as_secs_f64(), Instant::now());
     thread::sleep(Duration::from_secs(2));
     server.process.signal(Signal::CONT);
-    // On a busy machine a sleep is longer than asked for.
+    // On a busy machine a sleep may last longer than requested.
     let frozen = stopped.elapsed().as_secs_f64();
     for (process, svg) in processes.into_iter().zip(pictures) {
         let ended = process.end();
@@ -146,7 +146,8 @@ fn a_frozen_server_shows_in_corrected_percentiles_and_over_time() {
         let latency = &object["latency_ns"];
         assert!(number(&latency["raw"]["p50"]) < 100e6, "{latency}");
         assert!(number(&latency["raw"]["max"]) > 1.9e9, "{latency}");
-        // Half of the time was lost; what would have been sent in it waited from nothing to 2 s, evenly.
+        // The server is frozen for half of the run. Lines due in that time wait between 0 and 2 s,
+        // evenly distributed, so the corrected p90 exceeds 1 s.
         assert!(number(&latency["corrected"]["p90"]) > 1e9, "{latency}");
         assert!(number(&latency["raw"]["p90"]) < 100e6, "{latency}");
         let pause = &object["longest_pause"];
@@ -157,7 +158,7 @@ fn a_frozen_server_shows_in_corrected_percentiles_and_over_time() {
     }
 }
 
-/// The picture is of a run of 4 s in which the server was frozen for `frozen` seconds.
+/// Checks the picture of a 4 s run in which the server was frozen for `frozen` seconds.
 fn assert_frozen(svg: &str, is_closed: bool, frozen: f64) {
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
     assert!(svg.contains("polyline class=\"raw\"") && svg.contains("polyline class=\"corrected\""));
@@ -171,12 +172,13 @@ fn assert_frozen(svg: &str, is_closed: bool, frozen: f64) {
         let bars = svg.lines().filter(|line| line.starts_with(&start));
         bars.map(|line| (value(line, "x"), value(line, "height"))).collect()
     };
-    // The width is 696, from 80 to 776. The replies have a gap as long as the freeze.
+    // The plot is 696 wide, from x = 80 to x = 776. The replies have a gap as long as the freeze.
     let replies: Vec<_> = bars("replies").into_iter().map(|(x, _)| x).collect();
     let gap = replies.windows(2).map(|pair| pair[1] - pair[0]).fold(0.0, f64::max);
     assert!((frozen - 0.4..frozen + 0.6).contains(&(gap / 696.0 * 4.0)), "{gap}, {frozen}");
-    // In a closed loop nobody sends in the meantime. In an open one what is due then has its latency there.
-    // A power of ten has 30 and more of the height.
+    // In a closed loop, no line is sent during the freeze. In an open loop, the picture shows the
+    // latency of each line at the time when the line was due. On the logarithmic axis, a power of
+    // ten is at least 30 high.
     let longest = bars("longest");
     let highest = longest.iter().map(|(_, height)| *height).fold(0.0, f64::max);
     let within = longest.iter().filter(|(_, height)| *height > highest - 20.0).count() as f64;
@@ -188,7 +190,7 @@ fn assert_frozen(svg: &str, is_closed: bool, frozen: f64) {
     }
 }
 
-/// A server whose every connection is answered with what it has sent, as fast as that goes.
+/// Starts a server that echoes each read of each connection immediately.
 fn fast_echo() -> (TempDir, String) {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("echo.sock");
@@ -211,9 +213,9 @@ fn fast_echo() -> (TempDir, String) {
 }
 
 #[test]
-fn a_thread_of_its_own_that_is_busy_is_warned_of() {
+fn busy_bench_threads_cause_a_warning() {
     let (_directory, address) = fast_echo();
-    // So many replies wait for it that it has something to do while the server waits for a CPU.
+    // With this many replies queued, `bench` stays busy even while the server waits for a CPU.
     let load = ["--connections", "32", "--window", "20000", "--length", "4", "--duration", "1s"];
     let options = [&["--reply", "echo"], &load[..]].concat();
     let (object, ended) = measured(&options, &address);
@@ -226,19 +228,20 @@ fn a_thread_of_its_own_that_is_busy_is_warned_of() {
         "{ended:?}"
     );
 
-    // With little to do there is nothing to warn of.
+    // A low rate leaves the threads mostly idle, so there is no warning.
     let (object, _) = measured(&["--reply", "echo", "--duration", "500ms", "--rate", "100"], &address);
     assert!(number(&object["cpu_ns_per_line"]["busiest_thread"]) < 0.5, "{}", object["cpu_ns_per_line"]);
     assert_eq!(object["warnings"], Value::Array(vec![]));
 }
 
 #[test]
-fn who_polls_busily_does_not_sleep() {
+fn busy_poll_does_not_sleep() {
     let (_directory, address) = fast_echo();
     let options = ["--busy-poll", "--reply", "echo", "--duration", "1s", "--rate", "100"];
     let (object, ended) = measured(&options, &address);
     assert_eq!((ended.code, &object["replies"]), (Some(0), &json!(100)), "{ended:?}");
-    // A hundredth of a second, or what others leave of it. Who sleeps needs some microseconds.
+    // The lines are 10 ms apart. A polling thread uses most of that; a sleeping one some
+    // microseconds.
     assert!(number(&object["cpu_ns_per_line"]["bench"]) > 1e6, "{object}");
 }
 
@@ -254,7 +257,7 @@ fn each_kind_of_reply_is_checked() {
         (&echo, "echo", true),
         (&echo, "upper", false),
     ] {
-        let ended = at_once(|| bench(&["--timeout", NEVER, "--reply", reply, "--count", "100"], address));
+        let ended = promptly(|| bench(&["--timeout", NEVER, "--reply", reply, "--count", "100"], address));
         match is_right {
             true => assert_eq!(ended.code, Some(0), "{reply}: {ended:?}"),
             false => {
@@ -263,7 +266,7 @@ fn each_kind_of_reply_is_checked() {
             }
         }
     }
-    // Not its own reply, but the one to the line after it.
+    // The server sends the two replies in the wrong order.
     let swapped = Scripted::tcp(|mut client| {
         let lines = client.lines(2);
         client.write([&lines[1][..], &lines[0][..]].concat());
@@ -276,7 +279,7 @@ fn each_kind_of_reply_is_checked() {
         7,
         "reply 1 is not the line itself (--reply echo): got 64 bytes, expected 64; from byte 7 on, got \"1",
     );
-    // As expected up to where it is not, or before it is asked for.
+    // Replies that are wrong from some byte on, and replies sent before their line.
     let second: String = "00000001".chars().chain(('a'..='z').cycle().skip(1)).take(64).collect();
     let early = format!("\n{second}\n");
     for (kept, answered, said) in [
@@ -322,7 +325,7 @@ fn each_kind_of_reply_is_checked() {
 }
 
 #[test]
-fn what_goes_wrong_has_its_exit_code() {
+fn each_failure_has_its_exit_code() {
     let once = |timeout, script: fn(&mut Client)| {
         let server = Scripted::tcp(move |mut client| {
             client.lines(2);
@@ -342,7 +345,7 @@ fn what_goes_wrong_has_its_exit_code() {
     );
     let too_long = once(NEVER, |client| client.write(format!("{}\n", "x".repeat(101))));
     assert_failed(&too_long, 6, "reply 1 is longer than the limit of 100 bytes (--max-length); 1 of 1");
-    // Long enough for the first reply.
+    // 3 s is long enough for the first reply on a busy machine.
     let late = once("3s", |client| {
         client.write("one\n");
         client.rest();
@@ -366,7 +369,7 @@ fn what_goes_wrong_has_its_exit_code() {
 }
 
 #[test]
-fn connections_that_do_not_fail_go_on() {
+fn other_connections_continue_after_one_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -394,14 +397,14 @@ fn connections_that_do_not_fail_go_on() {
 }
 
 #[test]
-fn a_server_too_slow_for_the_rate_is_warned_of() {
+fn unsent_lines_at_a_rate_cause_a_warning() {
     let (answer, to_answer) = channel::<()>();
     let server = Scripted::tcp(move |mut client| {
         loop {
             match client.line() {
                 end if end.is_empty() => break,
                 line => {
-                    // Never: it only takes its time.
+                    // The channel stays empty, so this pauses for 50 ms.
                     _ = to_answer.recv_timeout(Duration::from_millis(50));
                     client.write(line);
                 }
@@ -427,13 +430,13 @@ fn sigint_ends_it_early_with_a_report() {
     process.err.until("plan", |err| err.ends_with(b"1h, after 0s of warm-up\n"));
     drop(process.take_stdin());
     process.signal(Signal::INT);
-    let ended = at_once(|| process.end());
+    let ended = promptly(|| process.end());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.starts_with(b"\nreplies     "), "{ended:?}");
 }
 
 #[test]
-fn a_limit_for_open_files_is_raised_or_warned_of() {
+fn open_file_limit_is_raised_or_warned_about() {
     let (_directory, address) = fast_echo();
     for (limit, connections) in [("ulimit -Sn 40", 100), ("ulimit -n 64", 40)] {
         let script = format!("{limit}; exec \"$0\" \"$@\"");
@@ -450,7 +453,7 @@ fn a_limit_for_open_files_is_raised_or_warned_of() {
 }
 
 #[test]
-fn what_cannot_be_sent_is_refused_before_anything_is() {
+fn invalid_options_are_rejected_before_connecting() {
     for options in [
         &["--length", "101", "--max-length", "100"][..],
         &["--delimiter", "byte:61"],
@@ -511,7 +514,7 @@ fn numbered_lines_of_all_lengths_pass() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_written_is_said_before() {
+fn unwritable_svg_fails_before_the_run() {
     let ended = bench(&["--svg", "./none/a.svg"], "127.0.0.1:1");
     assert_failed(&ended, 1, "cannot write ./none/a.svg");
 }
@@ -534,7 +537,7 @@ fn too_few_descriptors_are_a_clear_error() {
 }
 
 #[test]
-fn a_server_is_not_late_because_bench_was_stopped() {
+fn stopping_bench_does_not_expire_its_timeout() {
     let (taken, is_taken) = channel::<()>();
     let (go_on, to_go_on) = channel::<()>();
     let server = Scripted::tcp(move |mut client| {
@@ -549,7 +552,7 @@ fn a_server_is_not_late_because_bench_was_stopped() {
     is_taken.recv().unwrap();
     process.signal(Signal::STOP);
     go_on.send(()).unwrap();
-    // What is tested: it sleeps over its own timeout.
+    // The stopped process sleeps past its own 3 s timeout.
     thread::sleep(Duration::from_millis(3500));
     process.signal(Signal::CONT);
     let ended = process.end();

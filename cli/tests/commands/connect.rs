@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use rustix::termios::LocalModes;
 use tempfile::TempDir;
 
-use crate::support::{Client, Ended, Scripted, Terminal, at_once, lineframe, run};
+use crate::support::{Client, Ended, Scripted, Terminal, lineframe, promptly, run};
 
 fn start(address: &str) -> Terminal {
     Terminal::start(lineframe(["connect", address]))
@@ -18,7 +18,7 @@ fn contains(bytes: &[u8], wanted: &str) -> bool {
 }
 
 #[test]
-fn replies_are_printed_as_they_come() {
+fn replies_are_printed_when_received() {
     let (say, to_say) = channel::<&str>();
     let server = Scripted::unix(move |client| {
         to_say.iter().for_each(|said| client.write(said));
@@ -36,7 +36,7 @@ fn replies_are_printed_as_they_come() {
 }
 
 #[test]
-fn only_lines_with_something_in_them_are_sent() {
+fn empty_lines_are_not_sent_by_default() {
     let server = Scripted::tcp(|mut client| {
         let first = client.line();
         client.write("1\n2\n");
@@ -60,7 +60,7 @@ fn only_lines_with_something_in_them_are_sent() {
 }
 
 #[test]
-fn a_line_that_is_begun_is_sent_whole_though_a_reply_comes_between() {
+fn replies_do_not_disturb_a_started_line() {
     let (say, to_say) = channel::<&str>();
     let server = Scripted::tcp(move |mut client| {
         client.write(to_say.recv().unwrap());
@@ -74,7 +74,7 @@ fn a_line_that_is_begun_is_sent_whole_though_a_reply_comes_between() {
     terminal.type_keys("begun");
     terminal.until(">\n> begun_");
     say.send("me\n").unwrap();
-    // What was typed makes room for the reply, and stays.
+    // The reply is printed above the prompt, and the typed text stays in the prompt.
     terminal.until(">\nme\n> begun_");
     terminal.type_keys(" and done\n");
     terminal.until(">\nme\n> begun and done\n> _");
@@ -82,7 +82,7 @@ fn a_line_that_is_begun_is_sent_whole_though_a_reply_comes_between() {
 }
 
 #[test]
-fn what_steers_a_terminal_is_written_out_on_one() {
+fn control_characters_are_escaped_on_a_terminal() {
     let scalars = (0..0xa0).chain([0x61c, 0x200e, 0x200f]).chain(0x2028..=0x202e).chain(0x2066..=0x2069);
     let scalars = scalars.filter_map(char::from_u32).filter(|scalar| *scalar != '\n');
     let mut replies: Vec<_> = scalars.flat_map(|scalar| format!("a{scalar}z\n").into_bytes()).collect();
@@ -98,7 +98,8 @@ fn what_steers_a_terminal_is_written_out_on_one() {
     let shown = terminal.shown.to_end();
     let shown = std::str::from_utf8(&shown).unwrap();
     assert!(shown.contains("\\x1b]0;x\\x07 世\r\n") && shown.contains("a\\xffz\r\n"), "{shown:?}");
-    // Its own: how it takes the prompt away and sets it, ends a line, and has what is pasted told from what is typed.
+    // Remove the sequences that `connect` itself writes: bracketed paste on and off, the prompt,
+    // and line ends.
     let shown = ["\x1b[?2004h", "\x1b[?2004l", "\r\x1b[K", "\r\x1b[2C", "\r\n"]
         .iter()
         .fold(shown.to_owned(), |shown, own| shown.replace(own, ""));
@@ -110,7 +111,7 @@ fn what_steers_a_terminal_is_written_out_on_one() {
 }
 
 #[test]
-fn bytes_pass_as_they_are_where_stdout_is_no_terminal() {
+fn replies_are_not_escaped_on_piped_stdout() {
     let replies = b"\x1b]0;x\x07\n\xff\0\n\r\n\n";
     let server = Scripted::tcp(move |client| {
         client.write(replies);
@@ -124,7 +125,7 @@ fn bytes_pass_as_they_are_where_stdout_is_no_terminal() {
 }
 
 #[test]
-fn the_server_s_end_ends_it_at_once() {
+fn connect_ends_when_the_server_closes() {
     let (leave, to_leave) = channel();
     let server = Scripted::tcp(move |client| {
         to_leave.recv().unwrap();
@@ -136,13 +137,13 @@ fn the_server_s_end_ends_it_at_once() {
     terminal.until("> half a line_");
     leave.send(()).unwrap();
     server.result();
-    at_once(|| terminal.shown.until_contains("the server closed the connection\r\n"));
+    promptly(|| terminal.shown.until_contains("the server closed the connection\r\n"));
     terminal.shown.until_contains("bye\r\n");
-    assert!(at_once(|| terminal.end()).success());
+    assert!(promptly(|| terminal.end()).success());
 }
 
 #[test]
-fn a_cut_last_reply_is_shown_and_is_exit_6() {
+fn cut_last_reply_is_printed_with_exit_6() {
     let server = Scripted::tcp(|client| client.write("whole\nlogin: "));
     let terminal = start(&server.address);
     terminal.shown.until_contains("Klogin: \r\n");
@@ -151,7 +152,7 @@ fn a_cut_last_reply_is_shown_and_is_exit_6() {
 }
 
 #[test]
-fn what_was_typed_before_ctrl_d_is_sent() {
+fn lines_typed_before_ctrl_d_are_sent() {
     for _ in 0..20 {
         let server = Scripted::tcp(|mut client| client.rest());
         let terminal = start(&server.address);
@@ -163,23 +164,23 @@ fn what_was_typed_before_ctrl_d_is_sent() {
 }
 
 #[test]
-fn a_server_that_never_pauses_does_not_hold_up_ctrl_d() {
+fn ctrl_d_works_while_the_server_floods() {
     let server = Scripted::unix(|client| client.feed("flood\n".repeat(2_000_000)).join());
     let terminal = start(&server.address);
     terminal.shown.until_contains("flood\r\n");
-    at_once(|| {
+    promptly(|| {
         terminal.type_keys("\x04");
         terminal.end()
     });
 }
 
 #[test]
-fn ctrl_d_and_ctrl_c_end_it_at_once() {
+fn ctrl_d_and_ctrl_c_end_connect() {
     for key in ["\x04", "\x03"] {
         let server = Scripted::tcp(|mut client| client.rest());
         let terminal = start(&server.address);
         terminal.until("> _");
-        at_once(|| {
+        promptly(|| {
             terminal.type_keys(key);
             terminal.end()
         });
@@ -196,29 +197,29 @@ fn replies_are_printed_while_the_server_reads_nothing() {
     });
     let terminal = start(&server.address);
     terminal.until("> _");
-    // Far more than a socket holds.
+    // Far more than the socket buffers hold.
     terminal.paste(format!("{}\n", "x".repeat(4000)).repeat(1000));
-    let mut looked_at = 0;
+    let mut searched = 0;
     for n in 0..500 {
         let reply = format!("<{n}>");
         say.send(format!("{reply}\n")).unwrap();
         terminal.shown.until(&reply, |shown| {
-            let is_there = contains(&shown[looked_at..], &reply);
-            looked_at = shown.len() - reply.len().min(shown.len());
-            is_there
+            let is_shown = contains(&shown[searched..], &reply);
+            searched = shown.len() - reply.len().min(shown.len());
+            is_shown
         });
     }
 }
 
 #[test]
-fn where_stdin_is_no_terminal_it_is_send() {
+fn connect_without_a_terminal_behaves_like_send() {
     let script = |mut client: Client| {
         let lines = client.lines(2).concat();
         client.write(b"\x1b[1m\n\xff\n");
         (client, lines)
     };
     let server = Scripted::tcp(script);
-    assert_eq!(run(["connect", &server.address], "a\nlast"), Ended::well(b"\x1b[1m\n\xff\n"));
+    assert_eq!(run(["connect", &server.address], "a\nlast"), Ended::success(b"\x1b[1m\n\xff\n"));
     assert_eq!(server.result().1, b"a\nlast\n");
 }
 
@@ -231,7 +232,7 @@ fn the_line_is_edited_with_the_usual_keys() {
     terminal.until("> hello wro_ld");
     terminal.type_keys("\x7f\x1b[Do\x1b[C\x1b[C\x1b[3~d\x05!");
     terminal.until("> hello world!_");
-    // What does not fit is out of sight until the line is entered.
+    // The prompt scrolls a long line. Enter prints all of it.
     terminal.type_keys("\x15");
     terminal.until("> _");
     terminal.type_keys(&"0123456789".repeat(9));
@@ -249,7 +250,7 @@ fn the_line_is_edited_with_the_usual_keys() {
 }
 
 #[test]
-fn what_is_pasted_is_sent_line_by_line() {
+fn pasted_text_is_sent_line_by_line() {
     let server = Scripted::tcp(|mut client| client.lines(3).concat());
     let terminal = start(&server.address);
     terminal.until("> _");
@@ -260,8 +261,8 @@ fn what_is_pasted_is_sent_line_by_line() {
 }
 
 #[test]
-fn what_is_pasted_without_the_terminal_s_marks_arrives_whole() {
-    let lines: String = (0..2000).map(|n| format!("line {n} of many that are pasted at once\n")).collect();
+fn unbracketed_pastes_are_sent_completely() {
+    let lines: String = (0..2000).map(|n| format!("line {n} of many in one paste\n")).collect();
     let length = lines.len();
     let server = Scripted::tcp(move |mut client| {
         let mut pasted = Vec::new();
@@ -304,7 +305,7 @@ fn long_searches_print_what_fits() {
     let server = Scripted::tcp(|mut client| client.line());
     let terminal = start(&server.address);
     terminal.until("> _");
-    // Enter takes what the search has found, which is nothing.
+    // Enter accepts the search result, which is empty.
     terminal.paste(format!("\x12{}\nfound\n", "x".repeat(200_000)));
     assert_eq!(server.result(), "found\n");
     terminal.type_keys("\x04");
@@ -313,7 +314,7 @@ fn long_searches_print_what_fits() {
 }
 
 #[test]
-fn empty_lines_are_sent_where_that_is_wanted() {
+fn send_empty_sends_empty_lines() {
     let server = Scripted::tcp(|mut client| client.lines(2).concat());
     let terminal = Terminal::start(lineframe(["connect", "--send-empty", "--crlf", &server.address]));
     terminal.until("> _");
@@ -322,7 +323,7 @@ fn empty_lines_are_sent_where_that_is_wanted() {
 }
 
 #[test]
-fn a_line_that_cannot_be_sent_is_told_and_the_next_one_goes() {
+fn unsendable_lines_are_reported_and_skipped() {
     let server = Scripted::tcp(|mut client| client.line());
     let terminal = Terminal::start(lineframe(["connect", "--max-length", "3", &server.address]));
     terminal.until("> _");
@@ -334,7 +335,7 @@ fn a_line_that_cannot_be_sent_is_told_and_the_next_one_goes() {
 }
 
 #[test]
-fn a_reply_over_the_limit_is_told_and_the_next_one_comes() {
+fn oversized_replies_are_reported_and_skipped() {
     let server = Scripted::tcp(|client| {
         client.write("a\nabcdef\nb\n");
         client
@@ -347,7 +348,7 @@ fn a_reply_over_the_limit_is_told_and_the_next_one_comes() {
 }
 
 #[test]
-fn it_connects_again_where_that_is_wanted() {
+fn reconnect_connects_again_after_a_close() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("again.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -355,7 +356,7 @@ fn it_connects_again_where_that_is_wanted() {
     drop(listener.accept().unwrap());
     let gone = "the server closed the connection; reconnecting";
     terminal.shown.until_contains(gone);
-    // What is entered meanwhile goes to the next one.
+    // Lines entered while disconnected are sent on the next connection.
     terminal.type_keys("a\n");
     let mut client = Client::new(listener.accept().unwrap().0);
     assert_eq!(client.line(), "a\n");
@@ -368,7 +369,7 @@ fn it_connects_again_where_that_is_wanted() {
 }
 
 #[test]
-fn ctrl_c_ends_it_while_nobody_is_there_to_connect_to() {
+fn ctrl_c_ends_connect_while_it_reconnects() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("gone.sock");
     let listener = UnixListener::bind(&path).unwrap();
@@ -378,15 +379,15 @@ fn ctrl_c_ends_it_while_nobody_is_there_to_connect_to() {
     fs::remove_file(&path).unwrap();
     drop(client);
     terminal.shown.until_contains("reconnecting");
-    at_once(|| {
+    promptly(|| {
         terminal.type_keys("\x03");
         terminal.end()
     });
 }
 
-/// The terminal is as it was before: lines are echoed and edited by it, and what is pasted is not marked.
+/// Checks that echo, line editing and signals are on again, and that bracketed paste is off.
 #[test]
-fn the_terminal_is_given_back_however_it_ends() {
+fn terminal_mode_is_restored_after_every_ending() {
     for end in ["\x04", "\x03", "server", "signal"] {
         let (leave, to_leave) = channel::<()>();
         let server = Scripted::tcp(move |client| {
@@ -407,11 +408,11 @@ fn the_terminal_is_given_back_however_it_ends() {
     }
 }
 
-/// Each of them within 100 ms, where the machine has not something better to do three times in a row.
+/// Requires that at least one of 10 attempts ends within 100 ms, because a busy machine delays
+/// some.
 #[test]
-fn it_ends_within_a_tenth_of_a_second() {
+fn connect_ends_within_100_ms() {
     for end in ["\x04", "\x03", "server"] {
-        // The machine may have other things to do, and not each time.
         let mut took = (0..10).map(|_| {
             let (leave, to_leave) = channel::<()>();
             let server = Scripted::tcp(move |client| {
@@ -440,7 +441,7 @@ fn it_ends_within_a_tenth_of_a_second() {
 }
 
 #[test]
-fn what_the_server_has_not_taken_is_told_at_the_end() {
+fn unsent_bytes_are_reported_at_the_end() {
     let server = Scripted::unix(|client| client);
     let terminal = start(&server.address);
     terminal.until("> _");

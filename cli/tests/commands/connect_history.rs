@@ -7,7 +7,8 @@ use tempfile::TempDir;
 
 use crate::support::{Client, Scripted, Terminal, lineframe};
 
-/// `connect` with this history, at its first prompt, and its server.
+/// Starts `connect` with this history file, waits for its first prompt, and returns it with its
+/// server.
 fn session(history: &Path) -> (Terminal, Scripted<()>) {
     let server = Scripted::tcp(|mut client: Client| client.wait_for_end());
     let mut command = lineframe(["connect", &server.address]);
@@ -34,7 +35,7 @@ fn sessions_keep_each_others_history() {
     fs::write(&path, &earlier[0]).unwrap();
     let (first, _server) = session(&path);
     fs::write(&path, earlier.join("\n") + "\n").unwrap();
-    // There are too many: it shortens the history, below the first session.
+    // The file exceeds the limit, so the second session truncates it while the first one runs.
     let (second, _server) = session(&path);
     type_line(&first, "from the first");
     type_line(&second, "from the second");
@@ -56,7 +57,7 @@ fn existing_history_gets_mode_0600() {
 }
 
 #[test]
-fn locked_history_is_not_waited_for() {
+fn connect_does_not_wait_for_a_locked_history() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("history");
     let (terminal, _server) = session(&path);
@@ -73,7 +74,7 @@ fn locked_history_is_not_waited_for() {
 }
 
 #[test]
-fn lines_are_remembered_across_runs_and_found_again() {
+fn lines_are_remembered_and_searchable_across_runs() {
     let state = TempDir::new().unwrap();
     let run = |keys: &[(&str, &str)]| {
         let server = Scripted::tcp(|mut client| client.rest());
@@ -99,7 +100,7 @@ fn lines_are_remembered_across_runs_and_found_again() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "get a\nget b\n");
     assert_eq!((mode(&directory), mode(&file)), (0o700, 0o600));
 
-    // Up, up; then a search, once more back, and what it found is edited.
+    // Recall with Up and Ctrl-P, then search twice with Ctrl-R and edit the line that was found.
     let sent = run(&[
         ("\x1b[A", "> get b_"),
         ("\x10\n", "> get a\n> _"),
@@ -111,7 +112,7 @@ fn lines_are_remembered_across_runs_and_found_again() {
 }
 
 #[test]
-fn nothing_is_remembered_where_that_is_not_wanted() {
+fn history_none_writes_nothing_to_disk() {
     let state = TempDir::new().unwrap();
     let server = Scripted::tcp(|mut client| client.rest());
     let mut command = lineframe(["connect", "--history", "none", &server.address]);
@@ -128,7 +129,7 @@ fn nothing_is_remembered_where_that_is_not_wanted() {
 }
 
 #[test]
-fn a_history_that_cannot_be_kept_is_no_reason_not_to_talk() {
+fn unusable_history_does_not_prevent_a_session() {
     let server = Scripted::tcp(|mut client| client.line());
     let terminal = Terminal::start(lineframe(["connect", "--history", "/dev/null/none", &server.address]));
     terminal.shown.until_contains("Lines are not stored: cannot use /dev/null/none: ");

@@ -1,17 +1,17 @@
-use crate::support::{Ended, Terminal, at_once, lineframe, run};
+use crate::support::{Ended, Terminal, lineframe, promptly, run};
 
 #[test]
-fn it_answers_the_lines_of_a_pipe() {
-    assert_eq!(run(["demo"], "hello\n世界\nlast"), Ended::well("HELLO\n世界\nLAST\n"));
+fn piped_lines_are_answered() {
+    assert_eq!(run(["demo"], "hello\n世界\nlast"), Ended::success("HELLO\n世界\nLAST\n"));
 }
 
 #[test]
-fn it_answers_a_megabyte_of_lines_in_order() {
+fn a_megabyte_of_lines_is_answered_in_order() {
     let lines: String = (0..40_000).map(|n| format!("line number {n} of many\n")).collect();
     let upper = lines.to_ascii_uppercase();
     let ended = run(["demo"], lines);
     assert!(
-        ended == Ended::well(&upper),
+        ended == Ended::success(&upper),
         "{:?}, {} of {} bytes, {:?}",
         ended.code,
         ended.out.len(),
@@ -21,12 +21,12 @@ fn it_answers_a_megabyte_of_lines_in_order() {
 }
 
 #[test]
-fn empty_lines_of_a_pipe_are_lines() {
-    assert_eq!(run(["demo"], "\na\n\n"), Ended::well("\nA\n\n"));
+fn empty_piped_lines_are_answered() {
+    assert_eq!(run(["demo"], "\na\n\n"), Ended::success("\nA\n\n"));
 }
 
 #[test]
-fn on_a_terminal_it_prompts_and_skips_empty_lines() {
+fn terminal_sessions_prompt_and_skip_empty_lines() {
     let terminal = Terminal::start(lineframe(["demo"]));
     terminal.until("> _");
     terminal.type_keys("hello\n");
@@ -35,18 +35,18 @@ fn on_a_terminal_it_prompts_and_skips_empty_lines() {
     terminal.until("> hello\nHELLO\n>\n> _");
     terminal.type_keys("\n");
     terminal.until("> hello\nHELLO\n>\n>\n> _");
-    // Replies come in order: one to an empty line would stand before this one.
+    // Replies are in order, so a reply to an empty line would be printed before this one.
     terminal.type_keys("héllo 世界\n");
     terminal.until("> hello\nHELLO\n>\n>\n> héllo 世界\nHéLLO 世界\n> _");
 }
 
 #[test]
-fn ctrl_d_ends_it_at_once() {
+fn ctrl_d_ends_demo() {
     let terminal = Terminal::start(lineframe(["demo"]));
     terminal.until("> _");
     terminal.type_keys("a\n");
     terminal.until("> a\nA\n> _");
-    let status = at_once(|| {
+    let status = promptly(|| {
         terminal.type_keys("\x04");
         terminal.end()
     });
@@ -54,10 +54,10 @@ fn ctrl_d_ends_it_at_once() {
 }
 
 #[test]
-fn ctrl_c_ends_it_at_once() {
+fn ctrl_c_ends_demo() {
     let terminal = Terminal::start(lineframe(["demo"]));
     terminal.until("> _");
-    at_once(|| {
+    promptly(|| {
         terminal.type_keys("half a line\x03");
         terminal.end()
     });

@@ -7,38 +7,41 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Client, Ended, NEVER, PATIENCE, Server, assert_faster_than, at_once};
+use crate::support::{Client, Ended, NEVER, PATIENCE, Server, assert_faster_than, promptly};
 
-/// The last line of a log in JSON: the counters.
+/// Returns the counters: the last line of a JSON log.
 fn counters(ended: &Ended) -> Value {
     let last = ended.err.split(|byte| *byte == b'\n').rev().find(|line| line.starts_with(b"{")).unwrap();
     serde_json::from_slice(last).unwrap()
 }
 
-/// What a client has seen of a server that was asked to stop.
-struct Seen {
+/// A running client that pipelines lines.
+struct Pipeline {
+    /// Lines written so far.
     written: Arc<AtomicUsize>,
+    /// Returns the number of replies at the end of the connection.
     session: thread::JoinHandle<usize>,
 }
 
-/// Lines that a client keeps under way. Each is a segment of TCP. The system may keep more than 10 segments back until
-/// earlier ones are acknowledged (RFC 6928, and RFC 2861 after a pause); what it keeps back has not arrived.
-const UNDER_WAY: usize = 10;
+/// Lines that a client keeps in flight. Each line is one TCP segment. The system may hold back more
+/// than 10 segments until earlier ones are acknowledged (RFC 6928; RFC 2861 after a pause). The
+/// server has not received a line that is held back, so it need not answer it.
+const IN_FLIGHT: usize = 10;
 
-/// Keeps lines under way until the server says that it has ended, then closes. Returns the number of replies.
-fn pipeline(mut client: Client, ready: Sender<()>) -> Seen {
+/// Keeps lines in flight until the server ends the connection. Sends on `ready` after 1000 replies.
+fn pipeline(mut client: Client, ready: Sender<()>) -> Pipeline {
     let written = Arc::new(AtomicUsize::new(0));
     let counted = written.clone();
     let session = thread::spawn(move || {
         let line = |n: usize| format!("line {n}\n");
         let mut is_open = true;
-        for n in 0..UNDER_WAY {
+        for n in 0..IN_FLIGHT {
             client.write(line(n));
             counted.store(n + 1, SeqCst);
         }
         let mut replies = 0;
         loop {
-            // A reset would be an error here.
+            // `line` panics if the connection is reset.
             let reply = client.line();
             if reply.is_empty() {
                 return replies;
@@ -55,7 +58,7 @@ fn pipeline(mut client: Client, ready: Sender<()>) -> Seen {
             }
         }
     });
-    Seen { written, session }
+    Pipeline { written, session }
 }
 
 const PATIENT: [&str; 6] = ["--log-format", "json", "--drain-timeout", NEVER, "--linger-timeout", NEVER];
@@ -68,16 +71,13 @@ fn a_hundred_pipelining_clients(server: Server) {
         to_be_ready.recv_timeout(PATIENCE).expect("1000 replies for each client");
     }
     let received: Vec<_> = clients.iter().map(|client| client.written.load(SeqCst)).collect();
-    // It waits for no timeout: all of them are longer than the test.
-    let ended = at_once(|| server.stop());
+    // Shutdown must not depend on a timeout: all timeouts are longer than the test.
+    let ended = promptly(|| server.stop());
     assert_eq!(ended.code, Some(0), "{:?}", String::from_utf8_lossy(&ended.err));
     let mut answered = 0;
     for (client, received) in clients.into_iter().zip(received) {
         let replies = client.session.join().unwrap();
-        assert!(
-            replies >= received,
-            "{replies} replies to {received} lines that were there before the signal"
-        );
+        assert!(replies >= received, "{replies} replies to {received} lines received before the signal");
         answered += replies;
     }
     let counters = counters(&ended);
@@ -89,19 +89,19 @@ fn a_hundred_pipelining_clients(server: Server) {
 }
 
 #[test]
-fn every_line_that_had_come_is_answered_and_nobody_sees_a_reset() {
+fn received_lines_are_answered_without_resets() {
     a_hundred_pipelining_clients(Server::with(|serve| _ = serve.args(PATIENT)));
 }
 
 #[test]
-fn and_by_a_command_as_well() {
+fn received_lines_are_answered_by_exec_commands() {
     let upper = ["sed", "-u", "s/.*/\\U&/"];
     a_hundred_pipelining_clients(Server::exec(&PATIENT, &upper));
 }
 
 #[test]
-fn who_is_idle_does_not_hold_it_up_for_long() {
-    // More than the default of 2 s.
+fn idle_clients_delay_shutdown_by_linger_timeout_only() {
+    // More than the default of 2 s, so that the test notices if the option is ignored.
     let options = ["--linger-timeout", "3s", "--drain-timeout", NEVER];
     let server = Server::with(|serve| _ = serve.args(options));
     let mut clients = server.clients();
@@ -110,7 +110,7 @@ fn who_is_idle_does_not_hold_it_up_for_long() {
         assert_eq!(client.line(), "A\n");
     }
     let start = Instant::now();
-    let ended = at_once(|| server.stop());
+    let ended = promptly(|| server.stop());
     assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
     assert_eq!(ended.code, Some(0), "{ended:?}");
     for mut client in clients {
@@ -118,7 +118,8 @@ fn who_is_idle_does_not_hold_it_up_for_long() {
     }
 }
 
-/// A command that does not end when its client has nothing more to say, and a client of it, which it has greeted.
+/// Starts a server whose command ignores the end of its stdin, and a client that has read its
+/// greeting.
 fn stubborn(options: &[&str]) -> (Server, Client) {
     let server = Server::exec(options, &["sh", "-c", "echo ready; exec sleep 1000"]);
     let mut client = Client::tcp(&server.tcp);
@@ -127,8 +128,8 @@ fn stubborn(options: &[&str]) -> (Server, Client) {
 }
 
 #[test]
-fn the_end_of_a_drain_that_cuts_somebody_off_is_exit_1() {
-    // The default is 10 s.
+fn closing_connections_at_drain_timeout_is_exit_1() {
+    // The default drain timeout is 10 s.
     assert_faster_than(Duration::from_secs(10), || {
         let (server, _client) = stubborn(&["--drain-timeout", "200ms"]);
         let ended = server.stop();
@@ -142,17 +143,17 @@ fn the_end_of_a_drain_that_cuts_somebody_off_is_exit_1() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_with_exit_1_while_somebody_is_left() {
+fn second_signal_ends_the_drain_with_exit_1() {
     let (server, _client) = stubborn(&["--drain-timeout", NEVER]);
     server.process.signal(Signal::TERM);
     let tcp = server.tcp.clone();
-    // Nobody new is let in from the first signal on.
+    // The server accepts no connections after the first signal.
     let start = Instant::now();
     while std::net::TcpStream::connect(&tcp).is_ok() {
         assert!(start.elapsed() < PATIENCE, "connections are still accepted");
         thread::sleep(Duration::from_millis(5));
     }
-    let ended = at_once(|| {
+    let ended = promptly(|| {
         server.process.signal(Signal::TERM);
         server.process.end()
     });
@@ -162,7 +163,7 @@ fn a_second_signal_ends_it_at_once_with_exit_1_while_somebody_is_left() {
 }
 
 #[test]
-fn the_counters_are_the_last_that_it_says() {
+fn final_log_record_has_the_counters() {
     let server = Server::with(|serve| _ = serve.args(["--log-format", "json", "--max-length", "3"]));
     let seen = AtomicBool::new(false);
     for mut client in server.clients() {

@@ -8,20 +8,21 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Process, lineframe};
 
-/// What is sent, and how many replies there are.
+/// The lines that each tool sends, and the replies to them.
 const LINES: &str = "one\ntwo\n";
 const REPLIES: &str = "ONE\nTWO\n";
 
-/// Who is still there so long after the last reply is there to stay.
-const TO_STAY: Duration = Duration::from_secs(2);
+/// A tool that still runs this long after the last reply is considered to hang.
+const HANG_AFTER: Duration = Duration::from_secs(2);
 
-/// The servers that tools differ at: what each does, when the last reply has gone out after its start, and whether stdin
-/// stays open.
+/// A server that some tools handle wrongly.
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
     serve: fn(&mut BufReader<TcpStream>) -> io::Result<()>,
+    /// Time from the start to the last reply.
     takes: Duration,
+    /// Keeps the tool's stdin open until the end.
     stdin_stays: bool,
 }
 
@@ -65,11 +66,11 @@ fn d(client: &mut BufReader<TcpStream>) -> io::Result<()> {
     client.get_ref().shutdown(Shutdown::Write)
 }
 
-/// What a tool made of a case.
+/// The result of one tool in one case.
 #[derive(Clone, Copy)]
 struct Outcome {
     replies: usize,
-    /// How long it ran; `None`: it was still there.
+    /// Run time, or `None` if the tool hung.
     took: Option<Duration>,
 }
 
@@ -87,34 +88,34 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Runs a tool against a server of its own. `command` is given host and port.
+/// Runs a tool against a new server. `command` takes host and port and returns the tool's command.
 fn outcome(case: Case, command: impl FnOnce(&str, &str) -> Command) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
-    // Dropped at the end.
+    // Dropped when this function returns, which ends the server thread.
     let (_tool, to_end) = channel::<()>();
     thread::spawn(move || {
         let mut client = BufReader::new(listener.accept().unwrap().0);
-        // What a tool does to it shows in what comes out of the tool.
+        // Errors are ignored here: a tool that fails prints wrong replies.
         _ = (case.serve)(&mut client);
-        // Until the tool has gone, or is known to stay.
+        // Keeps the connection open until the tool has ended or hangs.
         _ = to_end.recv();
     });
     let start = Instant::now();
     let mut process = Process::start(&mut command("127.0.0.1", &port));
     process.write(LINES);
     let stdin = process.take_stdin();
-    // Dropped now or at the end.
+    // Closes stdin immediately, or when this function returns.
     let _stdin = case.stdin_stays.then_some(stdin);
-    let ended = process.out.ends_within(case.takes + TO_STAY);
+    let ended = process.out.ends_within(case.takes + HANG_AFTER);
     let took = ended.then(|| start.elapsed());
     let replies = process.out.bytes();
     assert!(REPLIES.as_bytes().starts_with(&replies), "{replies:?}");
     Outcome { replies: replies.iter().filter(|byte| **byte == b'\n').count(), took }
 }
 
-/// `program` where there is such a program that says `marker` of itself.
-fn found(program: &str, flag: &str, marker: &str) -> bool {
+/// Returns whether `program` exists and prints `marker` when called with `flag`.
+fn is_installed(program: &str, flag: &str, marker: &str) -> bool {
     let said = Command::new(program).arg(flag).stdin(Stdio::null()).output();
     let found =
         said.is_ok_and(|said| String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).contains(marker));
@@ -124,7 +125,7 @@ fn found(program: &str, flag: &str, marker: &str) -> bool {
     found
 }
 
-/// One that runs `program` with `arguments`, and host and port in the place of `HOST` and `PORT` in them.
+/// Returns a function that builds the command, with `HOST` and `PORT` in `arguments` replaced.
 fn tool(program: &'static str, arguments: &'static str) -> impl Fn(&str, &str) -> Command + Copy + Send {
     move |host, port| {
         let arguments = arguments.replace("HOST", host).replace("PORT", port);
@@ -135,7 +136,7 @@ fn tool(program: &'static str, arguments: &'static str) -> impl Fn(&str, &str) -
 }
 
 #[test]
-fn send_delivers_every_reply_and_ends_at_once_where_others_hang_or_lose() {
+fn send_prints_every_reply_and_ends_promptly() {
     let mut tools = vec![
         ("lineframe", "send HOST:PORT"),
         ("lineframe", "send --end half-close HOST:PORT"),
@@ -146,7 +147,7 @@ fn send_delivers_every_reply_and_ends_at_once_where_others_hang_or_lose() {
         ("socat", "-V", "socat", &["- TCP:HOST:PORT", "-t 5 - TCP:HOST:PORT"]),
         ("ncat", "--version", "Ncat", &["HOST PORT", "--no-shutdown HOST PORT"]),
     ] {
-        if found(program, flag, marker) {
+        if is_installed(program, flag, marker) {
             tools.extend(ways.iter().map(|arguments| (program, *arguments)));
         }
     }
@@ -163,12 +164,13 @@ fn send_delivers_every_reply_and_ends_at_once_where_others_hang_or_lose() {
     for ((program, arguments), row) in tools.iter().zip(&outcomes) {
         println!("| `{program} {arguments}` | {} |", row.each_ref().map(ToString::to_string).join(" | "));
     }
-    // The first server waits for the end of the input, and that has to be asked for. Told how many replies there are as
-    // well, it is right for all of them.
+    // The first server waits for the end of the input, so plain `send` (row 0) is not expected to
+    // handle it; `--end half-close` (row 1) is. With `--replies 2` as well (row 2), all four cases
+    // must pass.
     let right = [(1, 0), (0, 1), (0, 2), (0, 3), (2, 0), (2, 1), (2, 2), (2, 3)];
     for (nth, case) in right {
         let (case, first) = (CASES[case], outcomes[nth][case]);
-        // A busy machine delays some attempts, a wait delays all of them.
+        // A busy machine delays some attempts; waiting for a timeout would delay all of them.
         let is_quick = std::iter::once(first).chain((0..10).map(|_| again(nth, case))).any(|outcome| {
             let ended = outcome.took.is_some();
             assert!(outcome.replies == 2 || !ended, "{}: {outcome}", case.name);

@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Client, Ended, PATIENCE, Process, Server, assert_faster_than, at_once, lineframe, run};
+use crate::support::{
+    Client, Ended, PATIENCE, Process, Server, assert_faster_than, lineframe, promptly, run,
+};
 
-/// Says who it is and becomes what the first line says.
-pub(crate) const ANYTHING: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
+/// Prints its process ID, then becomes the command named in the first line.
+pub(crate) const ANY_COMMAND: [&str; 3] = ["sh", "-c", "echo $$; read command; exec $command"];
 
 /// Long enough for a child to start on a busy machine.
 pub(crate) const IDLE_TIMEOUT: &str = "3s";
@@ -17,7 +19,7 @@ fn is_error(line: &[u8]) -> bool {
     line.starts_with(b"error: ") && line.ends_with(b"\n")
 }
 
-/// A client of a server that runs [`ANYTHING`], and the process that it talks to.
+/// Connects to a server that runs [`ANY_COMMAND`]. Returns the client and the ID of its process.
 pub(crate) fn client_of(server: &Server, command: &str) -> (Client, String) {
     let mut client = Client::tcp(&server.tcp);
     let id = String::from_utf8(client.line().to_vec()).unwrap();
@@ -31,7 +33,7 @@ fn assert_serves(server: &Server) {
     assert_eq!(client.line(), "still here\n");
 }
 
-/// Gone and reaped, or will be soon.
+/// Waits until the process has ended and was reaped.
 pub(crate) fn assert_ends(process: &str) {
     let start = Instant::now();
     while Path::new("/proc").join(process).exists() {
@@ -47,30 +49,30 @@ fn resident_kib(process: u32) -> u64 {
 }
 
 #[test]
-fn a_million_lines_come_back_exact_and_in_order() {
+fn a_million_lines_return_unchanged_in_order() {
     let server = Server::exec(&[], &["cat"]);
     let lines: String = (0..1_000_000).map(|n| format!("line number {n}\n")).collect();
     let ended = run(["send", &server.tcp], lines.clone());
-    assert!(ended == Ended::well(&lines), "{:?}, {} bytes, {:?}", ended.code, ended.out.len(), ended.err);
+    assert!(ended == Ended::success(&lines), "{:?}, {} bytes, {:?}", ended.code, ended.out.len(), ended.err);
 }
 
 #[test]
-fn each_connection_has_its_own_child_that_is_told_of_it() {
+fn each_child_gets_its_connection_in_the_environment() {
     let environment = ["env", "-u", "PATH", "sh", "-c", "env; exec cat"];
     let server = Server::with(|serve| {
-        // From a server around this one.
+        // Variables inherited from an outer server, which must not reach the child.
         serve.env("TCPREMOTEHOST", "nowhere").env("UNIXREMOTEPID", "1");
         serve.args(["--exec", "--"]).args(environment);
     });
     let (ip, port) = server.tcp.split_once(':').unwrap();
-    let told = |mut client: Client, family: &str| {
+    let variables = |mut client: Client, family: &str| {
         client.finish();
         let said = String::from_utf8(client.rest().to_vec()).unwrap();
-        let is_of_it = |line: &&str| line.starts_with(family) || line.starts_with("PROTO");
-        let mut told: Vec<_> = said.lines().filter(is_of_it).map(str::to_owned).collect();
+        let is_ours = |line: &&str| line.starts_with(family) || line.starts_with("PROTO");
+        let mut variables: Vec<_> = said.lines().filter(is_ours).map(str::to_owned).collect();
         assert!(!said.contains("nowhere"), "{said}");
-        told.sort();
-        told
+        variables.sort();
+        variables
     };
 
     let client = Client::tcp(&server.tcp);
@@ -82,7 +84,7 @@ fn each_connection_has_its_own_child_that_is_told_of_it() {
         "TCPREMOTEIP=127.0.0.1".to_owned(),
         format!("TCPREMOTEPORT={remote}"),
     ];
-    assert_eq!(told(client, "TCP"), expected);
+    assert_eq!(variables(client, "TCP"), expected);
 
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let expected = [
@@ -95,7 +97,7 @@ fn each_connection_has_its_own_child_that_is_told_of_it() {
         format!("UNIXREMOTEEUID={user}"),
         format!("UNIXREMOTEPID={}", std::process::id()),
     ];
-    assert_eq!(told(Client::unix(&server.path()), "UNIX"), expected);
+    assert_eq!(variables(Client::unix(&server.path()), "UNIX"), expected);
 }
 
 #[test]
@@ -107,7 +109,7 @@ fn no_shell_reads_its_arguments() {
 }
 
 #[test]
-fn the_end_of_the_lines_is_the_end_of_its_stdin_and_what_it_says_then_goes_out() {
+fn half_close_closes_stdin_and_keeps_output() {
     let server = Server::exec(&[], &["wc", "-l"]);
     for mut client in server.clients() {
         client.feed_all("a\n".repeat(20_000));
@@ -116,7 +118,7 @@ fn the_end_of_the_lines_is_the_end_of_its_stdin_and_what_it_says_then_goes_out()
 }
 
 #[test]
-fn its_stderr_is_logged_a_record_for_each_line() {
+fn each_stderr_line_is_one_log_record() {
     let said = "printf 'one\\ntwo peer=9.9.9.9:1 \\033[31m\\nlast' >&2";
     let server = Server::exec(&["--log-format", "json"], &["sh", "-c", said]);
     assert_eq!(Client::tcp(&server.tcp).rest(), "");
@@ -131,8 +133,8 @@ fn its_stderr_is_logged_a_record_for_each_line() {
 }
 
 #[test]
-fn a_child_that_ends_ends_its_connection_and_no_other() {
-    let server = Server::exec(&[], &ANYTHING);
+fn child_exit_closes_only_its_connection() {
+    let server = Server::exec(&[], &ANY_COMMAND);
     let (mut other, _) = client_of(&server, "cat");
     let (mut client, id) = client_of(&server, "false");
     assert_eq!(client.rest(), "");
@@ -143,8 +145,8 @@ fn a_child_that_ends_ends_its_connection_and_no_other() {
 }
 
 #[test]
-fn a_child_goes_with_its_client() {
-    let server = Server::exec(&[], &ANYTHING);
+fn children_end_when_their_client_disconnects() {
+    let server = Server::exec(&[], &ANY_COMMAND);
     for command in ["cat", "yes"] {
         let (client, id) = client_of(&server, command);
         drop(client);
@@ -153,11 +155,12 @@ fn a_child_goes_with_its_client() {
 }
 
 #[test]
-fn a_child_that_floods_is_held_in_bounded_memory() {
-    let server = Server::exec(&[], &ANYTHING);
+fn flooding_children_use_bounded_memory() {
+    let server = Server::exec(&[], &ANY_COMMAND);
     let (mut client, id) = client_of(&server, "yes");
     let (mut endless, _) = client_of(&server, "cat /dev/zero");
-    // Nobody reads `yes`; of a line without an end, an error is told once and the rest is dropped as it comes.
+    // No client reads the output of `yes`. The endless line is answered with one error line, and
+    // the server drops the rest of the line.
     assert!(is_error(&endless.line()));
     for _ in 0..20 {
         assert_serves(&server);
@@ -169,35 +172,35 @@ fn a_child_that_floods_is_held_in_bounded_memory() {
 }
 
 #[test]
-fn a_child_that_never_reads_is_ended_with_its_connection_by_the_idle_timeout() {
-    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &ANYTHING);
+fn idle_timeout_ends_children_that_never_read() {
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &ANY_COMMAND);
     let (mut client, id) = client_of(&server, "sleep 1000");
     client.feed("x".repeat(999).repeat(1000) + &"\nabc".repeat(1_000_000));
-    // A reset is fine as well: what it has sent was not read.
+    // A reset is accepted too, because the child has left bytes of the client unread.
     client.wait_for_end();
     assert_ends(&id);
     assert!(resident_kib(server.process.id()) < 32 * 1024);
 }
 
 #[test]
-fn a_child_that_outlives_its_lines_is_ended_by_the_idle_timeout() {
-    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &ANYTHING);
+fn idle_timeout_ends_children_after_half_close() {
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &ANY_COMMAND);
     let (mut client, id) = client_of(&server, "sleep 1000");
     client.finish();
-    assert_eq!(at_once(|| client.rest()), "");
+    assert_eq!(promptly(|| client.rest()), "");
     assert_ends(&id);
 }
 
 #[test]
-fn a_client_may_be_silent_for_as_long_as_its_child_has_something_to_say() {
-    // Each pause is far shorter than the timeout, all of them together are longer.
+fn child_output_resets_the_idle_timeout() {
+    // Each pause is far shorter than the timeout, but their sum is longer.
     let talks = ["sh", "-c", "for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $n; done"];
     let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT], &talks);
     assert_eq!(Client::tcp(&server.tcp).rest(), "1\n2\n3\n4\n5\n6\n7\n8\n");
 }
 
 #[test]
-fn bad_lines_and_bad_replies_get_an_error_line_each_and_the_next_ones_pass() {
+fn bad_lines_and_replies_become_error_lines() {
     let server = Server::exec(&["--max-length", "10"], &["sed", "-u", "s/^grow/&xxxxxxxxxxxxxxxxxxxx/"]);
     for mut client in server.clients() {
         client.write("good\n");
@@ -221,7 +224,7 @@ fn bad_lines_and_bad_replies_get_an_error_line_each_and_the_next_ones_pass() {
 }
 
 #[test]
-fn too_many_bad_lines_end_it_behind_what_the_child_has_to_say() {
+fn max_bad_lines_sends_pending_output_before_closing() {
     let server = Server::exec(&["--max-length", "3", "--max-bad-lines", "1"], &["cat"]);
     for mut client in server.clients() {
         client.write("a\ntoo long\nb\nlong\nc\n");
@@ -233,16 +236,16 @@ fn too_many_bad_lines_end_it_behind_what_the_child_has_to_say() {
 }
 
 #[test]
-fn a_child_that_has_said_all_is_not_waited_for_by_its_client_and_does_not_stay() {
+fn closed_stdout_ends_the_connection_and_child() {
     let server = Server::exec(&[], &["sh", "-c", "echo $$; exec >&-; sleep 1000"]);
-    // The server gives the child 2 s to end by itself.
+    // The child has 2 s to end by itself; the client must not wait for that.
     assert_faster_than(Duration::from_secs(2), || _ = Client::tcp(&server.tcp).rest());
     let said = Client::tcp(&server.tcp).rest();
     assert_ends(String::from_utf8_lossy(&said).trim_end());
 }
 
 #[test]
-fn lines_reach_it_as_programs_expect_them() {
+fn delimiters_are_translated_for_children() {
     for (delimiter, lines, said) in [
         ("crlf", &b"a\r\nb\r\n"[..], "61 0a 62 0a"),
         ("newline", b"a\r\nb\n", "61 0a 62 0a"),
@@ -262,7 +265,7 @@ fn lines_reach_it_as_programs_expect_them() {
 }
 
 #[test]
-fn a_browser_is_turned_away_before_its_child_hears_of_it() {
+fn http_is_refused_before_the_child_sees_it() {
     let server = Server::exec(&[], &["cat"]);
     let mut client = Client::tcp(&server.tcp);
     client.write("POST / HTTP/1.1\r\nHost: x\r\n\r\nlines\n");
@@ -271,7 +274,7 @@ fn a_browser_is_turned_away_before_its_child_hears_of_it() {
 }
 
 #[test]
-fn a_command_that_is_not_there_is_exit_1_at_once() {
+fn missing_command_is_exit_1_at_start() {
     let ended =
         Process::start(&mut lineframe(["serve", "127.0.0.1:0", "--exec", "--", "no-such-\x1b"])).end();
     ended.assert_failed(1, "", r"cannot run no-such-\x1b");

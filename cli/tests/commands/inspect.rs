@@ -11,10 +11,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Client, PATIENCE, Process, Terminal, at_once, lineframe, run};
+use crate::support::{Client, PATIENCE, Process, Terminal, lineframe, promptly, run};
 
-/// `inspect` with `options` between clients of a free port and `server`, and that port's address.
-pub(crate) fn between(options: &[&str], server: &str) -> (Process, String) {
+/// Starts `inspect` with `options` as a relay from a free port to `server`. Returns its listen
+/// address.
+pub(crate) fn start_relay(options: &[&str], server: &str) -> (Process, String) {
     let arguments = [&["inspect"], options, &["127.0.0.1:0", server]].concat();
     let process = Process::start(&mut lineframe(arguments));
     let address = listening(&process);
@@ -34,7 +35,7 @@ fn objects(out: &[u8]) -> Vec<Value> {
     out.split_inclusive(|&byte| byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect()
 }
 
-/// The rows of a table without their times, which come and go.
+/// Returns the rows of a table without their times, which differ in each run.
 fn rows(out: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(out).unwrap();
     let row = |row: &str| match row.as_bytes()[0].is_ascii_digit() {
@@ -45,7 +46,7 @@ fn rows(out: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn a_file_is_shown_as_its_frames() {
+fn files_are_shown_as_frames() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("some file");
     fs::write(
@@ -72,7 +73,7 @@ fn a_file_is_shown_as_its_frames() {
 }
 
 #[test]
-fn stdin_is_shown_as_it_comes() {
+fn stdin_frames_are_shown_when_complete() {
     for name in [None, Some("-")] {
         let mut process = Process::start(lineframe(["inspect", "--json"]).args(name));
         process.write("a\nb");
@@ -89,7 +90,7 @@ fn stdin_is_shown_as_it_comes() {
 }
 
 #[test]
-fn an_object_has_what_the_documentation_says() {
+fn json_objects_have_the_documented_keys() {
     let ended =
         run(["inspect", "--json", "--check", "json", "--max-text", "4"], b"{}\n\xc2\x85\x7f\n\0\xffabc\nab");
     assert_eq!(ended.code, Some(7));
@@ -128,9 +129,10 @@ fn an_object_has_what_the_documentation_says() {
 const STREAM: &[u8] =
     b"{\"a\":1}\r\n\n\r\nlonger than the limit\r\n\xe4\xb8\x96\xff\n\0\n\r\r\ntoo long again, cut\nlast";
 
-/// The frames of STREAM cut in two after `cut` bytes, but for the time and the reads; and the one with the cut in it has
-/// come in two reads.
-fn judged(frames: &[Value], cut: u64) -> Vec<Value> {
+/// Returns the frames sorted by offset, without the fields that differ between runs: time,
+/// connection, direction, reads and cuts. `STREAM` was sent in two pieces, the first `cut` bytes
+/// long. Asserts that the frame with the cut inside arrived in 2 reads, and every other one in 1.
+fn normalized(frames: &[Value], cut: u64) -> Vec<Value> {
     let mut frames = frames.to_vec();
     frames.sort_by_key(|frame| frame["offset"].as_u64());
     let ends = frames.iter().skip(1).map(|frame| frame["offset"].as_u64().unwrap());
@@ -151,17 +153,17 @@ fn judged(frames: &[Value], cut: u64) -> Vec<Value> {
 }
 
 #[test]
-fn a_stream_cut_at_any_place_is_the_same_frames() {
+fn frames_do_not_depend_on_read_boundaries() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("server.sock");
     let listener = UnixListener::bind(&path).unwrap();
     let options = ["--json", "--check", "json", "--max-length", "10"];
-    let (process, address) = between(&options, path.to_str().unwrap());
+    let (process, address) = start_relay(&options, path.to_str().unwrap());
     let whole = STREAM.len();
     for cut in 1..=whole {
         let client = Client::tcp(&address);
         let mut client_socket = client.into_inner();
-        // Who has got the first part says that it has passed on its own.
+        // Reading the first piece from the relay ensures that the second is a separate read.
         client_socket.write_all(&STREAM[..cut]).unwrap();
         let mut server_socket = Client::new(listener.accept().unwrap().0).into_inner();
         let mut first = vec![0; cut];
@@ -171,7 +173,7 @@ fn a_stream_cut_at_any_place_is_the_same_frames() {
         let mut rest = Vec::new();
         server_socket.read_to_end(&mut rest).unwrap();
         assert_eq!([first, rest].concat(), STREAM);
-        // And back, after the client's end.
+        // The server sends the same two pieces back after the client's half-close.
         server_socket.write_all(&STREAM[..cut]).unwrap();
         let mut first = vec![0; cut];
         client_socket.read_exact(&mut first).unwrap();
@@ -190,7 +192,7 @@ fn a_stream_cut_at_any_place_is_the_same_frames() {
         streams.entry(key).or_default().push(frame);
     }
     assert_eq!(streams.len(), 2 * whole);
-    let uncut = judged(&streams[&(whole as u64, "to-server".into())], whole as u64);
+    let uncut = normalized(&streams[&(whole as u64, "to-server".into())], whole as u64);
     let seen: Vec<_> =
         uncut.iter().map(|frame| (frame["length"].as_u64().unwrap(), frame["bad"].is_null())).collect();
     let expected = [
@@ -207,17 +209,17 @@ fn a_stream_cut_at_any_place_is_the_same_frames() {
     assert_eq!(seen, expected);
     for ((connection, direction), frames) in &streams {
         assert!(["to-server", "to-client"].contains(&direction.as_str()));
-        assert_eq!(judged(frames, *connection), uncut, "cut after {connection}, {direction}");
+        assert_eq!(normalized(frames, *connection), uncut, "cut after {connection}, {direction}");
     }
 }
 
 #[test]
-fn a_client_meets_the_server_as_if_nobody_were_between() {
-    // A port would be another server's as soon as it is left.
+fn relay_passes_half_closes_and_connect_failures() {
+    // A Unix socket, because another process could reuse a TCP port as soon as it is closed.
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("server.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let (process, address) = between(&[], path.to_str().unwrap());
+    let (process, address) = start_relay(&[], path.to_str().unwrap());
     let mut client = Client::tcp(&address);
     let mut server = Client::new(listener.accept().unwrap().0);
     // The server's end leaves the client's direction open.
@@ -228,7 +230,7 @@ fn a_client_meets_the_server_as_if_nobody_were_between() {
     assert_eq!(server.line(), "bye\r\n");
     client.finish();
     assert_eq!(server.rest(), "");
-    // A server that is not there is the client's end.
+    // If the server cannot be reached, the relay closes the client's connection.
     drop((client, server, listener));
     assert_eq!(Client::tcp(&address).rest(), "");
     process.err.until_contains("cannot connect to");
@@ -243,7 +245,7 @@ fn a_client_meets_the_server_as_if_nobody_were_between() {
     assert!(rows.contains(&"   <1 -- EOF after 6 bytes, 1 frame".into()), "{rows:?}");
 }
 
-/// `inspect` whose stdout is read only when it is taken, and which does not outlive its test.
+/// A running `inspect`, killed when dropped. Its stdout is not read until the test takes it.
 struct Inspect {
     child: Child,
     address: String,
@@ -272,7 +274,7 @@ impl Drop for Inspect {
 }
 
 #[test]
-fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
+fn unread_stdout_pauses_the_stream_without_loss() {
     let line = [b'x'; 99];
     let line = [&line[..], b"\n"].concat();
     let block = line.repeat(1000);
@@ -285,8 +287,8 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
     let received = thread::spawn(move || std::io::copy(&mut from_client, &mut std::io::sink()));
     client.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
     let mut sent = 0;
-    // Nobody reads stdout; the server takes all that comes.
-    let held_up = loop {
+    // Stdout is not read, while the server reads everything.
+    let is_paused = loop {
         match client.write(&block[sent % block.len()..]) {
             Ok(count) => sent += count,
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => break true,
@@ -296,7 +298,7 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
             break false;
         }
     };
-    assert!(held_up);
+    assert!(is_paused);
     let mut out = BufReader::new(inspect.child.stdout.take().unwrap());
     let frames = thread::spawn(move || {
         let mut ends = Vec::new();
@@ -320,7 +322,7 @@ fn a_reader_that_pauses_holds_the_stream_up_and_loses_nothing() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it_quietly() {
+fn inspect_ends_quietly_when_stdout_closes() {
     let mut command = lineframe(["inspect"]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut process = Process::spawn(&mut command, 100);
@@ -330,7 +332,7 @@ fn a_reader_that_has_enough_ends_it_quietly() {
     assert_eq!(ended.out.len(), 100);
 }
 
-/// A JSON-RPC server over stdio that says one thing too many.
+/// A JSON-RPC server over stdio that also prints one line that is not JSON.
 const JSON_RPC: &str = r#"
 import json, sys
 
@@ -352,7 +354,7 @@ print("done", file=sys.stderr)
 "#;
 
 #[test]
-fn around_a_json_rpc_server_the_one_line_that_is_not_json_is_flagged() {
+fn json_check_flags_the_one_bad_line() {
     match Command::new("python3").arg("--version").stdout(Stdio::null()).status() {
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => return println!("skipped: no python3"),
@@ -393,19 +395,19 @@ fn around_a_json_rpc_server_the_one_line_that_is_not_json_is_flagged() {
     assert_eq!(answer["result"]["content"][0]["text"], "\u{7} 世界");
 
     let frames = objects(&fs::read(&path).unwrap());
-    let of = |direction: &str| -> Vec<_> {
+    let frames_to = |direction: &str| -> Vec<_> {
         let frames = frames.iter().filter(|frame| frame["direction"] == direction);
         frames.map(|frame| (frame["text"].as_str().unwrap().to_owned(), frame["bad"].clone())).collect()
     };
     let asked: Vec<_> = requests.iter().map(|(request, _)| (request.to_string(), Value::Null)).collect();
-    assert_eq!(of("to-server"), asked);
+    assert_eq!(frames_to("to-server"), asked);
     let mut answered: Vec<_> = answers.into_iter().map(|answer| (answer, Value::Null)).collect();
     answered[0].1 = "not JSON: expected value at line 1 column 1".into();
-    assert_eq!(of("to-client"), answered);
+    assert_eq!(frames_to("to-client"), answered);
 }
 
 #[test]
-fn a_command_is_run_as_if_nobody_were_between() {
+fn commands_run_transparently_under_inspect() {
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
     let mut process = Process::start(&mut lineframe(["inspect", "--", "sh", "-c", "cat; echo last; exit 9"]));
     process.feed(bytes.clone());
@@ -423,17 +425,17 @@ fn a_command_is_run_as_if_nobody_were_between() {
 }
 
 #[test]
-fn a_command_that_closes_its_stdout_is_seen_to() {
+fn stdout_closed_by_the_command_is_closed() {
     let script = "echo bye; exec >&-; read line; exit 3";
     let mut process =
         Process::start(&mut lineframe(["inspect", "--output", "/dev/null", "--", "sh", "-c", script]));
-    assert_eq!(at_once(|| process.out.to_end()), "bye\n");
+    assert_eq!(promptly(|| process.out.to_end()), "bye\n");
     process.write("line\n");
     assert_eq!(process.end().code, Some(3));
 }
 
 #[test]
-fn a_command_is_told_of_sigterm_and_ended_by_the_second() {
+fn sigterm_is_forwarded_and_the_second_kills() {
     let script = "trap 'echo told; read line; exit 5' TERM; echo ready; while read line; do :; done; exit 6";
     let run = ["inspect", "--output", "/dev/null", "--", "bash", "-c", script];
     let mut process = Process::start(&mut lineframe(run));
@@ -448,13 +450,13 @@ fn a_command_is_told_of_sigterm_and_ended_by_the_second() {
     process.signal(Signal::TERM);
     process.out.until("trap", |out| out == b"ready\ntold\n");
     process.signal(Signal::TERM);
-    let ended = at_once(|| process.end());
+    let ended = promptly(|| process.end());
     assert_eq!(ended.code, Some(1));
     assert_eq!(ended.err, "lineframe: interrupted: killed the command\n");
 }
 
 #[test]
-fn on_a_terminal_bad_frames_are_red_and_nothing_steers_it() {
+fn bad_frames_are_red_and_escaped_on_terminals() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("lines");
     fs::write(&path, "good\n\x1b]0;x\x07\u{202e}\u{85}\n\x1b[2Jcut").unwrap();
@@ -477,7 +479,7 @@ fn on_a_terminal_bad_frames_are_red_and_nothing_steers_it() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_says_why() {
+fn unusable_arguments_are_reported_with_reason() {
     for (arguments, code, said) in [
         (vec!["inspect", "/nowhere/some file"], 1, "cannot open /nowhere/some file: "),
         (vec!["inspect", "/"], 1, "cannot read /: "),
@@ -495,7 +497,7 @@ fn what_cannot_be_looked_at_says_why() {
     }
 }
 
-/// Lines of all lengths up to 2,000 bytes, as many bytes as asked for.
+/// Relays `bytes` bytes, in lines of all lengths up to 2,000 bytes, and prints the result.
 fn transfer(bytes: usize) {
     const BLOCK: usize = 1 << 20;
     let mut block = Vec::with_capacity(BLOCK);
@@ -531,14 +533,15 @@ fn transfer(bytes: usize) {
     let sending = thread::spawn(move || {
         let mut client = client;
         (0..blocks).for_each(|_| client.write_all(&sent).unwrap());
-        // Its end is the last that it says; the reply to that says that all has come.
+        // The server closes after it has read the client's half-close, so EOF means that all
+        // arrived.
         client.shutdown(std::net::Shutdown::Write).unwrap();
         client.read_to_end(&mut Vec::new()).unwrap();
     });
     let mut got = vec![0; BLOCK];
     for nth in 0..blocks {
         server.read_exact(&mut got).unwrap();
-        assert!(got == expected, "block {nth} came otherwise than it was sent");
+        assert!(got == expected, "block {nth} was changed by the relay");
     }
     assert_eq!(server.read(&mut got).unwrap(), 0);
     let status = fs::read_to_string(format!("/proc/{}/status", inspect.child.id())).unwrap_or_default();
@@ -549,7 +552,7 @@ fn transfer(bytes: usize) {
     assert!(inspect.end().success());
     let frames = frames.join().unwrap();
     println!(
-        "{bytes} bytes through inspect, every one as it was sent; {frames} of {} lines shown;\n\
+        "{bytes} bytes passed through inspect unchanged; {frames} of {} lines shown;\n\
          peak memory of inspect {} KiB; {:.1} s",
         lines * blocks,
         peak.unwrap_or(0),
@@ -560,20 +563,20 @@ fn transfer(bytes: usize) {
 }
 
 #[test]
-fn a_transfer_passes_exact_in_little_memory() {
+fn transfers_are_exact_in_bounded_memory() {
     transfer(32 << 20);
 }
 
 #[test]
-#[ignore = "a gibibyte"]
-fn a_gibibyte_passes_exact_in_little_memory() {
+#[ignore = "transfers 1 GiB"]
+fn a_gibibyte_is_relayed_exactly_in_bounded_memory() {
     transfer(1 << 30);
 }
 
 #[test]
 fn a_reset_is_passed_on_as_a_reset() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (process, address) = between(&[], &listener.local_addr().unwrap().to_string());
+    let (process, address) = start_relay(&[], &listener.local_addr().unwrap().to_string());
     let mut client = TcpStream::connect(&address).unwrap();
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(b"a\n").unwrap();

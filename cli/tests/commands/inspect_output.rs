@@ -3,7 +3,7 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 
-use super::inspect::between;
+use super::inspect::start_relay;
 use crate::support::{Client, Process, Scripted, Terminal, lineframe, run};
 
 #[test]
@@ -32,7 +32,7 @@ fn full_log_does_not_end_connections() {
         }
         client.wait_for_end();
     });
-    let (process, address) = between(&["--output", "/dev/full"], &server.address);
+    let (process, address) = start_relay(&["--output", "/dev/full"], &server.address);
     let mut client = Client::tcp(&address);
     for line in ["a\n", "b\n"] {
         client.write(line);
@@ -58,9 +58,9 @@ fn one_byte_is_singular() {
     terminal.shown.until_contains("the server closed the connection after 1 byte of a line");
 }
 
-/// Frames are one thing, the replies of the command another.
+/// Stdout carries the command's output, so `inspect` must not ignore a failed write to it.
 #[test]
-fn a_stdout_that_is_full_fails_around_a_command() {
+fn full_stdout_is_exit_1_around_a_command() {
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = lineframe(["inspect", "--", "echo", "a"]);
     let process = Process::spawn(command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()), 0);

@@ -1,4 +1,4 @@
-//! `inspect` and signals, terminals and outputs that nobody reads.
+//! `inspect` with signals, terminals and unread output.
 
 use std::fs::File;
 use std::io::Write;
@@ -10,9 +10,9 @@ use rustix::pipe::{fcntl_setpipe_size, pipe};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::support::{Client, Process, Server, Terminal, at_once, lineframe};
+use crate::support::{Client, Process, Server, Terminal, lineframe, promptly};
 
-/// The reader and the writer of a pipe that is full.
+/// Returns the reader and the writer of a full pipe.
 fn full_pipe() -> (OwnedFd, File) {
     let (reader, writer) = pipe().unwrap();
     let size = fcntl_setpipe_size(&writer, 4096).unwrap();
@@ -36,13 +36,13 @@ fn signals_end_a_relay_with_unread_stdout() {
         client.write("a\n");
         assert_eq!(client.line(), "A\n");
         process.signal(signal);
-        let ended = at_once(|| process.end());
+        let ended = promptly(|| process.end());
         assert_eq!(ended.code, Some(1), "{ended:?}");
     }
 }
 
 #[test]
-fn unread_stderr_does_not_hold_a_relay_up() {
+fn unread_stderr_does_not_block_a_relay() {
     let server = Server::start();
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
@@ -59,14 +59,14 @@ fn unread_stderr_does_not_hold_a_relay_up() {
     client.write("a\n");
     assert_eq!(client.line(), "A\n");
     process.signal(Signal::TERM);
-    assert_eq!(at_once(|| process.end()).code, Some(0));
+    assert_eq!(promptly(|| process.end()).code, Some(0));
 }
 
 #[test]
 fn signals_end_a_command_with_unread_stderr() {
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::QUIT, 1)] {
         let (_unread, full) = full_pipe();
-        // Without a terminal: with one, SIGINT is not passed on.
+        // `setsid` detaches the terminal. With a terminal, `inspect` does not forward SIGINT.
         let mut inspect = Command::new("setsid");
         inspect.args([env!("CARGO_BIN_EXE_lineframe"), "inspect", "--", "cat"]);
         inspect.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(full);
@@ -74,8 +74,8 @@ fn signals_end_a_command_with_unread_stderr() {
         process.write("a\n");
         process.out.until("a", |out| out == b"a\n");
         process.signal(signal);
-        let ended = at_once(|| process.end());
-        // 1 if a busy machine needs longer than a second.
+        let ended = promptly(|| process.end());
+        // On a busy machine the command may need more than 1 s; then the code is 1.
         assert!([Some(code), Some(1)].contains(&ended.code), "{ended:?}");
     }
 }
@@ -89,7 +89,7 @@ fn a_signal_ends_a_command_with_unread_stdout() {
     let process = Process::spawn(&mut inspect, u64::MAX);
     process.err.until_contains("written");
     process.signal(Signal::TERM);
-    let ended = at_once(|| process.end());
+    let ended = promptly(|| process.end());
     assert_eq!(ended.code, Some(1), "{ended:?}");
 }
 

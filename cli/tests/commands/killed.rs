@@ -1,4 +1,5 @@
-//! What `kill -9` of anything but the server leaves behind: nothing that needs a second action.
+//! After `kill -9` of a client, a command or a log reader, the server continues without
+//! intervention.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -8,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Client, Process, Server, lineframe};
 
 #[test]
-fn a_killed_client_frees_its_place() {
+fn a_killed_client_frees_its_connection_slot() {
     let server = Server::with(|serve| _ = serve.args(["--max-connections", "1"]));
     for _ in 0..3 {
         let mut sending = Process::start(&mut lineframe(["send", &server.tcp, "--timeout", "none"]));
@@ -44,7 +45,7 @@ fn a_killed_command_ends_its_connection_only() {
 
 #[test]
 fn a_killed_log_reader_stops_nothing() {
-    // A process of its own reads the log: its end of the pipe closes when it is killed.
+    // A separate process reads the log, so killing it closes the read end of the pipe.
     let mut reader =
         std::process::Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let log = reader.stdin.take().unwrap();

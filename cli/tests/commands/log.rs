@@ -8,8 +8,8 @@ use rustix::process::Signal;
 
 use crate::support::{Client, PATIENCE, Process, Server, Terminal, lineframe};
 
-/// Every scalar that may steer a terminal and every byte that is not UTF-8, a line each.
-fn steering_lines() -> Vec<u8> {
+/// Returns one line for each character that may control a terminal, and for each non-UTF-8 byte.
+fn control_lines() -> Vec<u8> {
     let scalars = (0..0xa0).chain([0x61c, 0x200e, 0x200f]).chain(0x2028..=0x202e).chain(0x2066..=0x2069);
     let scalars = scalars.filter_map(char::from_u32).filter(|scalar| *scalar != '\n');
     let mut lines: Vec<_> = scalars.flat_map(|scalar| format!("a{scalar}z\n").into_bytes()).collect();
@@ -18,25 +18,25 @@ fn steering_lines() -> Vec<u8> {
     lines
 }
 
-fn assert_steers_nothing(log: &str) {
-    let steers = |c: char| {
+fn assert_escaped(log: &str) {
+    let is_control = |c: char| {
         c.is_control()
             || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    assert!(!log.replace(['\r', '\n'], "").contains(steers), "{log:?}");
+    assert!(!log.replace(['\r', '\n'], "").contains(is_control), "{log:?}");
 }
 
 #[test]
-fn what_clients_send_is_shown_and_steers_nothing_in_a_pipe() {
+fn client_text_is_escaped_in_piped_logs() {
     for format in ["text", "json"] {
         let server = Server::with(|serve| _ = serve.args(["-vv", "--log-format", format]));
         for mut client in server.clients() {
-            client.feed_all(steering_lines());
+            client.feed_all(control_lines());
             client.rest();
         }
         let log = server.stop().err;
         let log = std::str::from_utf8(&log).unwrap();
-        assert_steers_nothing(log);
+        assert_escaped(log);
         let shown =
             if format == "json" { r#""line":"\\x1b]0;x\\x07 世""# } else { r#"line="\\x1b]0;x\\x07 世""# };
         for said in
@@ -53,7 +53,7 @@ fn what_clients_send_is_shown_and_steers_nothing_in_a_pipe() {
 }
 
 #[test]
-fn what_clients_send_is_shown_and_steers_nothing_on_a_terminal() {
+fn client_text_is_escaped_on_a_terminal() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
     let mut serve = lineframe(["serve", "./some.sock", "-vv"]);
@@ -61,19 +61,19 @@ fn what_clients_send_is_shown_and_steers_nothing_on_a_terminal() {
     let terminal = Terminal::start(serve);
     terminal.shown.until("listening", |shown| shown.ends_with(b"some.sock\r\n"));
     let mut client = Client::unix(&path);
-    client.feed_all(steering_lines());
+    client.feed_all(control_lines());
     client.rest();
     terminal.shown.until_contains("connection ended");
     terminal.type_keys("\x03");
     let shown = terminal.shown.to_end();
     let shown = std::str::from_utf8(&shown).unwrap();
-    assert_steers_nothing(&shown.replace("^C", ""));
+    assert_escaped(&shown.replace("^C", ""));
     assert!(shown.contains(r"\\x1b]0;x\\x07 世"), "{shown}");
     assert!(terminal.end().success());
 }
 
 #[test]
-fn nothing_is_said_of_clients_unless_asked_for() {
+fn connections_are_not_logged_by_default() {
     let server = Server::start();
     for mut client in server.clients() {
         client.feed_all("a\n");
@@ -84,7 +84,7 @@ fn nothing_is_said_of_clients_unless_asked_for() {
     assert!(log.lines().count() == 1 && log.contains("stopped accepted=2 lines=2"), "{log}");
 }
 
-/// Has a line answered, and then resets the connection.
+/// Reads the reply to one line, then resets the connection.
 fn reset(address: &str) {
     let mut client = Client::tcp(address);
     client.write("a\n");
@@ -118,7 +118,7 @@ fn a_full_log_pipe_stops_nothing() {
     assert_eq!(process.end().code, Some(0));
 }
 
-/// The records of a reason, as (level, how many it stands for).
+/// Returns the records with this reason as (level, number of events that the record stands for).
 fn records(log: &[u8], reason: &str) -> Vec<(String, u64)> {
     let objects = std::str::from_utf8(log).unwrap().lines().map(serde_json::from_str::<serde_json::Value>);
     let objects = objects.map(Result::unwrap).filter(|object| object["reason"] == reason);
@@ -137,7 +137,8 @@ fn resets_are_logged_once_a_second() {
     for _ in 0..RESETS {
         reset(&server.tcp);
     }
-    // A drain would end a connection whose reset the server has not seen yet in order.
+    // Wait for all resets first: a graceful shutdown would close a connection normally if the
+    // server has not seen its reset yet.
     let failed = format!("failed\\\":{RESETS}");
     while !server.process.err.so_far().contains(&failed) {
         assert!(begun.elapsed() < PATIENCE, "not all resets are seen");
@@ -147,7 +148,7 @@ fn resets_are_logged_once_a_second() {
     let ended = server.stop();
     let seconds = begun.elapsed().as_secs();
     let records = records(&ended.err, "reset");
-    // One at once, one for each second that has passed, and one at the end.
+    // One immediately, one per second, and one at shutdown.
     assert!((2..=seconds + 3).contains(&(records.len() as u64)), "{seconds} s: {records:?}");
     assert!(records.iter().all(|(level, _)| level == "WARN"));
     assert_eq!(records.iter().map(|(_, count)| count).sum::<u64>(), RESETS, "{records:?}");
@@ -159,7 +160,7 @@ fn held_records_follow_within_a_second() {
     reset(&server.tcp);
     reset(&server.tcp);
     reset(&server.tcp);
-    // While it runs, and nothing more happens.
+    // The records appear while the server runs, without further events.
     server.process.err.until("three resets", |log| {
         let log = &log[..log.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1)];
         records(log, "reset").iter().map(|(_, count)| count).sum::<u64>() == 3
@@ -184,7 +185,7 @@ fn connections_without_a_byte_are_logged_at_debug() {
         let server = Server::with(|serve| _ = serve.args([verbosity, "--log-format", "json"]));
         let client = Client::tcp(&server.tcp);
         set_socket_linger(client.into_inner(), Some(Duration::ZERO)).unwrap();
-        // Accepted after it.
+        // The server accepts this client after the one above.
         let mut next = Client::tcp(&server.tcp);
         next.write("a\n");
         assert_eq!(next.line(), "A\n");
@@ -251,7 +252,7 @@ fn closed_stdout_and_stderr_stop_nothing() {
     let path = directory.path().join("some.sock");
     let mut serve = lineframe(["serve", "-v", "127.0.0.1:0", "./some.sock"]);
     serve.current_dir(&directory).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-    // As `head -c 1` does.
+    // The reader closes the pipe after 1 byte, like `head -c 1`.
     let mut process = Process::spawn(&mut serve, 1);
     process.out.to_end();
     let mut client = (0..).find_map(|_| {
@@ -267,7 +268,7 @@ fn closed_stdout_and_stderr_stop_nothing() {
 }
 
 #[test]
-fn lines_of_a_child_s_stderr_are_records() {
+fn stderr_lines_of_children_are_records() {
     let script = r#"echo "first peer=x" >&2; printf 'cut \033[m' >&2; cat"#;
     let server = Server::exec(&["--log-format", "json"], &["sh", "-c", script]);
     let [mut client, _] = server.clients();

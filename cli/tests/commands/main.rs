@@ -1,9 +1,10 @@
-//! The command as its users meet it: as a process, through pipes, terminals and sockets.
+//! Tests of the `lineframe` program as its users run it: a process with pipes, terminals and
+//! sockets.
 //!
-//! Nothing here knows how it is built, every test has a world of its own (a free port, a temporary directory), and every
-//! wait has an end, at which the test fails with what it has seen until then.
+//! The tests use only the built program. Each test has its own free port and temporary directory.
+//! Each wait has a limit; when it expires, the test fails and prints the output so far.
 
-// Unix sockets, signals and pseudo-terminals are part of nearly all of it.
+// Nearly all tests use Unix sockets, signals or pseudo-terminals.
 #![cfg(unix)]
 
 mod bench;

@@ -6,7 +6,7 @@ use crate::support::{Ended, Process, Server};
 const LINES: &str = "hello\nhéllo 世界\n\nlast\n";
 const REPLIES: &str = "HELLO\nHéLLO 世界\n\nLAST\n";
 
-/// What `command --help` or the like says, where there is such a command.
+/// Returns the output of `command flag`, or `None` if the command is not installed.
 fn help(command: &str, flag: &str) -> Option<String> {
     match Command::new(command).arg(flag).stdin(Stdio::null()).output() {
         Ok(output) => Some(String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()),
@@ -17,13 +17,13 @@ fn help(command: &str, flag: &str) -> Option<String> {
 
 fn assert_answered(mut client: Process) {
     client.feed(LINES);
-    assert_eq!(client.end(), Ended::well(REPLIES));
+    assert_eq!(client.end(), Ended::success(REPLIES));
 }
 
 #[test]
 fn nc_is_answered() {
     match help("nc", "-h") {
-        // The others differ in how they are told to half-close.
+        // Other versions use another option to half-close.
         Some(help) if help.contains("OpenBSD") => {}
         Some(_) => return println!("skipped: nc is not OpenBSD's"),
         None => return println!("skipped: no nc"),
@@ -34,7 +34,7 @@ fn nc_is_answered() {
     assert_answered(Process::start(Command::new("nc").args(["-N", "-U"]).arg(server.path())));
 }
 
-/// Half of the lines one by one, each after the reply to the one before, the others pipelined.
+/// Sends half of the lines one by one, waiting for each reply, and pipelines the others.
 const ASYNCIO: &str = "
 import asyncio, sys
 
@@ -65,5 +65,5 @@ fn python_asyncio_is_answered() {
     let server = Server::start();
     let (host, port) = server.tcp.split_once(':').unwrap();
     let client = Process::start(Command::new("python3").args(["-c", ASYNCIO, host, port]).arg(server.path()));
-    assert_eq!(client.end(), Ended::well("answered\n"));
+    assert_eq!(client.end(), Ended::success("answered\n"));
 }

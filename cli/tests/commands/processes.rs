@@ -1,4 +1,4 @@
-//! Children, signals and the limits of the system.
+//! Child processes, signals and system limits.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,26 +10,27 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::exec::{ANYTHING, IDLE_TIMEOUT, assert_ends, client_of};
-use crate::support::{Client, NEVER, PATIENCE, Process, Server, at_once, lineframe};
+use crate::exec::{ANY_COMMAND, IDLE_TIMEOUT, assert_ends, client_of};
+use crate::support::{Client, NEVER, PATIENCE, Process, Server, lineframe, promptly};
 
-/// Does not end with its stdin; its child neither.
-const FAMILY: [&str; 3] = ["sh", "-c", "echo $$; sleep 1000 & echo $!; wait"];
+/// Prints its process ID and that of its child. Neither ends when stdin is closed.
+const PROCESS_TREE: [&str; 3] = ["sh", "-c", "echo $$; sleep 1000 & echo $!; wait"];
 
 fn ids(client: &mut Client) -> Vec<String> {
     let lines = client.lines(2);
     lines.iter().map(|line| String::from_utf8_lossy(line).trim_end().to_owned()).collect()
 }
 
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+fn eventually(failure: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{failure}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// `command` with its `limits`, for a user without other processes where this one may choose.
+/// Returns `command` under `prlimit` with these limits. As root, it runs as another user, whose
+/// other processes do not count towards the limits.
 fn limited(limits: &[&str], command: &[&str]) -> Command {
     let program = env!("CARGO_BIN_EXE_lineframe");
     let mut limited = match rustix::process::getuid().is_root() {
@@ -44,7 +45,7 @@ fn limited(limits: &[&str], command: &[&str]) -> Command {
     limited
 }
 
-/// Whether [`limited`] works: another user may not be able to reach the program.
+/// Returns whether [`limited`] works here. The other user may lack access to the program.
 fn can_be_limited() -> bool {
     let can = limited(&["--core=0"], &["--version"]).output().is_ok_and(|ended| ended.status.success());
     if !can {
@@ -70,22 +71,22 @@ fn background_processes_end_with_their_connection() {
 }
 
 #[test]
-fn inherited_stdout_does_not_hold_a_connection() {
+fn inherited_stdout_does_not_keep_a_connection_open() {
     let server = Server::exec(
         &["--idle-timeout", NEVER, "--drain-timeout", NEVER],
         &["sh", "-c", "sleep 1000 & echo $!"],
     );
     let mut client = Client::tcp(&server.tcp);
-    let id = at_once(|| client.rest());
+    let id = promptly(|| client.rest());
     assert_ends(String::from_utf8_lossy(&id).trim_end());
-    assert_eq!(at_once(|| server.stop()).code, Some(0));
+    assert_eq!(promptly(|| server.stop()).code, Some(0));
 }
 
 #[test]
-fn stdout_left_to_another_group_does_not_hold_either() {
+fn stdout_inherited_by_another_group_does_not_block() {
     let server = Server::exec(&["--idle-timeout", NEVER], &["sh", "-c", "setsid sleep 130 & echo said"]);
     let mut client = Client::tcp(&server.tcp);
-    assert_eq!(at_once(|| client.rest()), "said\n");
+    assert_eq!(promptly(|| client.rest()), "said\n");
 }
 
 #[test]
@@ -98,7 +99,7 @@ fn output_after_the_command_is_passed_on() {
 fn while_stopped(server: &Server, pause: Duration, act: impl FnOnce()) {
     server.process.signal(Signal::STOP);
     act();
-    // A stopped server cannot tell when its timeout has passed.
+    // Longer than the server's timeout, which expires while the server is stopped.
     thread::sleep(pause);
     server.process.signal(Signal::CONT);
 }
@@ -127,34 +128,35 @@ fn replies_written_while_stopped_are_sent() {
     let script = format!("(read x <'{}'; echo late) & echo $$", fifo.display());
     let server = Server::exec(&["--workers", "1"], &["sh", "-c", &script]);
     let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    // On a busy machine the 2 s that the background process has may pass before the server is stopped.
+    // The server kills background processes after 2 s. On a busy machine that may happen before the
+    // server is stopped, so there are five attempts.
     let all_are_sent = |_| {
         let mut clients: Vec<_> = (0..8).map(|_| Client::tcp(&server.tcp)).collect();
         for client in &mut clients {
             let id = String::from_utf8_lossy(&client.line()).trim_end().to_owned();
-            eventually("the child has not ended", || {
+            eventually("the child does not end", || {
                 fs::read_to_string(format!("/proc/{id}/stat")).map_or(true, |stat| stat.contains(" Z "))
             });
         }
-        // Meanwhile the server notices that.
+        // This round trip gives the server time to notice that the children have ended.
         Client::tcp(&server.tcp).line();
         while_stopped(&server, Duration::from_secs(3), || {
-            // Fails if the background processes have been killed.
+            // Opening fails if the background processes were killed.
             let fifo = OpenOptions::new().write(true).custom_flags(nonblocking).open(&fifo);
             _ = fifo.and_then(|mut fifo| fifo.write_all("go\n".repeat(9).as_bytes()));
         });
         clients.iter_mut().all(|client| client.rest() == "late\n")
     };
-    assert!((0..5).any(all_are_sent), "never all");
+    assert!((0..5).any(all_are_sent), "replies are missing in every attempt");
 }
 
 #[test]
 fn a_slow_reader_is_not_idle() {
-    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT, "--write-timeout", NEVER], &ANYTHING);
+    let server = Server::exec(&["--idle-timeout", IDLE_TIMEOUT, "--write-timeout", NEVER], &ANY_COMMAND);
     let mut slow = Client::unix(&server.path());
     slow.line();
     slow.write("seq 200000\n");
-    // Two others are idle for too long, one after the other.
+    // Meanwhile, two other clients run into the idle timeout, one after the other.
     for _ in 0..2 {
         let (mut idle, _) = client_of(&server, "sleep 1000");
         assert_eq!(idle.rest(), "");
@@ -164,7 +166,7 @@ fn a_slow_reader_is_not_idle() {
 }
 
 #[test]
-fn a_reset_ends_a_child_that_does_not_read() {
+fn reset_ends_children_that_do_not_read() {
     let script = ["sh", "-c", "echo $$; echo unread; exec sleep 1000"];
     let server = Server::exec(&["--idle-timeout", NEVER], &script);
     for client in server.clients() {
@@ -178,15 +180,15 @@ fn a_reset_ends_a_child_that_does_not_read() {
         let id = id.trim_end();
         let stdin = File::open(format!("/proc/{id}/fd/0")).unwrap();
         socket.set_nonblocking(true).unwrap();
-        eventually("stdin is not full", || {
+        eventually("the child's stdin does not fill up", || {
             match socket.write("some line\n".repeat(1000).as_bytes()) {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
                 _ => {}
             }
             rustix::io::ioctl_fionread(&stdin).unwrap() > 60_000
         });
-        eventually("nothing is unread", || rustix::io::ioctl_fionread(&socket).unwrap() > 0);
-        // With unread bytes, that is a reset.
+        eventually("the client has no unread bytes", || rustix::io::ioctl_fionread(&socket).unwrap() > 0);
+        // Closing a socket with unread bytes resets the connection.
         drop(socket);
         assert_ends(id);
     }
@@ -194,18 +196,18 @@ fn a_reset_ends_a_child_that_does_not_read() {
 
 #[test]
 fn a_slow_exec_does_not_stop_other_clients() {
-    // With a path: each attempt to find the program would take as long.
-    let server = Server::exec(&["--workers", "1"], &["/bin/sh", "-c", ANYTHING[2]]);
+    // A full path, because strace delays each attempt to find the program in `PATH`.
+    let server = Server::exec(&["--workers", "1"], &["/bin/sh", "-c", ANY_COMMAND[2]]);
     let (mut client, _) = client_of(&server, "cat");
     let mut strace = Command::new("strace");
     strace.args(["-f", "-o", "/dev/null", "-e", "inject=execve:delay_enter=3000000", "-p"]);
     let mut strace = match Command::new("strace").args(["-o", "/dev/null", "true"]).status() {
         Ok(status) if status.success() => Process::start(strace.arg(server.process.id().to_string())),
-        _ => return eprintln!("skipped: no strace here"),
+        _ => return eprintln!("skipped: strace does not work here"),
     };
-    eventually("not attached", || strace.err.so_far().contains("attached") || !strace.is_running());
+    eventually("strace does not attach", || strace.err.so_far().contains("attached") || !strace.is_running());
     if !strace.is_running() {
-        return eprintln!("skipped: strace may not attach here");
+        return eprintln!("skipped: strace is not allowed to attach here");
     }
     let program = |id: &str| fs::read_link(format!("/proc/{id}/exe")).ok();
     let own = program(&server.process.id().to_string());
@@ -216,14 +218,14 @@ fn a_slow_exec_does_not_stop_other_clients() {
     };
     let is_answered_first = |_| {
         let mut slow = Client::tcp(&server.tcp);
-        eventually("no child is started", &is_starting);
+        eventually("no child starts", &is_starting);
         client.write("a\n");
         assert_eq!(client.line(), "a\n");
         let start = Instant::now();
         slow.line();
         start.elapsed() > Duration::from_secs(1)
     };
-    assert!((0..5).any(is_answered_first), "never answered first");
+    assert!((0..5).any(is_answered_first), "the client waited for the slow exec in every attempt");
 }
 
 #[test]
@@ -235,11 +237,11 @@ fn orphans_are_reaped_as_pid_1() {
         .status()
         .is_ok_and(|done| done.success())
     {
-        eprintln!("skipped: no user namespaces here");
+        eprintln!("skipped: user namespaces are not available");
         return;
     }
     command.args([env!("CARGO_BIN_EXE_lineframe"), "serve", "127.0.0.1:0", "--exec", "--", "sh", "-c"]);
-    // The first leaves the group, the second does not.
+    // The first orphan leaves the process group, the second stays in it.
     command.arg("(setsid true &); (true &); read line; exit 3");
     let process = Process::start(&mut command);
     let children = |id: &str| fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
@@ -297,7 +299,7 @@ fn a_second_hangup_does_not_end_the_drain() {
     let mut client = Client::tcp(&server.tcp);
     assert_eq!(client.line(), "ready\n");
     server.process.signal(Signal::HUP);
-    eventually("nobody is accepted", || std::net::TcpStream::connect(&server.tcp).is_err());
+    eventually("connections are still accepted", || std::net::TcpStream::connect(&server.tcp).is_err());
     server.process.signal(Signal::HUP);
     server.process.signal(Signal::USR1);
     server.process.err.until_contains("counters");
@@ -321,14 +323,14 @@ fn ignored_hangup_stays_ignored() {
 
 #[test]
 fn quit_ends_children_and_removes_the_socket() {
-    let server = Server::exec(&["--drain-timeout", NEVER], &FAMILY);
+    let server = Server::exec(&["--drain-timeout", NEVER], &PROCESS_TREE);
     let ids: Vec<_> = server.clients().iter_mut().flat_map(ids).collect();
-    // The clients have left: those that are still there are cut.
+    // The two clients above have disconnected. This one is connected when the signal arrives.
     let mut client = Client::tcp(&server.tcp);
     let last = self::ids(&mut client);
     server.process.signal(Signal::QUIT);
     let path = server.path();
-    let ended = at_once(|| server.process.end());
+    let ended = promptly(|| server.process.end());
     assert!(ended.code == Some(1) && !path.exists(), "{ended:?}");
     ids.iter().chain(&last).for_each(|id| assert_ends(id));
 }
@@ -349,16 +351,16 @@ fn signals_end_a_name_lookup() {
     assert!(Command::new("mkfifo").arg(&aliases).status().unwrap().success());
     for arguments in [&["serve", "lineframe-no-host:0"][..], &["inspect", "lineframe-no-host:0", "@x"]] {
         let mut command = lineframe(arguments);
-        // glibc reads it in the lookup, and waits there until something is written to it.
+        // glibc reads `HOSTALIASES` during the lookup. A FIFO blocks it until the test writes.
         let process = Process::start(command.env("HOSTALIASES", &aliases));
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let mut held: Option<File> = None;
-        eventually("no lookup", || {
+        eventually("no name lookup starts", || {
             held = OpenOptions::new().write(true).custom_flags(nonblocking).open(&aliases).ok();
             held.is_some()
         });
         process.signal(Signal::TERM);
-        at_once(|| process.end()).assert_failed(1, "", "interrupted");
+        promptly(|| process.end()).assert_failed(1, "", "interrupted");
     }
 }
 
@@ -370,7 +372,7 @@ fn a_lack_of_threads_is_exit_1() {
     for command in [&["serve", "127.0.0.1:0"][..], &["bench", "@x"], &["send", "@x"], &["inspect"]] {
         for threads in ["--nproc=1", "--nproc=2", "--nproc=4"] {
             let process = Process::start(limited(&[threads], command).stdin(Stdio::null()));
-            at_once(|| process.end()).assert_failed(1, "", "more threads");
+            promptly(|| process.end()).assert_failed(1, "", "more threads");
         }
     }
 }
@@ -447,7 +449,7 @@ fn exec_may_be_off_or_left_out() {
 }
 
 #[test]
-fn a_second_signal_ends_the_command_of_inspect_and_its_children() {
+fn second_signal_ends_inspected_commands_and_children() {
     let script = "trap '' TERM INT; echo $$; sleep 1000 & echo $!; wait";
     let mut command = Command::new("setsid");
     command.args([env!("CARGO_BIN_EXE_lineframe"), "inspect", "--", "sh", "-c", script]);

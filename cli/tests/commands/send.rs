@@ -14,9 +14,9 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::net::TcpSocket;
 
-use crate::support::{Client, Ended, Process, Scripted, Server, Terminal, at_once, lineframe, run};
+use crate::support::{Client, Ended, Process, Scripted, Server, Terminal, lineframe, promptly, run};
 
-/// Gives back what comes, as it comes, and reads nothing that it has not given back yet.
+/// Echoes each read. Reads again only after the echo was written.
 fn echo(mut client: Client) {
     loop {
         match client.chunk() {
@@ -31,12 +31,12 @@ fn start_send(address: &str) -> Process {
 }
 
 #[test]
-fn it_ends_with_the_last_reply_though_the_server_stays() {
+fn send_ends_after_the_last_reply() {
     let scripts = [Scripted::tcp(stay), Scripted::unix(stay)];
     for server in scripts {
         let mut send = start_send(&server.address);
         send.feed("a\nb\nlast");
-        assert_eq!(at_once(|| send.end()), Ended::well("1\n2\n3\n"));
+        assert_eq!(promptly(|| send.end()), Ended::success("1\n2\n3\n"));
         let (mut client, lines) = server.result();
         assert_eq!(lines, "a\nb\nlast\n");
         assert_eq!(client.rest(), "");
@@ -50,7 +50,7 @@ fn stay(mut client: Client) -> (Client, Bytes) {
 }
 
 #[test]
-fn it_waits_for_a_reply_that_comes_in_pieces() {
+fn replies_in_pieces_are_awaited() {
     let server = Scripted::tcp(|mut client| {
         let lines = client.lines(2).concat();
         for piece in ["on", "e", "\n", "tw", "o\n"] {
@@ -58,12 +58,12 @@ fn it_waits_for_a_reply_that_comes_in_pieces() {
         }
         (client, lines)
     });
-    assert_eq!(run(["send", &server.address], "1\n2\n"), Ended::well("one\ntwo\n"));
+    assert_eq!(run(["send", &server.address], "1\n2\n"), Ended::success("one\ntwo\n"));
     assert_eq!(server.result().1, b"1\n2\n");
 }
 
 #[test]
-fn replies_are_printed_while_lines_still_come() {
+fn replies_are_printed_before_stdin_ends() {
     let server = Server::start();
     let mut send = start_send(&server.tcp);
     for (line, replies) in [("a\n", "A\n"), ("b\n", "A\nB\n")] {
@@ -71,38 +71,38 @@ fn replies_are_printed_while_lines_still_come() {
         send.out.until("reply", |out| out == replies.as_bytes());
     }
     drop(send.take_stdin());
-    assert_eq!(send.end(), Ended::well("A\nB\n"));
+    assert_eq!(send.end(), Ended::success("A\nB\n"));
 }
 
 #[test]
-fn nothing_to_send_is_nothing_to_wait_for() {
+fn empty_stdin_ends_send_successfully() {
     let server = Scripted::tcp(|mut client| client.rest());
-    assert_eq!(run(["send", &server.address], ""), Ended::well(""));
+    assert_eq!(run(["send", &server.address], ""), Ended::success(""));
     assert_eq!(server.result(), "");
 }
 
 #[test]
-fn bytes_pass_as_they_are() {
+fn bytes_pass_unchanged() {
     let all: Vec<u8> = (0..=255).collect();
     let input = [b"\r\n\0\n\xff\xfe\na\r\r\n\n\x1b]0;x\x07\n", &all[..], b"\nlast\r"].concat();
     let expected = [&input[..], b"\n"].concat();
     for server in [Scripted::tcp(echo), Scripted::unix(echo)] {
-        assert_eq!(run(["send", &server.address], input.clone()), Ended::well(&expected));
+        assert_eq!(run(["send", &server.address], input.clone()), Ended::success(&expected));
     }
 }
 
 #[test]
-fn fifty_megabytes_go_both_ways_in_little_memory() {
+fn fifty_megabytes_return_exactly_in_bounded_memory() {
     pass_through(50_000_000);
 }
 
 #[test]
-#[ignore = "a gibibyte"]
-fn a_gibibyte_goes_both_ways_in_little_memory() {
+#[ignore = "transfers 1 GiB"]
+fn a_gibibyte_returns_exactly_in_bounded_memory() {
     pass_through(1 << 30);
 }
 
-/// Lines of all lengths up to the longest that is let through, to a server that reads nothing which it has not answered.
+/// Sends `length` bytes in lines up to the length limit to [`echo`], and prints the result.
 fn pass_through(length: usize) {
     let mut input = Vec::with_capacity(length + 100_000);
     while input.len() < length {
@@ -127,18 +127,18 @@ fn pass_through(length: usize) {
         let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
         let lines = input.iter().filter(|byte| **byte == b'\n').count();
         println!(
-            "{} bytes in {lines} lines through send and back, peak memory of send {kib} KiB; {took:.1} s",
+            "{} bytes in {lines} lines passed through send and back; peak memory of send {kib} KiB; {took:.1} s",
             input.len()
         );
         assert!(kib < 32 * 1024, "{kib} KiB");
     }
     drop(stdin);
     let ended = send.end();
-    assert!(ended == Ended::well(&input), "{:?}, {} bytes, {:?}", ended.code, ended.out.len(), ended.err);
+    assert!(ended == Ended::success(&input), "{:?}, {} bytes, {:?}", ended.code, ended.out.len(), ended.err);
 }
 
 #[test]
-fn a_server_that_leaves_early_is_exit_1_and_says_how_many_are_missing() {
+fn missing_replies_are_counted_with_exit_1() {
     let leave = |mut client: Client| {
         client.lines(5);
         client.write("1\n2\n");
@@ -149,8 +149,8 @@ fn a_server_that_leaves_early_is_exit_1_and_says_how_many_are_missing() {
 }
 
 #[test]
-fn a_server_that_breaks_off_is_exit_1_too() {
-    // What it has not read makes its close a reset.
+fn reset_with_unread_lines_is_exit_1() {
+    // Closing a socket with unread bytes resets the connection.
     let break_off = |mut client: Client| {
         client.line();
         client.write("1\n");
@@ -163,7 +163,7 @@ fn a_server_that_breaks_off_is_exit_1_too() {
 }
 
 #[test]
-fn a_server_that_leaves_first_ends_it_at_once() {
+fn server_close_ends_send_with_open_stdin() {
     for (lines, replies, code, said) in [("", "", 0, ""), ("a\n", "1\n", 0, ""), ("a\n", "", 1, " 0 of 1 ")] {
         let server = Scripted::tcp(move |mut client| {
             client.lines(lines.len() / 2);
@@ -171,11 +171,11 @@ fn a_server_that_leaves_first_ends_it_at_once() {
         });
         let mut send = start_send(&server.address);
         send.write(lines);
-        // The script ends with the connection, and stdin stays open.
+        // The script has closed the connection. Stdin of `send` is still open.
         server.result();
-        let ended = at_once(|| send.end());
+        let ended = promptly(|| send.end());
         match code {
-            0 => assert_eq!(ended, Ended::well(replies)),
+            0 => assert_eq!(ended, Ended::success(replies)),
             code => ended.assert_failed(code, replies, said),
         }
     }
@@ -197,7 +197,7 @@ fn a_cut_last_reply_is_exit_6() {
 }
 
 #[test]
-fn what_the_server_has_begun_to_say_beyond_the_last_reply_is_no_failure() {
+fn partial_extra_reply_is_not_an_error() {
     let server = Scripted::tcp(|mut client| {
         client.line();
         client.write("one\nmore");
@@ -213,7 +213,7 @@ fn what_the_server_has_begun_to_say_beyond_the_last_reply_is_no_failure() {
 
 #[test]
 fn no_server_is_exit_3() {
-    // Bound, so that nobody else gets the port, and not listening.
+    // The socket is bound, so that no other process gets the port, but does not listen.
     let bound = TcpSocket::new_v4().unwrap();
     bound.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let directory = TempDir::new().unwrap();
@@ -227,18 +227,18 @@ fn no_server_is_exit_3() {
 }
 
 #[test]
-fn a_reader_that_has_enough_ends_it_quietly() {
+fn send_ends_quietly_when_stdout_closes() {
     let server = Server::start();
     let mut command = lineframe(["send", &server.tcp]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut send = Process::spawn(&mut command, 2);
     send.feed("a\n".repeat(10_000_000));
-    assert_eq!(send.end(), Ended::well("A\n"));
+    assert_eq!(send.end(), Ended::success("A\n"));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_stdout_that_is_full_is_exit_1() {
+fn full_stdout_is_exit_1() {
     let server = Server::start();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let mut command = lineframe(["send", &server.tcp]);
@@ -248,7 +248,7 @@ fn a_stdout_that_is_full_is_exit_1() {
 }
 
 #[test]
-fn a_stdin_that_cannot_be_read_is_exit_1() {
+fn unreadable_stdin_is_exit_1() {
     let server = Server::start();
     let directory = File::open(server.path().parent().unwrap()).unwrap();
     let mut command = lineframe(["send", &server.tcp]);
@@ -258,7 +258,7 @@ fn a_stdin_that_cannot_be_read_is_exit_1() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_does_not_change_the_exit_code() {
+fn unread_stderr_does_not_change_the_exit_code() {
     let (stderr, reader) = UnixStream::pair().unwrap();
     drop(reader);
     let mut command = lineframe(["send", "./none/none.sock"]);
@@ -270,21 +270,21 @@ fn a_stderr_that_nobody_reads_does_not_change_the_exit_code() {
 }
 
 #[test]
-fn the_server_s_end_is_waited_for_where_that_is_asked_for() {
-    // It answers what it has read when it has seen the end, with more lines than it has got.
+fn end_half_close_waits_for_the_server() {
+    // The server answers only after the end of the input, with more replies than lines.
     let script = |mut client: Client| {
         let lines = client.rest();
         client.write("1\n2\n3\n");
         lines
     };
     let server = Scripted::tcp(script);
-    assert_eq!(run(["send", "--end", "half-close", &server.address], "a\nb"), Ended::well("1\n2\n3\n"));
+    assert_eq!(run(["send", "--end", "half-close", &server.address], "a\nb"), Ended::success("1\n2\n3\n"));
     assert_eq!(server.result(), "a\nb\n");
 }
 
 #[test]
-fn so_many_replies_are_waited_for_as_are_asked_for() {
-    // A greeting, and one reply for two lines.
+fn replies_option_sets_the_awaited_count() {
+    // The server sends a greeting, and one reply to two lines.
     let server = Scripted::tcp(|mut client| {
         client.write("hello\n");
         client.lines(2);
@@ -293,7 +293,7 @@ fn so_many_replies_are_waited_for_as_are_asked_for() {
     });
     let mut send = Process::start(&mut lineframe(["send", "--replies", "2", &server.address]));
     send.feed("a\nb\n");
-    assert_eq!(at_once(|| send.end()), Ended::well("hello\nok\n"));
+    assert_eq!(promptly(|| send.end()), Ended::success("hello\nok\n"));
 
     let server = Scripted::tcp(|mut client| {
         client.rest();
@@ -304,19 +304,19 @@ fn so_many_replies_are_waited_for_as_are_asked_for() {
 }
 
 #[test]
-fn no_reply_is_waited_for_where_none_is_wanted() {
+fn end_close_waits_for_no_reply() {
     let server = Scripted::tcp(|mut client| {
         let lines = client.rest();
         (client, lines)
     });
     let mut send = Process::start(&mut lineframe(["send", "--end", "close", &server.address]));
     send.feed("a\nb");
-    assert_eq!(at_once(|| send.end()), Ended::well(""));
+    assert_eq!(promptly(|| send.end()), Ended::success(""));
     assert_eq!(server.result().1, "a\nb\n");
 }
 
 #[test]
-fn what_does_not_go_with_close_is_exit_2() {
+fn options_that_conflict_with_close_are_exit_2() {
     for more in [["--replies", "1"], ["--expect", "a"]] {
         let mut arguments = vec!["send", "--end", "close", "127.0.0.1:1"];
         arguments.extend(more);
@@ -325,30 +325,30 @@ fn what_does_not_go_with_close_is_exit_2() {
 }
 
 #[test]
-fn a_server_that_keeps_it_waiting_is_exit_4() {
+fn silent_server_is_exit_4_after_timeout() {
     let silent = |mut client: Client| {
         client.line();
         client.write("1\nand ");
         client
     };
     for server in [Scripted::tcp(silent), Scripted::unix(silent)] {
-        // Long enough for the first reply.
+        // 3 s is long enough for the first reply on a busy machine.
         let ended = run(["send", "--timeout", "3s", &server.address], "a\nb\n");
-        // What has come of a reply may say why there is no more.
+        // The partial reply is printed, because it may explain the silence.
         ended.assert_failed(
             4,
             "1\nand ",
             "the server neither accepted nor sent a byte for 3s, after 1 of 2 replies",
         );
     }
-    // One that reads nothing.
+    // A server that reads nothing.
     for end in ["replies", "half-close", "close"] {
         let server = Scripted::unix(|client| client);
         let ended =
             run(["send", "--end", end, "--timeout", "300ms", &server.address], "a\n".repeat(1_000_000));
         ended.assert_failed(4, "", "the server neither accepted nor sent a byte for 300ms, after 0 ");
     }
-    // One that does not answer, while more lines may come.
+    // A server that does not answer, while stdin stays open.
     let server = Scripted::unix(|client| client);
     let mut send = Process::start(&mut lineframe(["send", "--timeout", "300ms", &server.address]));
     send.write("a\n");
@@ -360,10 +360,10 @@ fn a_server_that_keeps_it_waiting_is_exit_4() {
 }
 
 #[test]
-fn a_server_that_drips_and_a_stdin_that_pauses_keep_nobody_waiting() {
+fn slow_replies_and_paused_stdin_are_not_timeouts() {
     let server = Scripted::tcp(|mut client| {
         client.line();
-        // Each pause is far shorter than the timeout, all of them together are longer.
+        // Each pause is far shorter than the timeout, but their sum is longer.
         for byte in b"1234567890\n" {
             thread::sleep(Duration::from_millis(300));
             client.write([*byte]);
@@ -374,15 +374,15 @@ fn a_server_that_drips_and_a_stdin_that_pauses_keep_nobody_waiting() {
     let mut send = Process::start(&mut lineframe(["send", "--timeout", "3s", &server.address]));
     send.write("a\n");
     send.out.until("first reply", |out| out == b"1234567890\n");
-    // Nothing is asked of the server meanwhile.
+    // While no reply is outstanding, the timeout does not run.
     thread::sleep(Duration::from_millis(3500));
     send.write("b\n");
     drop(send.take_stdin());
-    assert_eq!(send.end(), Ended::well("1234567890\n2\n"));
+    assert_eq!(send.end(), Ended::success("1234567890\n2\n"));
 }
 
 #[test]
-fn a_reply_that_is_not_as_expected_is_exit_7() {
+fn unexpected_reply_is_exit_7() {
     let script = |mut client: Client| {
         client.lines(3);
         client.write("ok 1\nerr \x1b[2J\nok 3\n");
@@ -393,11 +393,11 @@ fn a_reply_that_is_not_as_expected_is_exit_7() {
     ended.assert_failed(7, "ok 1\nerr \x1b[2J\n", r"reply 2 does not match ^ok: err \x1b[2J");
     let server = Scripted::tcp(script);
     let ended = run(["send", "--expect", "^(ok|err) ", &server.address], "a\nb\nc\n");
-    assert_eq!(ended, Ended::well("ok 1\nerr \x1b[2J\nok 3\n"));
+    assert_eq!(ended, Ended::success("ok 1\nerr \x1b[2J\nok 3\n"));
 }
 
 #[test]
-fn no_reply_at_all_is_not_what_was_expected() {
+fn expect_without_any_reply_is_exit_7() {
     let server = Scripted::tcp(|mut client| client.rest());
     let ended = run(["send", "--end", "half-close", "--expect", "", &server.address], "a\n");
     ended.assert_failed(7, "", "no reply; --expect needs one");
@@ -416,14 +416,14 @@ fn a_reply_over_the_limit_is_exit_6() {
 }
 
 #[test]
-fn a_line_over_the_limit_is_exit_6_when_those_before_it_are_answered() {
+fn oversized_line_is_exit_6_after_earlier_replies() {
     let server = Server::start();
     let ended = run(["send", "--max-length", "4", &server.tcp], "abcd\nabcde\nabc\n");
     ended.assert_failed(6, "ABCD\n", "line 2 of stdin: longer than the limit of 4 bytes (--max-length)");
 }
 
 #[test]
-fn lines_may_end_otherwise() {
+fn other_delimiters_are_sent_and_read() {
     for (arguments, input, sent) in [
         (&["--delimiter", "nul"][..], "a\nb\0c", "a\nb\0c\0"),
         (&["--delimiter", "crlf"], "a\r\nb", "a\r\nb\r\n"),
@@ -433,35 +433,35 @@ fn lines_may_end_otherwise() {
         let server = Scripted::tcp(echo);
         let mut all = vec!["send", &server.address];
         all.extend(arguments);
-        assert_eq!(run(all, input), Ended::well(sent), "{arguments:?}");
+        assert_eq!(run(all, input), Ended::success(sent), "{arguments:?}");
     }
 }
 
 #[test]
-fn a_lone_line_feed_is_not_sent_where_only_crlf_ends_a_line() {
+fn lone_lf_is_refused_with_crlf_delimiter() {
     let server = Scripted::tcp(echo);
     let ended = run(["send", "--delimiter", "crlf", &server.address], "a\r\nb\nc\r\n");
     ended.assert_failed(6, "a\r\n", "line 2 of stdin: contains a CR or LF");
 }
 
 #[test]
-fn it_connects_again_where_nobody_was_yet() {
+fn retry_connects_to_a_late_server() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("late.sock");
     let address = path.to_str().unwrap().to_owned();
     let mut send = Process::start(&mut lineframe(["send", "--retry", "20", &address]));
     send.feed("a\n");
-    // So long that the first round has failed; were it not so, the test would find nothing wrong.
+    // Long enough for the first attempt to fail. If it has not failed yet, the test passes anyway.
     thread::sleep(Duration::from_millis(150));
     let listener = UnixListener::bind(&path).unwrap();
     let mut client = Client::new(listener.accept().unwrap().0);
     assert_eq!(client.line(), "a\n");
     client.write("A\n");
-    assert_eq!(send.end(), Ended::well("A\n"));
+    assert_eq!(send.end(), Ended::success("A\n"));
 }
 
 #[test]
-fn every_attempt_is_named_where_none_succeeds() {
+fn failed_retries_are_counted_in_the_error() {
     let directory = TempDir::new().unwrap();
     let absent = directory.path().join("absent.sock");
     let ended = run(["send", "--retry", "2", absent.to_str().unwrap()], "a\n");
@@ -469,7 +469,7 @@ fn every_attempt_is_named_where_none_succeeds() {
 }
 
 #[test]
-fn replies_are_escaped_on_a_terminal_and_where_that_is_asked_for() {
+fn replies_are_escaped_on_terminals_or_on_request() {
     let script = |mut client: Client| {
         client.line();
         client.write("\x1b]0;x\x07\u{9b}\u{202e} 世\n");
@@ -477,7 +477,7 @@ fn replies_are_escaped_on_a_terminal_and_where_that_is_asked_for() {
     };
     let server = Scripted::tcp(script);
     let ended = run(["send", "--escape", "always", &server.address], "a\n");
-    assert_eq!(ended, Ended::well("\\x1b]0;x\\x07\\u{9b}\\u{202e} 世\n"));
+    assert_eq!(ended, Ended::success("\\x1b]0;x\\x07\\u{9b}\\u{202e} 世\n"));
 
     let with_stdin = |escape| {
         let server = Scripted::tcp(script);
@@ -493,7 +493,7 @@ fn replies_are_escaped_on_a_terminal_and_where_that_is_asked_for() {
 }
 
 #[test]
-fn long_input_shows_how_far_it_is() {
+fn long_input_shows_a_progress_bar() {
     let input = TempDir::new().unwrap();
     let path = input.path().join("lines");
     fs::write(&path, "a\n".repeat(500_000)).unwrap();
@@ -514,19 +514,19 @@ fn long_input_shows_how_far_it_is() {
 }
 
 #[test]
-fn a_connection_that_is_not_accepted_in_time_is_exit_3() {
+fn connect_timeout_is_exit_3() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("full.sock");
     let listener = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&listener, &SocketAddrUnix::new(&path).unwrap()).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    // The one that has room to wait.
+    // This connection fills the accept queue.
     let _waiting = UnixStream::connect(&path).unwrap();
     let ended = run(["send", "--connect-timeout", "200ms", path.to_str().unwrap()], "a\n");
     ended.assert_failed(3, "", "no answer in time (connect_timeout)");
 }
 
-/// Closes the connection with a reset, after this was sent on it.
+/// Sends `said`, then resets the connection.
 fn reset(client: Client, said: &str) {
     client.write(said);
     let socket = TcpStream::from(OwnedFd::from(client.into_inner()));
@@ -564,16 +564,16 @@ fn a_client_without_any_reply_was_refused() {
     let _first = Client::tcp(&server.tcp);
     let ended = run(["send", "--end", "half-close", &server.tcp], "a\n");
     assert!(ended.code == Some(1) && ended.out.is_empty() && !ended.err.is_empty(), "{ended:?}");
-    // It takes everything and then closes.
+    // A server that reads everything and then closes.
     let server = Scripted::tcp(|mut client| client.rest());
     let ended = run(["send", "--end", "half-close", &server.address], "a\nb\n");
     ended.assert_failed(1, "", "no reply to 2 lines: the server closed the connection");
     let server = Scripted::tcp(|mut client| client.rest());
-    assert_eq!(run(["send", "--end", "half-close", &server.address], ""), Ended::well(""));
+    assert_eq!(run(["send", "--end", "half-close", &server.address], ""), Ended::success(""));
 }
 
 #[test]
-fn a_server_is_not_late_because_send_was_stopped() {
+fn stopping_send_does_not_expire_its_timeout() {
     let (taken, is_taken) = channel::<()>();
     let (go_on, to_go_on) = channel::<()>();
     let server = Scripted::tcp(move |mut client| {
@@ -589,10 +589,10 @@ fn a_server_is_not_late_because_send_was_stopped() {
     is_taken.recv().unwrap();
     send.signal(Signal::STOP);
     go_on.send(()).unwrap();
-    // What is tested: it sleeps over its own timeout.
+    // The stopped process sleeps past its own 3 s timeout.
     thread::sleep(Duration::from_millis(3500));
     send.signal(Signal::CONT);
-    assert_eq!(send.end(), Ended::well("1\n"));
+    assert_eq!(send.end(), Ended::success("1\n"));
 }
 
 #[test]
@@ -600,7 +600,7 @@ fn the_longest_timeouts_are_accepted() {
     let server = Server::start();
     let longest = "292277026596y";
     for option in ["--timeout", "--connect-timeout"] {
-        assert_eq!(run(["send", option, longest, &server.tcp], "a\n"), Ended::well("A\n"), "{option}");
+        assert_eq!(run(["send", option, longest, &server.tcp], "a\n"), Ended::success("A\n"), "{option}");
     }
     let bench = ["bench", "--count", "1", "--warm-up", "0s", "--connections", "1"];
     for option in ["--timeout", "--duration", "--connect-timeout"] {

@@ -10,7 +10,8 @@ fn is_error(reply: &[u8]) -> bool {
     printable.starts_with(b"error: ") && printable.iter().all(|byte| (b' '..=b'~').contains(byte))
 }
 
-/// Sends `lines` to each listener and says that no more come. The replies, to the end: `None` for an error line.
+/// Sends `lines` to each listener, half-closes and compares all replies. `None` expects an error
+/// line.
 #[track_caller]
 fn assert_replies(lines: &[u8], expected: &[Option<&[u8]>]) {
     let server = Server::start();
@@ -24,7 +25,7 @@ fn assert_replies(lines: &[u8], expected: &[Option<&[u8]>]) {
 }
 
 #[test]
-fn it_says_where_it_listens() {
+fn serve_prints_its_addresses() {
     let server = Server::start();
     let (host, port) = server.tcp.split_once(':').unwrap();
     assert_eq!(host, "127.0.0.1");
@@ -36,7 +37,7 @@ fn it_says_where_it_listens() {
 }
 
 #[test]
-fn sixty_four_clients_at_once_on_each_listener_get_their_own_replies_in_order() {
+fn pipelined_clients_get_their_own_replies_in_order() {
     const CLIENTS: usize = 64;
 
     let server = Server::start();
@@ -50,7 +51,7 @@ fn sixty_four_clients_at_once_on_each_listener_get_their_own_replies_in_order() 
         })
     });
     let sessions: Vec<_> = sessions.collect();
-    // Nobody leaves before everybody was answered.
+    // All clients stay connected until every client has its replies.
     let answered: Vec<_> = sessions.into_iter().filter_map(|session| session.join().ok()).collect();
     assert_eq!(answered.len(), 2 * CLIENTS);
     for mut client in answered {
@@ -59,7 +60,7 @@ fn sixty_four_clients_at_once_on_each_listener_get_their_own_replies_in_order() 
     }
 }
 
-/// Pipelined lines, one of them too long, all of them sent before a reply is read.
+/// Pipelines lines, one of them too long, then reads all replies.
 fn session(number: usize, mut client: Client) -> Client {
     let before: String = (0..50).map(|n| format!("before {number} {n}\n")).collect();
     let after: String = (0..50).map(|n| format!("after {number} {n}\n")).collect();
@@ -72,7 +73,7 @@ fn session(number: usize, mut client: Client) -> Client {
 }
 
 #[test]
-fn ascii_letters_are_upper_cased_and_nothing_else() {
+fn only_ascii_letters_are_upper_cased() {
     assert_replies("héllo 世界\n".as_bytes(), &[Some("HéLLO 世界\n".as_bytes())]);
 }
 
@@ -88,7 +89,7 @@ fn echo_changes_nothing() {
 }
 
 #[test]
-fn unicode_upper_case_may_be_longer_than_the_line_and_of_what_is_no_utf_8_there_is_none() {
+fn unicode_upper_case_rejects_invalid_utf_8() {
     let server = Server::with(|serve| _ = serve.args(["--handler", "upper-unicode"]));
     for mut client in server.clients() {
         client.write("straße ŉ ΐ 世界\n");
@@ -100,9 +101,9 @@ fn unicode_upper_case_may_be_longer_than_the_line_and_of_what_is_no_utf_8_there_
     }
 }
 
-/// U+0390 becomes three characters: 2 bytes grow to 6.
+/// The upper case of U+0390 is three characters, so 2 bytes grow to 6.
 #[test]
-fn a_reply_that_grows_over_its_limit_is_an_error_line() {
+fn replies_over_their_limit_become_error_lines() {
     let line = "\u{390}".repeat(32 * 1024) + "\n";
     let server = Server::with(|serve| _ = serve.args(["--handler", "upper-unicode"]));
     for mut client in server.clients() {
@@ -115,24 +116,24 @@ fn a_reply_that_grows_over_its_limit_is_an_error_line() {
     let server = Server::with(|serve| _ = serve.args(options));
     for mut client in server.clients() {
         client.feed(line.as_bytes());
-        assert!(client.line() == line.to_uppercase(), "not three times as long");
+        assert!(client.line() == line.to_uppercase(), "the reply is not the upper-cased line");
     }
 }
 
 #[test]
-fn every_byte_may_stand_in_a_line() {
+fn lines_may_contain_any_byte() {
     let mut line: Vec<_> = (0..=255).filter(|byte| *byte != b'\n').collect();
     line.push(b'\n');
     assert_replies(&line, &[Some(&line.to_ascii_uppercase())]);
 }
 
 #[test]
-fn an_empty_line_is_answered_with_one() {
+fn empty_lines_get_empty_replies() {
     assert_replies(b"\n\r\na\n\n", &[Some(b"\n"), Some(b"\n"), Some(b"A\n"), Some(b"\n")]);
 }
 
 #[test]
-fn a_line_whose_reply_cannot_be_framed_gets_an_error_line_and_the_next_one_its_reply() {
+fn unframeable_replies_become_error_lines() {
     let server = Server::start();
     for mut client in server.clients() {
         client.write("a\r\r\n");
@@ -149,7 +150,7 @@ fn a_cut_last_line_gets_an_error_line() {
 }
 
 #[test]
-fn a_line_of_the_limit_is_answered_and_one_byte_more_is_an_error() {
+fn lines_over_the_default_limit_get_errors() {
     let line = [&[b'A'; 65_536][..], b"\n"].concat();
     let long = [&[b'A'; 65_537][..], b"\n"].concat();
     assert_replies(
@@ -159,17 +160,17 @@ fn a_line_of_the_limit_is_answered_and_one_byte_more_is_an_error() {
 }
 
 #[test]
-fn who_has_said_that_no_more_comes_gets_every_reply() {
+fn half_closed_clients_get_every_reply() {
     let lines: String = (0..20_000).map(|n| format!("line {n}\n")).collect();
     let server = Server::start();
     for mut client in server.clients() {
         client.feed_all(lines.clone());
-        assert!(client.rest() == lines.to_ascii_uppercase(), "not all of them");
+        assert!(client.rest() == lines.to_ascii_uppercase(), "replies are missing");
     }
 }
 
 #[test]
-fn all_whole_lines_are_answered_while_the_peer_stays_silent() {
+fn complete_lines_are_answered_without_more_input() {
     let server = Server::start();
     for mut client in server.clients() {
         client.feed(["a\n".repeat(10_000).as_bytes(), &[b'x'; 70_000], b"\nb\nno terminator yet"].concat());
@@ -182,10 +183,10 @@ fn all_whole_lines_are_answered_while_the_peer_stays_silent() {
 }
 
 #[test]
-fn a_client_that_reads_nothing_holds_up_no_other() {
+fn clients_that_never_read_block_nobody_else() {
     let server = Server::start();
-    let deaf = server.clients();
-    for client in &deaf {
+    let unread = server.clients();
+    for client in &unread {
         client.feed("x\n".repeat(1_000_000));
     }
     for mut client in server.clients() {

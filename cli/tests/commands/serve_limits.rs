@@ -1,5 +1,4 @@
 use std::os::unix::fs::PermissionsExt;
-
 use std::time::Duration;
 
 use crate::support::{Client, Server, assert_faster_than, run};
@@ -17,7 +16,7 @@ fn assert_answers(client: &mut Client) {
 }
 
 #[test]
-fn max_connections_lets_the_next_one_wait() {
+fn max_connections_makes_the_next_client_wait() {
     let server = serve(&["--max-connections", "1"]);
     let mut first = Client::tcp(&server.tcp);
     assert_answers(&mut first);
@@ -39,7 +38,7 @@ fn max_connections_per_ip_closes_the_next_one() {
 }
 
 #[test]
-fn max_bad_lines_ends_it_behind_the_next_one() {
+fn connections_close_after_max_bad_lines() {
     let server = serve(&["--max-length", "3", "--max-bad-lines", "1"]);
     for mut client in server.clients() {
         client.write("long\na\nlong\nb\n");
@@ -53,9 +52,9 @@ fn max_bad_lines_ends_it_behind_the_next_one() {
 }
 
 #[test]
-fn a_client_that_says_nothing_or_drips_is_ended() {
+fn silent_and_slow_clients_are_disconnected() {
     assert_faster_than(DEFAULT_TIMEOUT, || {
-        // A busy machine needs some of this time between connecting and sending.
+        // 2 s, because a busy machine may need a while between connecting and sending.
         let server = serve(&["--idle-timeout", "2s", "--line-timeout", "2s"]);
         let clients = [("", ""), ("a", ""), ("a\nb", "A\n")].map(|(sent, replies)| {
             let client = Client::tcp(&server.tcp);
@@ -73,33 +72,34 @@ fn a_client_that_says_nothing_or_drips_is_ended() {
 }
 
 #[test]
-fn a_client_that_takes_nothing_is_ended() {
+fn clients_that_never_read_are_disconnected() {
     assert_faster_than(DEFAULT_TIMEOUT, || {
         let server = serve(&["--write-timeout", "100ms", "--max-unsent", "1k"]);
-        let deaf = Client::tcp(&server.tcp);
-        // Far more than the buffers hold: only a closed connection ends it. Without `-v` the log is one line.
-        deaf.feed("some line\n".repeat(3_000_000)).join().unwrap();
+        let unread = Client::tcp(&server.tcp);
+        // Far more than the buffers hold, so the writer ends only when the connection is closed.
+        // Without `-v`, the log is one line.
+        unread.feed("some line\n".repeat(3_000_000)).join().unwrap();
         let ended = server.stop();
         let log = String::from_utf8_lossy(&ended.err);
         assert!(log.contains("write_timeouts=1"), "{log}");
     });
 }
 
-/// Those of `serve` with these options, which are there before it says where it listens. One more waits for signals, and one
-/// writes the log.
+/// Returns the number of worker threads of `serve`, which start before it prints its address.
+/// Excludes the two other threads: one waits for signals, one writes the log.
 #[cfg(target_os = "linux")]
 fn workers(options: &[&str]) -> usize {
     use crate::support::{Process, lineframe};
 
     let serve =
         Process::start(lineframe(["serve", "127.0.0.1:0"]).args(options).env_remove("TOKIO_WORKER_THREADS"));
-    serve.out.until("where it listens", |out| out.ends_with(b"\n"));
+    serve.out.until("address", |out| out.ends_with(b"\n"));
     std::fs::read_dir(format!("/proc/{}/task", serve.id())).unwrap().count() - 2
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn so_many_threads_serve_as_there_are_to_be_workers() {
+fn workers_sets_the_number_of_threads() {
     for count in [1, 2, 5] {
         assert_eq!(workers(&["--workers", &count.to_string()]), count);
     }
@@ -116,14 +116,14 @@ fn clients_are_answered_by_any_number_of_workers() {
 }
 
 #[test]
-fn the_mode_of_a_unix_socket_can_be_set() {
+fn mode_sets_unix_socket_permissions() {
     let server = serve(&["--mode", "600", "--backlog", "5"]);
     let mode = std::fs::metadata(server.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
 #[test]
-fn http_is_lines_where_it_is_not_to_be_refused() {
+fn http_refusal_can_be_disabled() {
     for (setting, reply) in [("on", "error: "), ("off", "GET / HTTP/1.1\n")] {
         let server = serve(&["--refuse-http-and-tls", setting]);
         let mut client = Client::tcp(&server.tcp);
@@ -134,7 +134,7 @@ fn http_is_lines_where_it_is_not_to_be_refused() {
 }
 
 #[test]
-fn what_is_no_limit_is_exit_2() {
+fn invalid_limits_are_exit_2() {
     for arguments in [
         ["--max-connections", "0"],
         ["--max-connections-per-ip", "x"],

@@ -31,12 +31,12 @@ fn assert_answers(path: &Path) {
 }
 
 #[test]
-fn it_goes_with_the_server_that_is_asked_to_end() {
+fn socket_is_removed_when_the_server_stops() {
     for signal in [Signal::TERM, Signal::INT].repeat(10) {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("some.sock");
         let server = serve_in(directory.path());
-        // Asked as soon as anybody can know that it is there.
+        // The signal is sent as early as possible: as soon as the address is printed.
         server.out.until("listening", |out| out.ends_with(b"sock\n"));
         assert!(file_type(&path).unwrap().is_socket());
         server.signal(signal);
@@ -47,7 +47,7 @@ fn it_goes_with_the_server_that_is_asked_to_end() {
 }
 
 #[test]
-fn it_goes_where_another_listener_cannot_be_had() {
+fn socket_is_removed_if_another_listener_fails() {
     let other = Server::start();
     let directory = TempDir::new().unwrap();
     let ended = Process::start(lineframe(["serve", "./some.sock", &other.tcp]).current_dir(&directory)).end();
@@ -56,7 +56,7 @@ fn it_goes_where_another_listener_cannot_be_had() {
 }
 
 #[test]
-fn one_that_a_killed_server_left_behind_is_replaced() {
+fn stale_socket_of_a_killed_server_is_replaced() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
     let killed = serve_in(directory.path());
@@ -70,7 +70,7 @@ fn one_that_a_killed_server_left_behind_is_replaced() {
     assert_answers(&path);
 }
 
-/// With such a umask, a directory cannot be entered by the user who creates it.
+/// With this umask, even the creator of a directory cannot enter it.
 #[test]
 fn a_umask_may_deny_execution() {
     let directory = TempDir::new().unwrap();
@@ -94,7 +94,7 @@ fn a_path_that_clients_cannot_use_is_refused() {
 }
 
 #[test]
-fn that_of_a_live_server_stays() {
+fn socket_of_a_live_server_is_kept() {
     let server = Server::start();
     let path = server.path();
     assert_refused_in(path.parent().unwrap());
@@ -102,7 +102,7 @@ fn that_of_a_live_server_stays() {
 }
 
 #[test]
-fn a_regular_file_stays() {
+fn regular_files_are_kept() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
     fs::write(&path, "kept").unwrap();
@@ -111,7 +111,7 @@ fn a_regular_file_stays() {
 }
 
 #[test]
-fn a_directory_stays() {
+fn directories_are_kept() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("some.sock");
     fs::create_dir(&path).unwrap();
@@ -120,7 +120,7 @@ fn a_directory_stays() {
 }
 
 #[test]
-fn a_symlink_stays_wherever_it_leads() {
+fn symlinks_are_kept_whatever_their_target() {
     let stale = TempDir::new().unwrap();
     let killed = serve_in(stale.path());
     killed.out.until("listening", |out| out.ends_with(b"sock\n"));

@@ -69,7 +69,7 @@ fn completions_and_manual_pages_know_every_option() {
 }
 
 #[test]
-fn they_print_the_same_on_a_terminal_and_end_quietly_where_nobody_reads() {
+fn completions_and_man_print_the_same_when_piped() {
     for arguments in [["completions", "bash"], ["man", "serve"]] {
         let piped = run(arguments, "").out;
         let shown = Terminal::start(lineframe(arguments)).shown.to_end();
@@ -116,12 +116,12 @@ fn wrong_usage_is_exit_2() {
 }
 
 #[test]
-fn what_steers_a_terminal_comes_out_of_no_message() {
-    const STEERING: &str = "\x1b]0;x\x07\u{9b}31m\u{202e}";
+fn messages_escape_control_characters() {
+    const CONTROL: &str = "\x1b]0;x\x07\u{9b}31m\u{202e}";
     const SHOWN: &str = r"\x1b]0;x\x07\u{9b}31m\u{202e}";
 
-    // What it looks like on a terminal, with the colours that are meant to be there.
-    for arguments in [&[STEERING][..], &["send", STEERING]] {
+    // On a terminal, where clap's own colours are allowed.
+    for arguments in [&[CONTROL][..], &["send", CONTROL]] {
         let shown = Terminal::start(lineframe(arguments)).shown.to_end();
         let shown = std::str::from_utf8(&shown).unwrap();
         assert!(
@@ -132,11 +132,11 @@ fn what_steers_a_terminal_comes_out_of_no_message() {
         );
     }
 
-    let path = format!("./{STEERING}/none");
+    let path = format!("./{CONTROL}/none");
     for (arguments, code) in [
-        (vec![STEERING], 2),
-        (vec!["send", STEERING], 2),
-        (vec!["serve", STEERING], 2),
+        (vec![CONTROL], 2),
+        (vec!["send", CONTROL], 2),
+        (vec!["serve", CONTROL], 2),
         (vec!["serve", &path], 1),
         (vec!["send", &path], 3),
         (vec!["connect", &path], 3),
@@ -144,8 +144,8 @@ fn what_steers_a_terminal_comes_out_of_no_message() {
         let ended = run(&arguments, "");
         let err = std::str::from_utf8(&ended.err).unwrap();
         assert_eq!(ended.code, Some(code), "{arguments:?}: {err:?}");
-        // What could not be connected to is named by the library, in Rust's own notation.
-        let shown = if code == 3 { STEERING.escape_default().to_string() } else { SHOWN.to_owned() };
+        // The library formats the address in connect errors with `{:?}`.
+        let shown = if code == 3 { CONTROL.escape_default().to_string() } else { SHOWN.to_owned() };
         assert!(err.contains(&shown), "{arguments:?}: {err:?}");
         assert!(
             !err.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'),
@@ -155,7 +155,7 @@ fn what_steers_a_terminal_comes_out_of_no_message() {
 }
 
 #[test]
-fn an_option_may_come_from_the_environment_and_flags_win() {
+fn flags_override_environment_variables() {
     for (arguments, reply) in [(&[][..], "error: "), (&["--max-length", "4"], "ABCD\n")] {
         let server = Server::with(|serve| _ = serve.env("LINEFRAME_MAX_LENGTH", "3").args(arguments));
         let mut client = Client::tcp(&server.tcp);
@@ -166,7 +166,7 @@ fn an_option_may_come_from_the_environment_and_flags_win() {
 }
 
 #[test]
-fn a_bad_value_from_the_environment_is_exit_2_and_says_where_it_is_from() {
+fn bad_environment_values_name_their_variable() {
     let ended = Process::start(lineframe(["serve"]).env("LINEFRAME_MAX_LENGTH", "3x")).end();
     let err = String::from_utf8_lossy(&ended.err);
     assert!(ended.code == Some(2) && ended.out.is_empty(), "{ended:?}");
@@ -215,7 +215,7 @@ fn manual_pages_cite_only_those_that_exist() {
 fn interfaces_of_link_local_addresses_are_looked_up() {
     let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
     let numbered = format!("[fe80::1%{}]:9", index.trim());
-    // Nobody is there, or there is no IPv6.
+    // Connecting fails because no server listens, or because IPv6 is disabled.
     for address in ["[fe80::1%lo]:9", &numbered] {
         let ended = run(["send", address], "a\n");
         ended.assert_failed(3, "", &format!("cannot connect to \"{numbered}\": "));

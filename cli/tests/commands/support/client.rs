@@ -9,13 +9,13 @@ use bytes::Bytes;
 
 use super::PATIENCE;
 
-/// One end of a connection.
+/// One end of a TCP or Unix connection, with timeouts on all reads and writes.
 pub(crate) struct Client(BufReader<UnixStream>);
 
 impl Client {
     pub(crate) fn tcp(address: &str) -> Self {
         let socket = TcpStream::connect(address).unwrap();
-        // What is written is on its way, and not kept back until more is.
+        // Without this, the system may hold back a line until earlier ones are acknowledged.
         socket.set_nodelay(true).unwrap();
         Self::new(socket)
     }
@@ -24,7 +24,7 @@ impl Client {
         Self::new(UnixStream::connect(path).unwrap())
     }
 
-    /// Of either kind: what is done with it here, `UnixStream` does with any socket.
+    /// Accepts a TCP or Unix socket: the calls made here work on both through `UnixStream`.
     pub(crate) fn new(socket: impl Into<OwnedFd>) -> Self {
         let socket = UnixStream::from(socket.into());
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -32,18 +32,18 @@ impl Client {
         Self(BufReader::new(socket))
     }
 
-    /// The port that it comes from, where it is a TCP connection.
+    /// Returns the local port of a TCP connection.
     pub(crate) fn port(&self) -> u16 {
         let socket = OwnedFd::from(self.0.get_ref().try_clone().unwrap());
         TcpStream::from(socket).local_addr().unwrap().port()
     }
 
-    /// Whether the peer may still take it.
+    /// Writes `bytes`. Returns `false` if the connection no longer accepts them.
     pub(crate) fn try_write(&self, bytes: impl AsRef<[u8]>) -> bool {
         self.0.get_ref().write_all(bytes.as_ref()).is_ok()
     }
 
-    /// The socket, where nothing that it has brought waits here to be taken.
+    /// Returns the socket. Panics if received bytes are still buffered.
     pub(crate) fn into_inner(self) -> UnixStream {
         assert!(self.0.buffer().is_empty());
         self.0.into_inner()
@@ -53,25 +53,26 @@ impl Client {
         self.0.get_ref().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Sends all of it, as the peer takes it, beside whatever else is done here.
+    /// Writes `bytes` from another thread.
     pub(crate) fn feed(&self, bytes: impl Into<Vec<u8>>) -> JoinHandle<()> {
         let (mut socket, bytes) = (self.0.get_ref().try_clone().unwrap(), bytes.into());
-        // Who does not get it all shows in what is answered.
+        // Errors are ignored: if the peer does not receive everything, its replies show that.
         thread::spawn(move || _ = socket.write_all(&bytes))
     }
 
-    /// The same, and then says that nothing more comes.
+    /// Writes `bytes` from another thread, then half-closes.
     pub(crate) fn feed_all(&self, bytes: impl Into<Vec<u8>>) {
         let (socket, fed) = (self.0.get_ref().try_clone().unwrap(), self.feed(bytes));
         thread::spawn(move || fed.join().map(|()| socket.shutdown(Shutdown::Write)));
     }
 
-    /// Says that nothing more comes.
+    /// Half-closes the connection: the peer reads EOF.
     pub(crate) fn finish(&self) {
         self.0.get_ref().shutdown(Shutdown::Write).unwrap();
     }
 
-    /// The next line, with its LF; without, or empty, where the peer has ended.
+    /// Returns the next line with its LF. At the end of the stream, returns the rest, which may be
+    /// empty.
     pub(crate) fn line(&mut self) -> Bytes {
         let mut line = Vec::new();
         let read = self.0.read_until(b'\n', &mut line);
@@ -94,7 +95,7 @@ impl Client {
         (0..count).map(|_| self.line()).collect()
     }
 
-    /// Everything up to the peer's end.
+    /// Returns everything up to the end of the stream.
     pub(crate) fn rest(&mut self) -> Bytes {
         let mut rest = Vec::new();
         let read = self.0.read_to_end(&mut rest);
@@ -102,7 +103,7 @@ impl Client {
         rest.into()
     }
 
-    /// What is there, as it comes; none at the end.
+    /// Returns the bytes of the next read, or none at the end of the stream.
     pub(crate) fn chunk(&mut self) -> Bytes {
         let chunk = Bytes::copy_from_slice(self.0.fill_buf().unwrap());
         self.0.consume(chunk.len());

@@ -14,23 +14,24 @@ pub(crate) use server::Server;
 pub(crate) use terminal::Terminal;
 pub(crate) use watch::Watch;
 
-/// The limit of every wait. Long, because a busy machine has to meet it.
+/// Limit of every wait. It is long, so that a busy machine can meet it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A timeout that no test reaches, because it is longer than [`PATIENCE`].
 pub(crate) const NEVER: &str = "10m";
 
-/// Asserts that `what` does not wait for a timeout. The test sets all timeouts that it could wait for to [`NEVER`].
-pub(crate) fn at_once<T>(what: impl FnOnce() -> T) -> T {
+/// Asserts that `action` does not wait for a timeout. The test sets all timeouts that could apply
+/// to [`NEVER`].
+pub(crate) fn promptly<T>(action: impl FnOnce() -> T) -> T {
     let start = Instant::now();
-    let result = what();
+    let result = action();
     let took = start.elapsed();
     assert!(took < PATIENCE, "took {took:?}");
     result
 }
 
-/// Asserts that one attempt of five takes less than `limit`, a timeout that `attempt` must not wait for. A busy machine delays
-/// some attempts, a wait delays all of them.
+/// Asserts that one of five attempts takes less than `limit`, a timeout that `attempt` must not
+/// wait for. A busy machine delays some attempts; waiting for the timeout would delay all of them.
 pub(crate) fn assert_faster_than(limit: Duration, mut attempt: impl FnMut()) {
     let took = (0..5).map(|_| {
         let start = Instant::now();

@@ -10,12 +10,12 @@ use super::Watch;
 
 pub(crate) fn lineframe<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lineframe"));
-    // What a test types is not for whoever runs it to remember.
+    // Tests must not write to the history of the user who runs them.
     command.args(arguments).env("LINEFRAME_HISTORY", "none");
     command
 }
 
-/// `lineframe` with these arguments and this stdin, to its end.
+/// Runs `lineframe` with these arguments and this stdin until it ends.
 pub(crate) fn run<A: AsRef<OsStr>>(
     arguments: impl IntoIterator<Item = A>,
     input: impl AsRef<[u8]> + Send + 'static,
@@ -25,7 +25,7 @@ pub(crate) fn run<A: AsRef<OsStr>>(
     process.end()
 }
 
-/// A running command, with pipes to it, which does not outlive its test.
+/// A running command with pipes. It is killed when dropped.
 pub(crate) struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -33,7 +33,7 @@ pub(crate) struct Process {
     pub(crate) err: Watch,
 }
 
-/// How a command has ended, and all that it has said.
+/// Exit code and complete output of a command. The code is `None` after a signal.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -42,12 +42,13 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Well, with this on stdout and nothing on stderr.
-    pub(crate) fn well(out: impl AsRef<[u8]>) -> Self {
+    /// Exit code 0, with `out` on stdout and nothing on stderr.
+    pub(crate) fn success(out: impl AsRef<[u8]>) -> Self {
         Self { code: Some(0), out: Bytes::copy_from_slice(out.as_ref()), err: Bytes::new() }
     }
 
-    /// Ended with `code` and one line on stderr that has `said` in it and nothing that steers a terminal.
+    /// Asserts this exit code and stdout, and one line on stderr that contains `said` and no
+    /// control characters.
     pub(crate) fn assert_failed(&self, code: i32, out: impl AsRef<[u8]>, said: &str) {
         assert_eq!((self.code, &self.out[..]), (Some(code), out.as_ref()), "{self:?}");
         let err = std::str::from_utf8(&self.err).unwrap();
@@ -61,7 +62,8 @@ impl Process {
         Self::spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()), u64::MAX)
     }
 
-    /// With stdin, stdout and stderr as `command` has them. Who reads stdout has enough after `limit` bytes and leaves.
+    /// Starts `command` with its own stdin, stdout and stderr. Piped stdout is closed after `limit`
+    /// bytes.
     pub(crate) fn spawn(command: &mut Command, limit: u64) -> Self {
         let mut child = command.spawn().unwrap();
         Self {
@@ -72,12 +74,13 @@ impl Process {
         }
     }
 
-    /// Writes no more than a pipe holds, and leaves stdin open.
+    /// Writes to stdin and leaves it open. Blocks if `bytes` does not fit into the pipe.
     pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.stdin.as_mut().unwrap().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Writes all of it and closes stdin, or as much as the process takes.
+    /// Writes `bytes` from another thread and closes stdin. Stops early if the process does not
+    /// read on.
     pub(crate) fn feed(&mut self, bytes: impl AsRef<[u8]> + Send + 'static) {
         let mut stdin = self.stdin.take().unwrap();
         thread::spawn(move || _ = stdin.write_all(bytes.as_ref()));
@@ -91,7 +94,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Whether it has not ended, or was not waited for.
+    /// Returns whether the process still runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -100,9 +103,9 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Waits for the end. What is left of stdin stays open until then.
+    /// Waits for the process to end. Stdin, unless taken or fed, stays open until then.
     pub(crate) fn end(mut self) -> Ended {
-        // Both end with the process: to wait for it then takes no time.
+        // Both streams end with the process, so `wait` returns immediately after them.
         let (out, err) = (self.out.to_end(), self.err.to_end());
         let status = self.child.wait().unwrap();
         Ended { code: status.code(), out, err }

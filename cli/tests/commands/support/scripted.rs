@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::{Client, PATIENCE};
 
-/// A server that does with its only client what a script says.
+/// A server that runs a script for its only client.
 pub(crate) struct Scripted<T> {
     pub(crate) address: String,
     result: Receiver<T>,
@@ -31,9 +31,10 @@ impl<T: Send + 'static> Scripted<T> {
         Self { address, result: play(accept, script), _directory: Some(directory) }
     }
 
-    /// What the script came to. A client that it gives back stays connected until then.
+    /// Waits for the script and returns its result. A script can return its client to keep it
+    /// connected until this call.
     pub(crate) fn result(self) -> T {
-        self.result.recv_timeout(PATIENCE).expect("the script has an end")
+        self.result.recv_timeout(PATIENCE).expect("the script should end")
     }
 }
 

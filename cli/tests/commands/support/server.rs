@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{Client, Ended, Process, lineframe};
 
-/// `lineframe serve` on a TCP port and on a Unix socket.
+/// A running `lineframe serve` on a TCP port and a Unix socket.
 pub(crate) struct Server {
     pub(crate) process: Process,
     pub(crate) tcp: String,
@@ -18,7 +18,7 @@ impl Server {
         Self::with(|_| {})
     }
 
-    /// With more arguments, or an environment.
+    /// Starts the server; `configure` adds arguments or environment variables.
     pub(crate) fn with(configure: impl FnOnce(&mut Command)) -> Self {
         let directory = TempDir::new().unwrap();
         let mut serve = lineframe(["serve", "127.0.0.1:0", "./some.sock"]);
@@ -35,12 +35,12 @@ impl Server {
         Self { process, tcp, directory }
     }
 
-    /// Answering by a command.
+    /// Starts the server with `--exec` and this command.
     pub(crate) fn exec(options: &[&str], command: &[&str]) -> Self {
         Self::with(|serve| _ = serve.args(options).args(["--exec", "--"]).args(command))
     }
 
-    /// Asked to stop, how it ends.
+    /// Sends SIGTERM and waits for the server to end.
     pub(crate) fn stop(self) -> Ended {
         self.process.signal(Signal::TERM);
         self.process.end()
@@ -50,7 +50,7 @@ impl Server {
         self.directory.path().join("some.sock")
     }
 
-    /// A client over TCP and one over the Unix socket.
+    /// Connects two clients: one over TCP, one over the Unix socket.
     pub(crate) fn clients(&self) -> [Client; 2] {
         [Client::tcp(&self.tcp), Client::unix(&self.path())]
     }

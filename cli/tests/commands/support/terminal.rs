@@ -12,13 +12,14 @@ use vt100::Parser;
 
 use super::Watch;
 
-/// A command on a terminal of 24 rows and 80 columns.
+/// A command on a terminal with 24 rows and 80 columns. It is killed when dropped.
 pub(crate) struct Terminal {
     child: Child,
     keys: File,
+    /// Everything that the command has written to the terminal.
     pub(crate) shown: Watch,
     screen: RefCell<Screen>,
-    /// Where stdout is not the terminal.
+    /// Stdout, if it is a pipe instead of the terminal.
     pub(crate) piped: Option<Watch>,
 }
 
@@ -52,24 +53,26 @@ impl Terminal {
         (&self.keys).write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Types all of it sooner or later, as the command reads it.
+    /// Types `keys` from another thread, as fast as the command reads.
     pub(crate) fn paste(&self, keys: String) {
         let mut terminal = self.keys.try_clone().unwrap();
         thread::spawn(move || _ = terminal.write_all(keys.as_bytes()));
     }
 
-    /// Waits until exactly this stands on the screen from the first prompt on, `_` where the cursor is.
+    /// Waits until the screen, from the first prompt on, is exactly `expected`. `_` marks the
+    /// cursor.
     pub(crate) fn until(&self, expected: &str) {
         let mut screen = self.screen.borrow_mut();
         self.shown.until(&format!("screen with\n{expected}\n"), |bytes| screen.dialogue(bytes) == expected);
     }
 
+    /// Waits until the command has closed the terminal and ended.
     pub(crate) fn end(mut self) -> ExitStatus {
         self.shown.to_end();
         self.wait()
     }
 
-    /// Who has let go of the terminal, or is about to.
+    /// Waits until the command has ended, while the terminal stays open.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
     }
@@ -78,16 +81,16 @@ impl Terminal {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// How much CPU time the command has used, in ticks of 10 ms.
+    /// Returns the CPU time that the command has used, in ticks of 10 ms.
     pub(crate) fn cpu_ticks(&self) -> u64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let (_, after_name) = stat.rsplit_once(')').unwrap();
-        // utime and stime, proc_pid_stat(5).
+        // Fields `utime` and `stime` of proc_pid_stat(5).
         let times = after_name.split_whitespace().skip(11).take(2);
         times.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
     }
 
-    /// What the terminal does of itself.
+    /// Returns the terminal's local modes, such as echo.
     pub(crate) fn mode(&self) -> LocalModes {
         tcgetattr(&self.keys).unwrap().local_modes
     }
@@ -110,7 +113,8 @@ struct Screen {
 }
 
 impl Screen {
-    /// What stands from the first prompt on after all of `shown`. Parses only the bytes since the last call.
+    /// Returns the screen from the first prompt on, after all bytes of `shown`. Parses only the
+    /// bytes added since the last call.
     fn dialogue(&mut self, shown: &[u8]) -> String {
         self.parser.process(&shown[self.parsed..]);
         self.parsed = shown.len();
@@ -125,8 +129,8 @@ impl Screen {
             });
             texts.collect::<String>()
         };
-        let (before, behind) = (cells(0..cursor_column), cells(cursor_column..80));
-        rows[usize::from(cursor_row)] = format!("{before}_{}", behind.trim_end());
+        let (before, after) = (cells(0..cursor_column), cells(cursor_column..80));
+        rows[usize::from(cursor_row)] = format!("{before}_{}", after.trim_end());
         let from_prompt = rows.iter().skip_while(|row| !row.starts_with("> ") && *row != ">");
         from_prompt.map(String::as_str).collect::<Vec<_>>().join("\n").trim_end().to_owned()
     }

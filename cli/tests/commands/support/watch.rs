@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::PATIENCE;
 
-/// What a reader gives, read by a thread of its own, so that each wait for it has an end.
+/// The output of a reader, collected by a thread, so that each wait for it has a limit.
 pub(crate) struct Watch(Arc<(Mutex<Seen>, Condvar)>);
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ impl Watch {
             loop {
                 let count = match reader.read(&mut buffer) {
                     Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                    // A terminal's end is an error on Linux.
+                    // On Linux, the end of a terminal is reported as an error.
                     read => read.unwrap_or(0),
                 };
                 let mut seen = seen.lock().unwrap();
@@ -56,21 +56,21 @@ impl Watch {
         });
     }
 
-    /// Waits until `found` accepts the output so far. Each read calls it with all of the output, so `found` should look at the
-    /// length or at the end only; `until_contains` searches.
-    pub(crate) fn until(&self, what: &str, mut found: impl FnMut(&[u8]) -> bool) {
-        let mut is_there = false;
+    /// Waits until `matches` accepts the output so far. Each read calls it with all of the output,
+    /// so it should examine only the length or the end. To search, use `until_contains`.
+    pub(crate) fn until(&self, what: &str, mut matches: impl FnMut(&[u8]) -> bool) {
+        let mut is_found = false;
         let seen = self.wait_while(|seen| {
-            is_there = found(&seen.bytes);
-            !is_there
+            is_found = matches(&seen.bytes);
+            !is_found
         });
-        // Not with the lock held: what is left to say while the test ends is behind it.
+        // Release the lock: `so_far` below takes it again.
         let ended = seen.ended;
         drop(seen);
-        assert!(is_there, "no {what}, ended: {ended}, {}", self.so_far());
+        assert!(is_found, "no {what}, ended: {ended}, {}", self.so_far());
     }
 
-    /// Waits for the end and takes everything.
+    /// Waits for the end and takes all output.
     pub(crate) fn to_end(&self) -> Bytes {
         let mut seen = self.wait_while(|_| true);
         if seen.ended {
@@ -80,18 +80,18 @@ impl Watch {
         panic!("no end, {}", self.so_far());
     }
 
-    /// Whether it ends within this time.
+    /// Returns whether the output ends within `time`.
     pub(crate) fn ends_within(&self, time: Duration) -> bool {
         let (seen, changed) = &*self.0;
         changed.wait_timeout_while(seen.lock().unwrap(), time, |seen| !seen.ended).unwrap().0.ended
     }
 
-    /// What has come so far.
+    /// Returns the output so far.
     pub(crate) fn bytes(&self) -> Bytes {
         Bytes::copy_from_slice(&self.0.0.lock().unwrap().bytes)
     }
 
-    /// The end of it, if it is long.
+    /// Describes the output so far for a failure message, at most its last 2000 bytes.
     pub(crate) fn so_far(&self) -> String {
         let bytes = &self.0.0.lock().unwrap().bytes;
         let end = &bytes[bytes.len().saturating_sub(2000)..];
