@@ -1,9 +1,12 @@
-//! The codecs alone, beside their peers: `cargo bench --bench decode`.
+//! Compares the codecs, without I/O, with other crates: `cargo bench --bench decode`.
 //!
-//! Every contender takes the same bytes in the same pieces of 64 KiB, its lines are counted and their bytes added up, and the rounds
-//! of all contenders take turns, since other work on a machine comes and goes: what counts is the ratio within a round. Shown are
-//! the median of the time for a line and, in brackets, the median of the ratio to `LinesCodec` in the same round and how
-//! far it went up and down. The usual frameworks time one contender after the other.
+//! Every contender reads the same bytes in pieces of 64 KiB. The benchmark checks the number of
+//! lines and bytes that each contender returns.
+//!
+//! Each round measures all contenders once, because other work on the machine changes over time.
+//! Compare the ratios within a round. A cell shows the median time per line and, in brackets, the
+//! median ratio to `LinesCodec` in the same round and its range. Common benchmark frameworks cannot
+//! do this: they measure one contender after the other.
 
 use std::fmt::Debug;
 use std::hint::black_box;
@@ -16,13 +19,13 @@ use lineframe::{Batch, BatchCodec, LineCodec, TextCodec};
 use tokio_util::codec::{AnyDelimiterCodec, Decoder, Encoder, LinesCodec};
 
 const ROUNDS: usize = 9;
-/// So many bytes each contender takes in a round.
+/// Bytes per contender and round.
 const BYTES: usize = 4 << 20;
 const PIECE: usize = 64 * 1024;
 
 struct Contender {
     name: &'static str,
-    /// Gives how many lines there were, and how many bytes in them.
+    /// Returns the number of lines and the number of bytes in them, without terminators.
     run: fn(&[u8]) -> (usize, usize),
 }
 
@@ -115,7 +118,7 @@ fn add(a: (usize, usize), b: (usize, usize)) -> (usize, usize) {
     (a.0 + b.0, a.1 + b.1)
 }
 
-/// Reads as `Framed` does: into what room the buffer has.
+/// Fills the buffer like `Framed`: as far as its capacity, which grows by 8 KiB if it is full.
 fn feed(bytes: &[u8], mut next: impl FnMut(&mut BytesMut) -> Option<(usize, usize)>) -> (usize, usize) {
     let mut buffer = BytesMut::with_capacity(PIECE);
     let mut sum = (0, 0);
@@ -152,7 +155,7 @@ where
     write(bytes, |line, into| codec.encode(as_item(line), into).unwrap())
 }
 
-/// Writes the lines of `bytes` one by one, as into a buffer that is sent at 64 KiB.
+/// Encodes the lines of `bytes` one by one into a buffer that is emptied at 64 KiB, as if sent.
 fn write<'a>(bytes: &'a [u8], mut put: impl FnMut(&'a str, &mut BytesMut)) -> (usize, usize) {
     let length = 1 + bytes.iter().position(|&byte| byte == b'\n').unwrap();
     let text = std::str::from_utf8(bytes).unwrap();
@@ -169,8 +172,9 @@ fn write<'a>(bytes: &'a [u8], mut put: impl FnMut(&'a str, &mut BytesMut)) -> (u
     (sum.0, sum.1 + buffer.len() - sum.0)
 }
 
-/// Lines of `length` bytes with their terminator. Where they are not ASCII, one character in five is of two to four bytes. It is chance
-/// which one, as in what people write: where it always is the fifth, a processor that predicts branches knows the line by heart.
+/// Returns lines of `length` bytes, including the terminator. With `is_ascii` off, one character in
+/// five has two to four bytes. The positions are random, as in real text, because the processor's
+/// branch prediction would learn regular positions.
 fn lines(length: usize, is_ascii: bool) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(1);
     let mut lines = String::with_capacity(BYTES);
@@ -192,7 +196,7 @@ fn table(title: &str, contenders: &[Contender], inputs: &[(usize, bool)]) {
     println!("\n{title}\n");
     let heads = inputs.iter().map(|(length, is_ascii)| match is_ascii {
         true => format!("{length} B"),
-        false => format!("{length} B, 20 % not ASCII"),
+        false => format!("{length} B, 20 % non-ASCII"),
     });
     println!("| ns per line | {} |", heads.collect::<Vec<_>>().join(" | "));
     println!("|---|{}", "---|".repeat(inputs.len()));

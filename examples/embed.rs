@@ -1,5 +1,5 @@
-//! The codec in a `Framed` of one's own: a small cache that speaks a protocol like memcached's, where lines and counted
-//! bytes take turns in one stream. Its client prints the dialogue and checks every answer.
+//! `LineCodec` inside `Framed`: a small cache with a protocol like memcached's, which mixes lines and
+//! counted bytes in one stream. The client prints the dialogue and checks every reply.
 //!
 //! ```sh
 //! cargo run --example embed
@@ -30,7 +30,7 @@ async fn serve(io: TcpStream) -> io::Result<()> {
     while let Some(line) = lines.try_next().await? {
         match line {
             Ok(line) => answer(&mut lines, &mut values, &line).await?,
-            Err(bad) => lines.feed(bad.reply().into()).await?, // this line only: the next one still comes
+            Err(bad) => lines.feed(bad.reply().into()).await?, // the connection continues
         }
         lines.flush().await?;
     }
@@ -43,7 +43,7 @@ async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Resu
         [b"set", key, length] => match number(length) {
             Some(length) => match block(lines, length).await? {
                 Ok(value) => {
-                    // Copied, because a slice of the read buffer would keep all of that buffer in memory.
+                    // Copy, because a slice would keep the whole read buffer in memory.
                     values.insert(Bytes::copy_from_slice(key), Bytes::copy_from_slice(&value));
                     lines.feed("STORED".into()).await?;
                 }
@@ -54,7 +54,7 @@ async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Resu
         [b"get", key] => {
             if let Some(value) = values.get(key) {
                 lines.feed(format!("VALUE {}", value.len()).into()).await?;
-                // Past the encoder: it refuses bytes with a line end in them, which may well stand in a value.
+                // Bypass the encoder, which refuses line ends. A value may contain them.
                 lines.write_buffer_mut().extend_from_slice(value);
                 lines.feed(Bytes::new()).await?;
             }
@@ -64,7 +64,7 @@ async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Resu
             let value = values.get(key).map(Bytes::as_ref).unwrap_or_default();
             let encoder = lines.codec().encoder();
             if let Err(refused) = encoder.encode_line(value, lines.write_buffer_mut()) {
-                // Nothing of it was written, and the client waits for a line.
+                // The encoder has written nothing, and the client waits for a line.
                 lines.feed(format!("SERVER_ERROR {refused}").into()).await?;
             }
         }
@@ -73,7 +73,7 @@ async fn answer(lines: &mut Lines, values: &mut Values, line: &[u8]) -> io::Resu
     Ok(())
 }
 
-/// The counted bytes behind the line, or what to answer instead. Either way they have been read.
+/// Reads the counted bytes after the line. Returns them, or an error line for the client.
 async fn block(lines: &mut Lines, length: usize) -> io::Result<Result<Bytes, String>> {
     let block = match lines.codec_mut().expect_bytes(length) {
         Ok(()) => Ok(next(lines).await?),
@@ -82,19 +82,19 @@ async fn block(lines: &mut Lines, length: usize) -> io::Result<Result<Bytes, Str
             Err(format!("SERVER_ERROR {too_many}"))
         }
     };
-    // What ends a block arrives as an empty line. If it is not empty, the length was wrong.
+    // The terminator after the block arrives as an empty line. If not, the length was wrong.
     match lines.try_next().await? {
         Some(Ok(end)) if end.is_empty() => Ok(block),
         _ => Ok(Err("CLIENT_ERROR bad data chunk".into())),
     }
 }
 
-/// For where an item has to come, and a good one.
+/// Returns the next line or block. A bad line or the end of the stream is an error.
 async fn next(lines: &mut Lines) -> io::Result<Bytes> {
     Ok(lines.try_next().await?.ok_or(io::ErrorKind::UnexpectedEof)??)
 }
 
-/// Digits and nothing else: `parse` by itself takes a sign.
+/// Parses digits only, because `parse` alone also accepts a sign.
 fn number(digits: &[u8]) -> Option<usize> {
     let digits = std::str::from_utf8(digits).ok()?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
@@ -145,7 +145,7 @@ async fn main() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let client = TcpStream::connect(listener.local_addr()?).await?;
     let (server, _) = listener.accept().await?;
-    // An answer that does not come is a wrong one.
+    // A missing reply fails the example instead of hanging it.
     timeout(Duration::from_secs(60), async { tokio::try_join!(serve(server), talk(client)) }).await??;
     Ok(())
 }

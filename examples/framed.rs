@@ -1,5 +1,5 @@
-//! The fastest way to answer lines inside `Framed`: a batch of lines for each read, and one write for all
-//! replies to them.
+//! The fastest way to answer lines inside `Framed`: one batch of lines per read, and one write for all
+//! replies to the batch.
 //!
 //! ```sh
 //! cargo run --example framed
@@ -19,10 +19,10 @@ async fn serve(stream: TcpStream) -> io::Result<()> {
     let mut reply = Vec::new();
     while let Some(batch) = framed.try_next().await? {
         for line in &batch {
-            reply.clear(); // keeps its memory: no allocation per line
+            reply.clear(); // keeps its capacity: no allocation per line
             match line {
                 Ok(line) => reply.extend(line.iter().map(u8::to_ascii_uppercase)),
-                Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()), // this line only
+                Err(bad) => reply.extend_from_slice(bad.reply().as_bytes()), // the connection continues
             }
             encoder.encode_line(&reply, framed.write_buffer_mut())?;
         }

@@ -1,4 +1,4 @@
-//! A line that comes a byte at a time: a long one must not cost more for each byte than a short one.
+//! Lines that arrive one byte at a time. A long line must not cost more per byte than a short one.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,11 +11,12 @@ use crate::table::{beside_the_first, head};
 
 const ROUNDS: usize = 5;
 
-/// So much is sent of each, in lines of so many bytes.
+/// Bytes sent per case.
 const ALL: usize = 1 << 20;
+/// Bytes per line.
 const LENGTHS: [usize; 2] = [64 << 10, 1 << 20];
 
-/// Who takes turns. `raw` answers each byte.
+/// Servers and line lengths. `raw` answers each byte.
 const CASES: [(&str, usize); 3] =
     [("lineframe serve", LENGTHS[0]), ("lineframe serve", LENGTHS[1]), ("raw", LENGTHS[1])];
 
@@ -45,10 +46,11 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// From a byte to the next. Time to read each by itself: what a slow server finds two of at once would seem cheaper.
+/// Time between two bytes. It is long enough for a read per byte: a slow server that reads two
+/// bytes together would appear cheaper.
 const PACE: Duration = Duration::from_micros(20);
 
-/// Sends lines of `length` to the server at `address`, a byte at a time, and reads each reply.
+/// Sends lines of `length` bytes to `address`, one byte at a time, and checks all replies.
 pub(crate) fn send(length: &str, address: &str) -> Result<(), Failed> {
     let length: usize = length.parse()?;
     let mut server = TcpStream::connect(address)?;

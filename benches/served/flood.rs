@@ -1,4 +1,4 @@
-//! A line that never ends: what it costs to read on, and what it takes of memory.
+//! A line of 256 MiB: the CPU time and the memory that a server needs to receive it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,16 +10,16 @@ use crate::table::{beside_the_first, head, median};
 
 const ROUNDS: usize = 5;
 
-/// So many bytes come before the line's end.
+/// Length of the line in bytes.
 const ALL: usize = 256 << 20;
 static PIECE: [u8; 64 * 1024] = [b'x'; 64 * 1024];
 
 const SERVERS: [&str; 3] = ["raw", "read_until", "lineframe serve"];
 
 struct Figures {
-    /// In nanoseconds for each KiB.
+    /// CPU time of the server in ns per KiB.
     cpu: f64,
-    /// What the server had at most and not before, in KiB.
+    /// Peak memory minus the memory before the line, in KiB.
     grown: f64,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Sends the line and a short one behind it, and reads what is answered.
+/// Sends the long line and a short one, and checks the replies.
 pub(crate) fn send(to: &str, address: &str) -> Result<(), Failed> {
     let mut server = TcpStream::connect(address)?;
     let mut replies = server.try_clone()?;
@@ -67,7 +67,7 @@ pub(crate) fn send(to: &str, address: &str) -> Result<(), Failed> {
         let mut piece = vec![0; PIECE.len()];
         while let Ok(read @ 1..) = replies.read(&mut piece) {
             count += read;
-            // In most of them nothing else is to be found, and who sends must not wait for this.
+            // Keep only the end. Comparing every byte could slow down the sender.
             last.extend_from_slice(&piece[..read]);
             last.drain(..last.len().saturating_sub(100));
         }
@@ -79,7 +79,7 @@ pub(crate) fn send(to: &str, address: &str) -> Result<(), Failed> {
     server.write_all(b"\nshort\n")?;
     server.shutdown(Shutdown::Write)?;
     let (count, last) = reading.join().map_err(|_| "the replies were not read")?;
-    let said = match to {
+    let is_right = match to {
         "lineframe serve" => {
             count < 200
                 && last.starts_with(b"error: line of more than 65536 bytes")
@@ -87,7 +87,7 @@ pub(crate) fn send(to: &str, address: &str) -> Result<(), Failed> {
         }
         _ => count == ALL + b"\nshort\n".len() && last.ends_with(b"X\nSHORT\n"),
     };
-    match said {
+    match is_right {
         true => Ok(()),
         false => Err("a reply is wrong".into()),
     }

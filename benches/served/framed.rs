@@ -1,4 +1,5 @@
-//! The programs that users of `Framed` write, with tokio-util's `LinesCodec` and with ours.
+//! Typical programs that use `Framed`, with tokio-util's `LinesCodec` and with the codecs of this
+//! crate.
 
 use std::error::Error;
 use std::io;
@@ -22,7 +23,7 @@ const LENGTHS: [usize; 4] = [16, 64, 256, 1024];
 
 type Program = fn(TcpStream) -> BoxFuture<'static, Served>;
 
-/// By name. The ratios are to the first.
+/// Programs by name. The ratios are relative to the first.
 const PROGRAMS: [(&str, Program); 8] = [
     ("LinesCodec, `feed`", |io| feed(text_lines(io), text_reply).boxed()),
     ("LinesCodec, `forward`", |io| forward(text_lines(io), text_reply).boxed()),
@@ -93,7 +94,7 @@ where
     Ok(())
 }
 
-/// Flushes before it waits for a line.
+/// Flushes only if the next line is not ready.
 async fn feed<F, L, R, D, E>(mut framed: F, reply: impl Fn(L) -> R) -> Served
 where
     F: Stream<Item = Result<L, D>> + Sink<R, Error = E> + Unpin,
@@ -114,7 +115,7 @@ where
     }
 }
 
-/// `forward` flushes before it waits for a line.
+/// Uses `forward`, which flushes if the next line is not ready.
 async fn forward<F, L, R, D, E>(framed: F, reply: impl Fn(L) -> R) -> Served
 where
     F: Stream<Item = Result<L, D>> + Sink<R, Error = E>,
@@ -135,7 +136,7 @@ async fn batch_feed(io: TcpStream) -> Served {
     Ok(())
 }
 
-/// The fastest one: `examples/framed.rs`.
+/// The fastest variant, the same as `examples/framed.rs`.
 async fn batch_encode(io: TcpStream) -> Served {
     let mut framed = Framed::new(io, BatchCodec::new());
     let encoder = framed.codec().encoder();

@@ -1,4 +1,5 @@
-//! Busy connections with and without idle ones beside them, which must not make a line dearer.
+//! Busy connections, with and without 10,000 idle ones. Idle connections must not make a line more
+//! expensive.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,9 +9,11 @@ use crate::Asked;
 use crate::process::{Failed, Load, load, own, serve};
 use crate::table::{beside_the_first, head};
 
-/// Of each case. The idle ones are there throughout, which has to be less than the server's `idle_timeout`.
+/// Rounds per case. The idle connections last for all rounds, so these must take less than the
+/// server's `idle_timeout`.
 const PAIRS: usize = 9;
 
+/// Number of idle connections.
 const IDLE: &str = "10000";
 
 const CASES: [Load; 2] = [load(64, 1, 64), load(64, 256, 64)];
@@ -26,7 +29,7 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
         let each = (beside.memory("VmRSS")? - before) * 1024.0 / IDLE.parse::<f64>()?;
         let mut pairs = Vec::new();
         for nth in 0..asked.rounds.unwrap_or(PAIRS) {
-            // Who is first changes.
+            // Alternate the order, so that neither server always runs first.
             let pair = match nth % 2 {
                 0 => {
                     let first = case.on(&alone, &[1])?;
@@ -55,7 +58,7 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A process with idle connections, each of which has been served a line.
+/// A process that holds idle connections. Each has received a reply before it became idle.
 struct Idle(Child);
 
 impl Idle {
@@ -66,7 +69,7 @@ impl Idle {
         Ok(idle)
     }
 
-    /// All of them are still there: each is served a line once more.
+    /// Checks that every idle connection is still served.
     fn ask(mut self) -> Result<(), Failed> {
         drop(self.0.stdin.take());
         self.wait()
@@ -87,7 +90,8 @@ impl Drop for Idle {
     }
 }
 
-/// Connects so many times, has a line served on each and says so, before and after stdin has ended.
+/// Opens `count` connections, checks a reply on each and prints `served`. Does the same again after
+/// stdin has ended.
 pub(crate) fn hold(count: &str, address: &str) -> Result<(), Failed> {
     let mut idle = Vec::new();
     for _ in 0..count.parse()? {

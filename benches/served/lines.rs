@@ -1,4 +1,4 @@
-//! A served line, beside the peers that build with cargo.
+//! The cost of a served line, compared with other servers written in Rust.
 
 use crate::process::{Failed, Figures, Load, Running, load, own, serve};
 use crate::table::{beside_the_first, head};
@@ -67,8 +67,8 @@ pub(crate) fn measure(asked: &Asked<'_>) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Measures each server once per round. Every round begins with another one, so that no server always
-/// runs after the same other.
+/// Measures each server once per round. Each round begins with a different server, so that no
+/// server is always first or last.
 pub(crate) fn take_turns(kinds: &[&str], case: &Load, rounds: usize) -> Result<Vec<Vec<Figures>>, Failed> {
     let mut measured = Vec::new();
     for round in 0..rounds {

@@ -1,22 +1,29 @@
-//! A served line: `cargo build --release && cargo bench --bench served`. In parts, each of which can be asked for by its name:
+//! Measures servers under load: `cargo build --release && cargo bench --bench served [-- PART
+//! ...]`.
 //!
-//! | part | |
+//! | part | measures |
 //! |---|---|
-//! | `lines` | a served line beside the peers that build with cargo |
-//! | `framed` | the programs that users of `Framed` write |
-//! | `runtimes` | which Tokio runtime serves it, on one core and on two |
-//! | `drip` | a line that comes a byte at a time |
-//! | `flood` | a line that never ends |
-//! | `idle` | busy connections with and without 10,000 idle ones beside them |
+//! | `lines` | a served line, compared with other servers written in Rust |
+//! | `framed` | typical programs that use `Framed` |
+//! | `runtimes` | Tokio runtimes, on one core and on two |
+//! | `drip` | lines that arrive one byte at a time |
+//! | `flood` | a line of 256 MiB |
+//! | `idle` | busy connections, with and without 10,000 idle ones |
 //! | `shares` | how evenly busy connections are served |
 //!
-//! A server is a process, and `lineframe bench`, another one, loads it and checks every reply; where nothing else is said, the
-//! server has the first core and the load the second. Contenders take turns within a round, since other work on a machine
-//! comes and goes: what counts is the ratio to the first of them in the same round. Shown are the median over the rounds and,
-//! in brackets, the median of that ratio and how far it went up and down. Needs Linux.
+//! Without a part, all parts run. Other words select the cases whose names contain them. `rounds=1`
+//! gives quick, rough results.
 //!
-//! Any other word chooses the cases whose names contain it, and `rounds=1` is for a quick look. `benches/served/run` also puts
-//! the tables into docs/performance.md and draws the picture.
+//! Each server is a process. `lineframe bench` is another process, which loads the server and
+//! checks every reply. Unless stated otherwise, the server has the first core and the load the
+//! second.
+//!
+//! Each round measures all contenders once, because other work on the machine changes over time.
+//! Compare the ratios to the first contender in the same round. A cell shows the median over all
+//! rounds and, in brackets, the median ratio and its range.
+//!
+//! Linux only. `benches/served/run` also writes the tables into docs/performance.md and draws the
+//! picture.
 
 mod drip;
 mod flood;
@@ -33,9 +40,11 @@ use std::process::ExitCode;
 
 use process::Failed;
 
-/// What was asked for.
+/// The selected parts, cases and rounds.
 struct Asked<'a> {
+    /// Names of parts. Empty: all.
     parts: Vec<&'a str>,
+    /// A case runs if its name contains all of these words.
     words: Vec<&'a str>,
     rounds: Option<usize>,
 }

@@ -1,14 +1,14 @@
-//! Servers, and the load on them: each a process, on cores of its own where that matters.
+//! Starts the server and the load as separate processes, each on selected cores.
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Why a figure could not be had.
+/// The reason why a measurement failed.
 pub(crate) type Failed = Box<dyn Error>;
 
-/// A server, which ends with this.
+/// A running server, killed when dropped.
 pub(crate) struct Running {
     process: Child,
     pub(crate) address: String,
@@ -22,7 +22,7 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts what says `listening ADDRESS` first.
+    /// Starts a server that prints `listening ADDRESS` first.
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut said = String::new();
@@ -33,7 +33,7 @@ impl Running {
         Ok(Self { process, address })
     }
 
-    /// The CPU time that its threads have used, in nanoseconds.
+    /// Returns the CPU time that its threads have used so far, in ns.
     pub(crate) fn cpu(&self) -> Result<f64, Failed> {
         let mut all = 0.0;
         for task in std::fs::read_dir(format!("/proc/{}/task", self.process.id()))? {
@@ -43,7 +43,7 @@ impl Running {
         Ok(all)
     }
 
-    /// Of its memory what `/proc` calls so, in KiB.
+    /// Returns a memory figure from `/proc/PID/status`, such as `VmRSS`, in KiB.
     pub(crate) fn memory(&self, what: &str) -> Result<f64, Failed> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
@@ -52,18 +52,21 @@ impl Running {
     }
 }
 
-/// What `lineframe bench` sends: so many lines of a connection on their way at a time, of so many bytes.
+/// The load that `lineframe bench` puts on a server.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
+    /// Lines in flight per connection.
     pub(crate) window: usize,
+    /// Bytes per line.
     pub(crate) length: usize,
-    /// It never sleeps: where it has cores of its own, and is to be the faster one, what waking it costs is not the server's.
+    /// The load polls instead of sleeping. Otherwise the server would spend CPU time to wake it.
+    /// Only useful if the load has its own cores.
     pub(crate) busy_poll: bool,
 }
 
 pub(crate) const fn load(connections: usize, window: usize, length: usize) -> Load {
-    // Who sends a line at a time sleeps until the reply comes, whatever the server.
+    // With one line in flight, the load sleeps once per reply, whichever server it measures.
     Load { connections, window, length, busy_poll: window > 1 }
 }
 
@@ -80,9 +83,9 @@ impl Load {
         format!("{} x {} B", self.connections, self.length)
     }
 
-    /// Puts it on a server, on `cores`, by a thread on each of them.
+    /// Loads a server from `cores`, with one thread per core.
     pub(crate) fn on(&self, running: &Running, cores: &[usize]) -> Result<Figures, Failed> {
-        // A machine that stalls leaves too little to measure.
+        // If the machine stalls, there are too few replies to measure, so try once more.
         self.once(running, cores).or_else(|_| self.once(running, cores))
     }
 
@@ -96,7 +99,7 @@ impl Load {
             .args(["--length", &self.length.to_string(), &running.address])
             .output()?;
         let complaint = String::from_utf8_lossy(&output.stderr);
-        // Exit codes of a wrong reply and of a badly framed one: a second attempt must not hide it.
+        // Exit codes for a badly framed reply and a wrong one. A second attempt must not hide them.
         assert!(!matches!(output.status.code(), Some(6 | 7)), "{complaint}");
         if !output.status.success() {
             return Err(complaint.into());
@@ -114,23 +117,23 @@ impl Load {
 }
 
 pub(crate) struct Figures {
-    /// Of the server for a line, in nanoseconds.
+    /// CPU time of the server in ns per line.
     pub(crate) cpu: f64,
-    /// Of the latency, in nanoseconds.
+    /// 99th percentile of the latency in ns.
     pub(crate) p99: f64,
-    /// Lines a second.
+    /// Lines per second.
     pub(crate) rate: f64,
-    /// What the connection with the fewest replies had of them, beside the median.
+    /// Replies to the connection with the fewest, divided by the median of all connections.
     pub(crate) least_share: f64,
 }
 
-/// The command line, which is built beside this.
+/// Returns the path of the `lineframe` program in the same target directory.
 pub(crate) fn lineframe() -> Result<PathBuf, Failed> {
     let own = std::env::current_exe()?;
     let lineframe = own.ancestors().nth(2).unwrap_or(Path::new(".")).join("lineframe");
     match lineframe.exists() {
         true => Ok(lineframe),
-        false => Err("there is no `lineframe` beside this: cargo build --release".into()),
+        false => Err("the `lineframe` program is missing: run `cargo build --release` first".into()),
     }
 }
 
@@ -141,14 +144,14 @@ pub(crate) fn on_cores(cores: &[usize], program: &Path) -> Command {
     command
 }
 
-/// `lineframe serve` with these options.
+/// Starts `lineframe serve` with these options.
 pub(crate) fn serve(cores: &[usize], options: &[&str]) -> Result<Running, Failed> {
     Ok(Running::start(on_cores(cores, &lineframe()?).args(["serve", "127.0.0.1:0"]).args(options))?)
 }
 
-/// This program in another part of it.
-pub(crate) fn own(cores: &[usize], part: &[&str]) -> Result<Command, Failed> {
+/// Returns a command that runs this program with other arguments.
+pub(crate) fn own(cores: &[usize], arguments: &[&str]) -> Result<Command, Failed> {
     let mut command = on_cores(cores, &std::env::current_exe()?);
-    command.args(part);
+    command.args(arguments);
     Ok(command)
 }

@@ -1,4 +1,4 @@
-//! Which Tokio runtime serves a line: `reply_into` in each.
+//! Compares Tokio runtimes, each serving with `reply_into`.
 
 use std::io;
 use std::thread;
@@ -15,19 +15,21 @@ use crate::table::{beside_the_first, head};
 
 const ROUNDS: usize = 9;
 
-/// A runtime. `interval` is Tokio's `event_interval`: after so many turns of tasks it looks for what has come.
+/// A runtime to measure.
 struct Runtime {
     name: &'static str,
     kind: Kind,
+    /// Tokio's `event_interval`: the number of task polls before the runtime checks for I/O events.
     interval: u32,
 }
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// With so many workers.
+    /// A multi-thread runtime with this number of workers.
     MultiThread(usize),
     CurrentThread,
-    /// So many of them, each on its thread. One thread more accepts connections and hands them out in turn.
+    /// This number of current-thread runtimes, each on its own thread. Another thread accepts
+    /// connections and distributes them in turn.
     HandedOver(usize),
 }
 
@@ -37,7 +39,7 @@ const fn runtime(name: &'static str, kind: Kind, interval: u32) -> Runtime {
     Runtime { name, kind, interval }
 }
 
-/// Compared on one core.
+/// Runtimes to compare on one core.
 const ONE: [Runtime; 4] = [
     runtime("multi-thread, 1 worker, 1024", MultiThread(1), 1024),
     runtime("multi-thread, 1 worker, 61", MultiThread(1), 61),
@@ -45,7 +47,7 @@ const ONE: [Runtime; 4] = [
     runtime("current-thread, 61", CurrentThread, 61),
 ];
 
-/// Compared on two, which the load has as well.
+/// Runtimes to compare on two cores, which they share with the load.
 const TWO: [Runtime; 4] = [
     runtime("multi-thread, 2 workers, 1024", MultiThread(2), 1024),
     runtime("multi-thread, 1 worker, 1024", MultiThread(1), 1024),
@@ -80,9 +82,9 @@ fn compare(
         for _ in 0..asked.rounds.unwrap_or(ROUNDS) {
             let figures = runtimes.iter().map(|runtime| {
                 let running = Running::start(&mut own(server, &["runtime", runtime.name])?)?;
-                // It may share its cores with the server.
+                // The load may share its cores with the server, so it must not poll busily.
                 let case = Load { busy_poll: false, ..*case };
-                // One connection has no use for a second thread.
+                // A single connection cannot use a second thread.
                 case.on(&running, &client[..client.len().min(case.connections)])
                     .map_err(|error| format!("{}: {error}", runtime.name).into())
             });
@@ -103,7 +105,7 @@ fn compare(
     Ok(())
 }
 
-/// Serves in the runtime of this name for ever, after it has said where.
+/// Prints the address, then serves forever in the runtime with this name.
 pub(crate) fn serve(name: &str) -> Result<(), Failed> {
     let known = ONE.iter().chain(&TWO).find(|runtime| runtime.name == name);
     let &Runtime { kind, interval, .. } = known.ok_or("no such runtime")?;
@@ -122,7 +124,7 @@ pub(crate) fn serve(name: &str) -> Result<(), Failed> {
         println!("listening {}", listener.local_addr()?);
         match kind {
             HandedOver(count) => {
-                let threads: Vec<_> = (0..count).map(|_| share(&server, interval)).collect();
+                let threads: Vec<_> = (0..count).map(|_| start_thread(&server, interval)).collect();
                 for nth in 0.. {
                     let (stream, _) = listener.accept().await?;
                     stream.set_nodelay(true)?;
@@ -135,8 +137,8 @@ pub(crate) fn serve(name: &str) -> Result<(), Failed> {
     })
 }
 
-/// A thread that serves what is sent to it.
-fn share(server: &Server, interval: u32) -> mpsc::UnboundedSender<std::net::TcpStream> {
+/// Starts a thread that serves the connections sent to it.
+fn start_thread(server: &Server, interval: u32) -> mpsc::UnboundedSender<std::net::TcpStream> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let server = server.clone();
     thread::spawn(move || {
@@ -147,7 +149,7 @@ fn share(server: &Server, interval: u32) -> mpsc::UnboundedSender<std::net::TcpS
     sender
 }
 
-/// What another thread has accepted.
+/// A listener that receives the connections accepted by another thread.
 struct Handed(mpsc::UnboundedReceiver<std::net::TcpStream>);
 
 impl Listener for Handed {

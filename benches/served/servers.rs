@@ -1,4 +1,5 @@
-//! What is compared: servers that answer each line with its ASCII upper case, each a process of its own.
+//! The servers to compare. Each answers a line with its ASCII upper case and runs in its own
+//! process.
 
 use std::error::Error;
 use std::io;
@@ -9,10 +10,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::framed;
 
-/// The end of a connection.
+/// The result of a connection.
 pub(crate) type Served = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// By name. The first is what the others are measured by; `lineframe serve` is a program of its own.
+/// Servers by name. The ratios are relative to the first. `lineframe serve` is a separate program.
 pub(crate) const KINDS: [&str; 6] = [
     "raw",
     "raw, current-thread",
@@ -22,7 +23,7 @@ pub(crate) const KINDS: [&str; 6] = [
     "Server, next_line",
 ];
 
-/// Serves for ever, after it has said where.
+/// Prints the address, then serves forever.
 pub(crate) fn serve(kind: &str) -> io::Result<()> {
     let mut runtime = match kind {
         "raw, current-thread" => tokio::runtime::Builder::new_current_thread(),
@@ -69,7 +70,7 @@ async fn next_line(mut conn: Connection) -> io::Result<()> {
     Ok(())
 }
 
-/// No framing at all: as much as a read brings, in upper case.
+/// Does no framing: sends the bytes of each read back in upper case.
 async fn raw(mut stream: TcpStream) -> Served {
     let mut buffer = vec![0; 64 * 1024];
     loop {

@@ -1,4 +1,4 @@
-//! How evenly busy connections are served.
+//! Measures how evenly busy connections are served.
 
 use crate::Asked;
 use crate::process::{Failed, Load, load, serve};

@@ -1,7 +1,8 @@
-//! Instructions for a line: `benches/instructions/run`, which runs this under valgrind.
+//! Counts the instructions per line. `benches/instructions/run` runs this program under valgrind.
 //!
-//! `instructions CASE TIMES` goes through 1024 lines of 64 bytes so many times, in memory and on one thread: what it takes for one
-//! time more is the same on each run and however busy the machine is. Without arguments it names the cases.
+//! `instructions CASE TIMES` processes 1024 lines of 64 bytes TIMES times, in memory and on one
+//! thread. The instructions for one more repetition are the same on each run, even on a busy
+//! machine. Without arguments, the program prints the names of the cases.
 
 use std::hint::black_box;
 use std::io;
@@ -53,7 +54,7 @@ fn main() -> Result<(), &'static str> {
         return Ok(());
     };
     let (_, case) = CASES.iter().find(|(known, _)| *known == name).ok_or("no such case")?;
-    case(args.next().and_then(|times| times.parse().ok()).ok_or("how many times?")?);
+    case(args.next().and_then(|times| times.parse().ok()).ok_or("usage: instructions CASE TIMES")?);
     Ok(())
 }
 
@@ -69,7 +70,7 @@ fn decode<D: Decoder<Error = io::Error>>(times: usize, codec: D, count: fn(D::It
     decode_lines(times, b"x", codec, count);
 }
 
-/// `count` tells how many lines there are in an item.
+/// Decodes lines of `byte`. `count` returns the number of lines in an item.
 fn decode_lines<D: Decoder<Error = io::Error>>(
     times: usize,
     byte: &[u8],
@@ -93,7 +94,7 @@ fn upper(line: &[u8], reply: &mut Reply<'_>) {
     reply.make_ascii_uppercase();
 }
 
-/// The peer sends all lines and then reads all replies.
+/// Serves a peer that sends all lines before it reads the replies.
 fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Connection) -> H) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -113,7 +114,8 @@ fn serve<H: Future<Output = io::Result<()>>>(times: usize, handler: impl Fn(Conn
     });
 }
 
-/// A server with all of its limits and deadlines; the peer reads each reply before it sends the next line.
+/// Runs a `Server` with its default limits and timeouts, and a peer that waits for each reply
+/// before it sends the next line.
 fn ping_pong(times: usize) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
