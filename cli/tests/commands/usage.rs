@@ -120,7 +120,7 @@ fn messages_escape_control_characters() {
     const CONTROL: &str = "\x1b]0;x\x07\u{9b}31m\u{202e}";
     const SHOWN: &str = r"\x1b]0;x\x07\u{9b}31m\u{202e}";
 
-    // On a terminal, where clap's own colours are allowed.
+    // Checks the output on a terminal, where clap may add colours.
     for arguments in [&[CONTROL][..], &["send", CONTROL]] {
         let shown = Terminal::start(lineframe(arguments)).shown.to_end();
         let shown = std::str::from_utf8(&shown).unwrap();
