@@ -30,7 +30,7 @@ fn good_long_good() -> String {
     format!("one\n{}\ntwo\n", "x".repeat(100))
 }
 
-const TOO_LONG: &str = "error: line of more than 80 bytes, the limit (max_length)\n";
+const TOO_LONG: &str = "error: line exceeds the limit of 80 bytes (max_length)\n";
 
 /// Sends lines to the example and shows the replies and the server's own output.
 fn conversation(example: &str) -> (String, String) {
@@ -237,7 +237,7 @@ fn refused_blocks_are_skipped() {
     let server = Running::example("counted_bytes", &[]);
     let mut talk = server.talk();
     talk.send(format!("put k 65537\n{}\nget k\n", "get k\n".repeat(10_923).split_off(1)));
-    let refused = "error: block of 65537 bytes is longer than the limit of 65536 bytes (max_block_length)";
+    let refused = "error: block of 65537 bytes exceeds the limit of 65536 bytes (max_block_length)";
     assert_eq!([talk.line(), talk.line()], [refused, "none"]);
     // An upload may be longer than any line or block.
     talk.send("sum 5000000\n");
@@ -261,7 +261,7 @@ fn wrong_lengths_end_the_session() {
 fn all_ways_to_reply_are_equivalent() {
     let long = "x".repeat(70_000);
     let lines = format!("hello\n{long}\n") + &"again\n".repeat(1000);
-    let too_long = "error: line of more than 65536 bytes, the limit (max_length)\n";
+    let too_long = "error: line exceeds the limit of 65536 bytes (max_length)\n";
     for way in ["send", "feed", "forward", "batch"] {
         let server = Running::example("fast_replies", &[way.as_ref()]);
         let mut talk = server.talk();
