@@ -66,7 +66,7 @@ pub(crate) async fn max_length_of_replies() {
         assert_eq!(answer(&address, sent.as_bytes()).await, sent.to_ascii_uppercase());
     }
     let got = answer(&address, ("x".repeat(201) + "\na\n").as_bytes()).await;
-    assert!(got.starts_with("error: ") && got.ends_with(" 200 bytes\nA\n"), "{got:?}");
+    assert!(got.starts_with("error: ") && got.ends_with(" 200 bytes (max_encoded_length)\nA\n"), "{got:?}");
     assert_eq!(soon(running.stopped()).await.failed, 0);
 }
 
