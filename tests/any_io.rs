@@ -270,7 +270,7 @@ async fn every_call_is_forwarded_unchanged() -> io::Result<()> {
 async fn debug_names_the_stream_and_hides_bytes() -> io::Result<()> {
     let (here, _there) = duplex(64);
     let shown = format!("{:?}", AnyIo::with_prefix("secret", here));
-    assert!(shown.contains("DuplexStream") && shown.contains("6 bytes"), "{shown}");
+    assert!(shown.contains("DuplexStream") && shown.contains("6 unread bytes"), "{shown}");
     assert!(!shown.contains("secret"), "{shown}");
     let (here, there) = tcp().await?;
     let shown = format!("{:?}", AnyIo::new(here));

@@ -336,7 +336,7 @@ impl fmt::Debug for AnyIo {
             Kind::Unix(io) => f.debug_tuple("AnyIo").field(io).finish(),
             Kind::Boxed(io) => write!(f, "AnyIo({})", (**io).type_name()),
             Kind::Prefixed(prefixed) => {
-                write!(f, "{:?} with prefix length {}", prefixed.io, prefixed.first.len())
+                write!(f, "{:?} after a prefix of {} unread bytes", prefixed.io, prefixed.first.len())
             }
         }
     }
