@@ -70,7 +70,7 @@ pub(crate) fn filled(page: &str, file: impl Fn(&str) -> Option<String>) -> Resul
             }
         };
         let source = source.take();
-        if source.is_none() && CODE.contains(&language) {
+        if source.is_none() && CODE.contains(&language.split(',').next().unwrap_or_default()) {
             return Err(format!("line {number}: {language} block without a source file"));
         }
         if let Some(named) = source {
