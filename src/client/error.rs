@@ -7,7 +7,7 @@ use super::Attempt;
 use crate::error::Escaped;
 use crate::net::{Error, TimeoutKind};
 
-/// The error of a [`Client`] that could not connect. Requires the feature `net`.
+/// The error of a [`Client`](crate::Client) that could not connect. Requires the feature `net`.
 ///
 /// `Display` and `Debug` print one line: the target, each attempt and its error. Unprintable
 /// characters are escaped. Example: `cannot connect to "localhost:7000": [::1]:7000: Connection

@@ -38,7 +38,7 @@ use crate::codec::LineCodec;
 /// `while let Some(Ok(line)) = ..` compiles, but ends at the first bad line. To read one good item
 /// and treat anything else as an error, use `conn.next_line().await?.transpose()?`.
 ///
-/// A connection is also a [`Stream`] of the items of `next_line`, and a [`Sink`] of lines.
+/// A connection is also a [`Stream`](futures_core::Stream) of the items of `next_line`, and a [`Sink`](futures_sink::Sink) of lines.
 ///
 #[doc = include_str!("connection.txt")]
 pub struct Connection<Io = AnyIo>(Option<Box<Duplex<Io>>>)
